@@ -1,0 +1,45 @@
+"""Logging: readable lines on the console, one rotating file per process under ``MATS_HOME/log``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+LINE = "{asctime}.{msecs:03.0f}Z {levelname:<7} {name} {message}"
+
+
+def logging_config(home: Path, level: str) -> dict[str, Any]:
+    """Return the dictConfig; times are UTC.
+
+    Raises: ValueError from logging when the level is unknown.
+    """
+    folder = home / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": "mats_site.log_format.UtcFormatter",
+                "fmt": LINE,
+                "style": "{",
+                "datefmt": "%Y-%m-%dT%H:%M:%S",
+            }
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "line"},
+            "file": {
+                "class": "logging.handlers.WatchedFileHandler",
+                "filename": str(folder / "mats.log"),
+                "formatter": "line",
+                "delay": True,
+            },
+        },
+        "root": {"handlers": ["console", "file"], "level": level},
+        "loggers": {
+            # ib_async logs every message of the wire at INFO; the engine records what matters itself.
+            "ib_async": {"level": "WARNING"},
+            "daphne": {"level": "WARNING"},
+            "django.channels.server": {"level": "WARNING"},
+        },
+    }

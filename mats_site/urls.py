@@ -1,0 +1,6 @@
+"""Routes: console pages, admin, API, health."""
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
