@@ -7,4 +7,4 @@ import time
 class UtcFormatter(logging.Formatter):
     """Formatter whose times are UTC."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment] # stubs demand an optional argument
+    converter = staticmethod(time.gmtime)
