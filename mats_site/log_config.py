@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ def logging_config(home: Path, level: str) -> dict[str, Any]:
         "handlers": {
             "console": {"class": "logging.StreamHandler", "formatter": "line"},
             "file": {
-                "class": "logging.handlers.WatchedFileHandler",
-                "filename": str(folder / "mats.log"),
+                "class": "logging.handlers.RotatingFileHandler",
+                # One file per process: rotation is not safe between processes.
+                "filename": str(folder / f"{os.environ.get('MATS_PROCESS', 'mats')}.log"),
+                "maxBytes": 10_000_000,
+                "backupCount": 5,
                 "formatter": "line",
                 "delay": True,
             },

@@ -1,0 +1,24 @@
+"""Shared fixtures; each package keeps its own beside its tests."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000  # below the ephemeral range, where outgoing connections could sit
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port below the ephemeral range that nothing listens on."""
+    start = random.randrange(LOWEST_PORT, HIGHEST_PORT)
+    for port in (*range(start, HIGHEST_PORT), *range(LOWEST_PORT, start)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    pytest.fail("no free port between 20000 and 32000")

@@ -1,0 +1,57 @@
+"""Environment readers refuse junk and never invent a value."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mats_site.env import read_environment, secret_key
+from strategies.exceptions import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MATS_WEB_PORT", "0"),
+        ("MATS_WEB_PORT", "eighty"),
+        ("MATS_IB_PORT", "70000"),
+        ("MATS_LEASE_TTL_S", "-1"),
+        ("MATS_GATEWAY_SPEED", "0"),
+        ("MATS_EQUITY_INTERVAL_S", "nan"),
+        ("MATS_ALLOW_LIVE", "perhaps"),
+    ],
+)
+def test_unusable_value_stops_the_start_and_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name):
+        read_environment()
+
+
+def test_paper_on_this_machine_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("MATS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MATS_HOME", str(tmp_path))
+    environment = read_environment()
+    assert (environment.ib_host, environment.ib_port, environment.web_host) == ("127.0.0.1", 7497, "127.0.0.1")
+    assert not environment.allow_live
+    assert not environment.debug
+
+
+def test_secret_key_is_made_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "secret_key"
+    first = secret_key(path)
+    assert len(first) >= 50
+    assert secret_key(path) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_short_secret_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret_key"
+    path.write_text("short")
+    with pytest.raises(ConfigError, match="too short"):
+        secret_key(path)
