@@ -1,0 +1,177 @@
+"""What the engine tells the pages: kinds of events, their payloads, and how they are written.
+
+Owns: ``EventKind`` and one builder per payload. Leaves: who is woken (``doorbell``), who reads (``trading.live``).
+Rule: an event is written in the transaction of the fact that it reports; JSON holds decimals as plain text without
+exponent and times as ISO 8601 UTC with Z; unknown is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from django.db import connection
+
+from strategies.crashpoints import reach
+from trading.models import EngineCommand, EngineEvent, Order, StrategyRun
+
+# Any number serves; it only has to be the same for every writer of the event table.
+_EVENT_ORDER_LOCK = 0x4D415453
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    FILL = "fill"
+    COMMISSION = "commission"
+    ORDER = "order"
+    POSITION = "position"
+    CASH = "cash"
+    MARKS = "marks"
+    ACCOUNT = "account"
+    EQUITY = "equity"
+    BAR = "bar"
+    STRATEGY = "strategy"
+    CONNECTION = "connection"
+    LOG = "log"
+    COMMAND = "command"
+    BREAK = "break"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event not yet written."""
+
+    kind: EventKind
+    payload: dict[str, Any]
+    strategy: str = ""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def plain(value: Decimal | None) -> str | None:
+    """Return a decimal as text without exponent or trailing zeros; None stays None."""
+    if value is None:
+        return None
+    text = f"{value:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return an aware time as ISO 8601 UTC with Z; None stays None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def write(events: Iterable[Event]) -> int:
+    """Insert events in order inside the caller's transaction; return how many.
+
+    PostgreSQL hands out sequence numbers before commit, so a tail by id could step over a slower writer: all writers
+    take one advisory lock there. SQLite's IMMEDIATE transactions are ordered already.
+    """
+    rows = [
+        EngineEvent(at=event.at, kind=event.kind.value, strategy=event.strategy, payload=event.payload)
+        for event in events
+    ]
+    if not rows:
+        return 0
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_EVENT_ORDER_LOCK])
+    reach("event")
+    EngineEvent.objects.bulk_create(rows)
+    return len(rows)
+
+
+def emit(kind: EventKind, payload: Mapping[str, Any], strategy: str = "") -> None:
+    """Write one event inside the caller's transaction; ring the doorbell after the commit."""
+    write([Event(kind, dict(payload), strategy)])
+
+
+def order_payload(order: Order) -> dict[str, Any]:
+    """Describe an order as it stands."""
+    return {
+        "order_ref": order.order_ref,
+        "strategy": order.owner,
+        "symbol": order.symbol,
+        "con_id": order.con_id,
+        "side": order.side,
+        "quantity": plain(order.quantity),
+        "order_type": order.order_type,
+        "limit_price": plain(order.limit_price),
+        "stop_price": plain(order.stop_price),
+        "tif": order.tif,
+        "state": str(order.state),
+        "filled": plain(order.filled),
+        "average_price": plain(order.average_price),
+        "reason": order.reason,
+        "updated_at": iso(order.updated_at),
+    }
+
+
+def strategy_payload(run: StrategyRun) -> dict[str, Any]:
+    """Describe a strategy's runtime state."""
+    return {
+        "symbol": run.symbol,
+        "state": str(run.state),
+        "client_id": run.client_id,
+        "connected": run.connected,
+        "message": run.message,
+        "restarts": run.restarts,
+    }
+
+
+def command_payload(command: EngineCommand) -> dict[str, Any]:
+    """Describe a command and its outcome; the user by name."""
+    return {
+        "id": str(command.id),
+        "kind": command.kind,
+        "args": command.args,
+        "state": str(command.state),
+        "error": command.error,
+        "error_code": command.error_code,
+        "user": command.user.get_username() if command.user else "",
+    }
+
+
+def engine_payload(state: str, message: str, epoch: int) -> dict[str, Any]:
+    """Describe the engine's own state."""
+    return {"state": state, "message": message, "epoch": epoch}
+
+
+def log_payload(level: str, strategy: str, text: str, logger: str) -> dict[str, Any]:
+    """Describe one line of the log strip; long texts are cut, the log file has them whole."""
+    return {"level": level, "strategy": strategy, "text": text[:2000], "logger": logger}
+
+
+def connection_payload(client_id: int, role: str, name: str, connected: bool, message: str) -> dict[str, Any]:
+    """Describe one IB connection; ``role`` is master, queue or strategy."""
+    return {"client_id": client_id, "role": role, "name": name, "connected": connected, "message": message}
+
+
+def marks_payload(at: datetime, marks: Mapping[int, Decimal]) -> dict[str, Any]:
+    """Describe prices by contract id."""
+    return {"at": iso(at), "marks": {str(con_id): plain(price) for con_id, price in marks.items()}}
+
+
+def bar_payload(
+    con_id: int, symbol: str, start: datetime, ohlc: tuple[Decimal, Decimal, Decimal, Decimal], volume: Decimal
+) -> dict[str, Any]:
+    """Describe a 5-second bar by the start of its interval."""
+    names = ("open", "high", "low", "close")
+    prices = {name: plain(price) for name, price in zip(names, ohlc, strict=True)}
+    return {
+        "con_id": con_id,
+        "symbol": symbol,
+        "start": iso(start),
+        **prices,
+        "volume": plain(volume),
+        "seconds": 5,
+    }
