@@ -152,6 +152,7 @@ class EngineCommand(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["state", "-priority", "created_at"])]
+        permissions = [("operate", "May start, stop and cancel")]
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.state}"
