@@ -1,0 +1,103 @@
+"""The gate before every new order: shut until the books are known to agree with the broker.
+
+Rule: cancels never pass here; an instrument whose positions differ from the broker's stays locked by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from strategies.exceptions import OrderDeniedError
+
+NOT_CONNECTED = "not_connected"
+NOT_RECONCILED = "not_reconciled"
+ENGINE_STOPPING = "engine_stopping"
+LEDGER_TROUBLE = "ledger_trouble"
+INSTRUMENT_LOCKED = "instrument_locked"
+
+_REASONS = {
+    NOT_CONNECTED: "The engine has no connection to the gateway.",
+    NOT_RECONCILED: "The books are being compared with the broker; orders wait until they agree.",
+    ENGINE_STOPPING: "The engine is stopping; it takes no new orders.",
+    LEDGER_TROUBLE: "The ledger cannot be written; orders wait until it can.",
+}
+
+
+class Gate:
+    """Whether new orders may be sent. Thread-safe; starts shut.
+
+    Stopping is for good. Ledger trouble shuts the gate beside whatever the connection says, and ends on its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason = NOT_CONNECTED
+        self._ledger_trouble = False
+        self._locked: frozenset[int] = frozenset()
+        self._opened = threading.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether orders pass, locked instruments aside."""
+        return self._opened.is_set()
+
+    @property
+    def reason(self) -> str:
+        """Return the code of what shuts the gate; empty while it is open."""
+        with self._lock:
+            return LEDGER_TROUBLE if self._ledger_trouble and not self._reason else self._reason
+
+    def open(self) -> None:
+        """Let orders pass, unless the engine is stopping."""
+        with self._lock:
+            if self._reason != ENGINE_STOPPING:
+                self._reason = ""
+            self._update()
+
+    def shut(self, reason: str) -> None:
+        """Refuse orders with one of this module's codes."""
+        with self._lock:
+            if self._reason != ENGINE_STOPPING:
+                self._reason = reason
+            self._update()
+
+    def set_ledger_trouble(self, trouble: bool) -> None:
+        """Take note whether the ledger can be written."""
+        with self._lock:
+            self._ledger_trouble = trouble
+            self._update()
+
+    def lock_instruments(self, con_ids: Iterable[int]) -> None:
+        """Replace the set of instruments whose positions differ from the broker's."""
+        self._locked = frozenset(con_ids)
+
+    @property
+    def locked_instruments(self) -> frozenset[int]:
+        """Return the contract ids that take no orders."""
+        return self._locked
+
+    def wait_open(self, timeout_s: float) -> bool:
+        """Block until the gate opens or the time is over; tell whether it is open."""
+        return self._opened.wait(timeout_s)
+
+    def check(self, con_id: int) -> None:
+        """Let a new order in this instrument pass.
+
+        Raises: OrderDeniedError with the code of what stands against it.
+        """
+        if not self._opened.is_set():
+            reason = self.reason or NOT_RECONCILED
+            raise OrderDeniedError(_REASONS[reason], code=reason)
+        if con_id in self._locked:
+            raise OrderDeniedError(
+                f"Instrument {con_id} is locked: the broker's position differs from the ledger's.",
+                code=INSTRUMENT_LOCKED,
+                con_id=con_id,
+            )
+
+    def _update(self) -> None:
+        if self._reason or self._ledger_trouble:
+            self._opened.clear()
+        else:
+            self._opened.set()

@@ -1,0 +1,209 @@
+"""The queue between the threads that hear the broker and the one thread that writes the ledger.
+
+Owns: order of arrival, the bound, coalescing of statuses, first sieve of duplicates.
+Leaves: folding (``handlers``), the thread and its transactions (``writer``).
+Rule: fills, commissions and orders are never dropped, also past the bound (``spilled`` counts them); of several waiting
+statuses of one order only the last stays; log lines are dropped when the queue is full. A duplicate that the sieve
+misses is caught by the ledger's unique keys: the sieve only saves work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from strategies.crashpoints import reach
+from strategies.events import QueueMessage
+
+_SIEVE_SIZE = 200_000
+
+
+@dataclass(slots=True)
+class Job:
+    """A write that is no broker message (marks, snapshots, states): done in its place in the queue."""
+
+    work: Callable[[], Any]
+    name: str
+    future: Future[Any] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place in the queue; ``item`` None when a later status of the same order replaced it."""
+
+    item: QueueMessage | Job | None
+    arrived_ns: int
+
+
+@dataclass(slots=True)
+class QueueFigures:
+    """Counters since the start of the engine."""
+
+    size: int = 0
+    high_water: int = 0
+    coalesced: int = 0
+    spilled: int = 0
+    duplicates: int = 0
+    dropped_logs: int = 0
+
+
+class Sieve:
+    """Remembers the last keys it saw. Not thread-safe: used under the queue's lock."""
+
+    def __init__(self, size: int = _SIEVE_SIZE) -> None:
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        self._size = size
+
+    def is_new(self, key: Hashable) -> bool:
+        """Tell whether the key was not seen before, and remember it."""
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > self._size:
+            self._keys.popitem(last=False)
+        return True
+
+    def forget(self, key: Hashable) -> None:
+        """Let the key pass again."""
+        self._keys.pop(key, None)
+
+
+def duplicate_key(message: QueueMessage) -> Hashable | None:
+    """Return what makes an execution or commission the same as another one; None for what may repeat."""
+    if message["type"] == "fill":
+        return message["fill"].exec_id
+    if message["type"] == "commission":
+        report = message["commission"]
+        return (report.exec_id, report.amount, report.currency)
+    return None
+
+
+def order_key(message: QueueMessage) -> Hashable | None:
+    """Return the identity of the order of a plain status; None for errors and everything that must stay."""
+    trade = message["trade"]
+    if message["type"] != "status_change" or trade is None or message["status"].code:
+        return None
+    return trade.order_ref or trade.perm_id or (trade.client_id, trade.order_id)
+
+
+class MessageQueue:
+    """Thread-safe queue; ``put`` from any thread, ``take`` from the message thread only."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self.capacity = capacity
+        self._slots: deque[Slot] = deque()
+        self._waiting_status: dict[Hashable, Slot] = {}
+        self._sieve = Sieve()
+        self._lock = threading.Lock()
+        self._figures = QueueFigures()
+        self._size = 0
+        self._wake: Callable[[], object] | None = None
+
+    def put(self, message: QueueMessage) -> None:
+        """Accept one message; never blocks for long."""
+        reach("enqueue")
+        with self._lock:
+            if self._is_superfluous(message):
+                return
+            slot = Slot(message, time.perf_counter_ns())
+            self._replace_waiting_status(message, slot)
+            self._append(slot)
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def submit(self, work: Callable[[], Any], name: str) -> Future[Any]:
+        """Have ``work()`` done by the message thread inside its fenced transaction; return its future."""
+        job = Job(work, name)
+        with self._lock:
+            self._append(Slot(job, time.perf_counter_ns()))
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+        return job.future
+
+    def _is_superfluous(self, message: QueueMessage) -> bool:
+        key = duplicate_key(message)
+        if key is not None and not self._sieve.is_new(key):
+            self._figures.duplicates += 1
+            return True
+        if message["type"] == "log" and self._size >= self.capacity:
+            self._figures.dropped_logs += 1
+            return True
+        return False
+
+    def _replace_waiting_status(self, message: QueueMessage, slot: Slot) -> None:
+        key = order_key(message)
+        if key is None:
+            return
+        earlier = self._waiting_status.get(key)
+        if earlier is not None and earlier.item is not None:
+            earlier.item = None
+            self._size -= 1
+            self._figures.coalesced += 1
+        self._waiting_status[key] = slot
+
+    def _append(self, slot: Slot) -> None:
+        self._slots.append(slot)
+        self._size += 1
+        if self._size > self.capacity:
+            self._figures.spilled += 1
+        self._figures.high_water = max(self._figures.high_water, self._size)
+
+    def take(self, limit: int) -> list[Slot]:
+        """Remove and return up to ``limit`` slots in order; empty when nothing waits."""
+        taken: list[Slot] = []
+        with self._lock:
+            while self._slots and len(taken) < limit:
+                slot = self._slots.popleft()
+                if slot.item is not None:
+                    taken.append(slot)
+            self._size -= len(taken)
+            if not self._slots or self._waiting_status:
+                self._forget_statuses(taken)
+        if taken:
+            reach("dequeue")
+        return taken
+
+    def _forget_statuses(self, taken: list[Slot]) -> None:
+        for slot in taken:
+            if slot.item is not None and not isinstance(slot.item, Job):
+                key = order_key(slot.item)
+                if key is not None and self._waiting_status.get(key) is slot:
+                    del self._waiting_status[key]
+
+    def forget(self, message: QueueMessage) -> None:
+        """Let a message that could not be folded come again, as a replay will bring it."""
+        key = duplicate_key(message)
+        if key is not None:
+            with self._lock:
+                self._sieve.forget(key)
+
+    def arm(self, wake: Callable[[], object]) -> bool:
+        """Ask for one call of ``wake`` at the next message; tell False, and do not, when something waits already."""
+        with self._lock:
+            if self._slots:
+                return False
+            self._wake = wake
+            return True
+
+    def __len__(self) -> int:
+        return self._size
+
+    def figures(self) -> QueueFigures:
+        """Return a copy of the counters."""
+        with self._lock:
+            self._figures.size = self._size
+            return QueueFigures(
+                self._figures.size,
+                self._figures.high_water,
+                self._figures.coalesced,
+                self._figures.spilled,
+                self._figures.duplicates,
+                self._figures.dropped_logs,
+            )
