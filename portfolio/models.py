@@ -11,6 +11,8 @@ from decimal import Decimal
 
 from django.db import models
 
+from portfolio.fields import ExactDecimalField
+
 
 class Account(models.Model):
     """One IB account. Identity: its id. Lifetime: for ever once opened."""
@@ -36,11 +38,11 @@ class Instrument(models.Model):
     currency = models.CharField(max_length=3, help_text="Trading currency.")
     local_symbol = models.CharField(max_length=64, blank=True, help_text="Exchange's own symbol.")
     trading_class = models.CharField(max_length=32, blank=True, help_text="IB's trading class.")
-    multiplier = models.DecimalField(
+    multiplier = ExactDecimalField(
         max_digits=28, decimal_places=10, default=Decimal(1), help_text="Units of currency per point."
     )
     expiry = models.CharField(max_length=8, blank=True, help_text="yyyymmdd or empty.")
-    strike = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="Options only.")
+    strike = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Options only.")
     right = models.CharField(max_length=1, blank=True, help_text="C, P or empty.")
 
     class Meta:
@@ -67,15 +69,15 @@ class Execution(models.Model):
     client_id = models.IntegerField(help_text="API client that placed the order.")
     order_id = models.IntegerField(help_text="That client's order id; not unique.")
     side = models.CharField(max_length=3, help_text="BOT or SLD.")
-    quantity = models.DecimalField(max_digits=28, decimal_places=10, help_text="Signed: buys positive, sells negative.")
-    price = models.DecimalField(max_digits=28, decimal_places=10, help_text="Per unit, in the instrument's currency.")
-    cum_quantity = models.DecimalField(
+    quantity = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Signed: buys positive, sells negative.")
+    price = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Per unit, in the instrument's currency.")
+    cum_quantity = ExactDecimalField(
         max_digits=28, decimal_places=10, help_text="Filled so far on the order, as IB said."
     )
     exchange = models.CharField(max_length=32, blank=True, help_text="Where it traded.")
     executed_at = models.DateTimeField(db_index=True, help_text="IB's time, UTC.")
     recorded_at = models.DateTimeField(help_text="When the ledger committed it, UTC.")
-    commission = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="Null until IB reports it.")
+    commission = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Null until IB reports it.")
     commission_currency = models.CharField(max_length=3, blank=True, help_text="Currency of the commission.")
 
     class Meta:
@@ -107,20 +109,35 @@ class Movement(models.Model):
         Execution, null=True, on_delete=models.PROTECT, help_text="The fill behind it, if any."
     )
     instrument = models.ForeignKey(Instrument, null=True, on_delete=models.PROTECT, help_text="Null for pure cash.")
-    quantity = models.DecimalField(
+    quantity = ExactDecimalField(
         max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed change of the position."
     )
-    price = models.DecimalField(
+    price = ExactDecimalField(
         max_digits=28, decimal_places=10, null=True, help_text="Price of the change, instrument currency."
     )
-    cash = models.DecimalField(
+    cash = ExactDecimalField(
         max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed change of cash, in ``currency``."
     )
     currency = models.CharField(max_length=3, help_text="Currency of ``cash`` and ``realized_pnl``.")
-    realized_pnl = models.DecimalField(
-        max_digits=28, decimal_places=10, default=Decimal(0), help_text="Realised by this entry, net of its fee."
+    realized_pnl = ExactDecimalField(
+        max_digits=28,
+        decimal_places=10,
+        default=Decimal(0),
+        help_text="Realised by this entry, in ``currency``; a fee realises its own negative.",
     )
-    booked_at = models.DateTimeField(help_text="UTC, strictly by id.")
+    quantity_after = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="The owner's position after this entry."
+    )
+    average_after = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="The position's average cost after this entry."
+    )
+    realized_after = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="The position's cumulative realised P&L after it."
+    )
+    cash_after = ExactDecimalField(
+        max_digits=28, decimal_places=10, help_text="The owner's cash in ``currency`` after this entry."
+    )
+    booked_at = models.DateTimeField(help_text="UTC, of the batch that booked it.")
     key = models.CharField(max_length=96, unique=True, help_text="Idempotency key, for example fill:<exec_id>.")
 
     class Meta:
@@ -137,15 +154,21 @@ class Position(models.Model):
     account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account.")
     owner = models.CharField(max_length=32, help_text="Strategy symbol or Discretionary.")
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, help_text="What is held.")
-    quantity = models.DecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
-    average_cost = models.DecimalField(
+    quantity = ExactDecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
+    average_cost = ExactDecimalField(
         max_digits=28, decimal_places=10, default=Decimal(0), help_text="Per unit, no commission, no multiplier."
     )
-    realized_pnl = models.DecimalField(
-        max_digits=28, decimal_places=10, default=Decimal(0), help_text="Cumulative, instrument currency, net of fees."
+    realized_pnl = ExactDecimalField(
+        max_digits=28,
+        decimal_places=10,
+        default=Decimal(0),
+        help_text="Cumulative, instrument currency, net of the fees paid in that currency.",
     )
-    commissions = models.DecimalField(
-        max_digits=28, decimal_places=10, default=Decimal(0), help_text="Cumulative fees, instrument currency."
+    commissions = ExactDecimalField(
+        max_digits=28,
+        decimal_places=10,
+        default=Decimal(0),
+        help_text="Cumulative fees paid in the instrument's currency.",
     )
     updated_at = models.DateTimeField(help_text="UTC.")
 
@@ -164,7 +187,7 @@ class CashBalance(models.Model):
     account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account.")
     owner = models.CharField(max_length=32, help_text="Strategy symbol or Discretionary.")
     currency = models.CharField(max_length=3, help_text="ISO 4217.")
-    amount = models.DecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
+    amount = ExactDecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
     updated_at = models.DateTimeField(help_text="UTC.")
 
     class Meta:
@@ -178,7 +201,7 @@ class PendingCommission(models.Model):
     """A commission report whose execution has not arrived. Deleted when it has."""
 
     exec_id = models.CharField(max_length=64, primary_key=True, help_text="IB's execution id.")
-    amount = models.DecimalField(max_digits=28, decimal_places=10, help_text="Fee, positive is paid.")
+    amount = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Fee, positive is paid.")
     currency = models.CharField(max_length=3, help_text="Currency of the fee.")
     received_at = models.DateTimeField(help_text="UTC.")
 
@@ -192,7 +215,7 @@ class Mark(models.Model):
     instrument = models.OneToOneField(
         Instrument, primary_key=True, on_delete=models.CASCADE, help_text="What is priced."
     )
-    price = models.DecimalField(max_digits=28, decimal_places=10, help_text="Instrument currency.")
+    price = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Instrument currency.")
     marked_at = models.DateTimeField(help_text="UTC; older marks are shown as stale.")
 
     def __str__(self) -> str:
@@ -224,12 +247,16 @@ class EquitySnapshot(models.Model):
     )
     taken_at = models.DateTimeField(db_index=True, help_text="UTC.")
     currency = models.CharField(max_length=3, help_text="Currency of the figures.")
-    equity = models.DecimalField(
+    equity = ExactDecimalField(
         max_digits=28, decimal_places=10, help_text="Cash + marked positions; for the account IB's net liquidation."
     )
-    cash = models.DecimalField(max_digits=28, decimal_places=10, help_text="Cash part.")
-    realized_pnl = models.DecimalField(max_digits=28, decimal_places=10, help_text="Cumulative, net of fees.")
-    unrealized_pnl = models.DecimalField(max_digits=28, decimal_places=10, help_text="At the marks of this moment.")
+    cash = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Cash part; null when unknown.")
+    realized_pnl = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="Cumulative, net of fees; null when a rate is unknown."
+    )
+    unrealized_pnl = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="At the marks of this moment; null when one is missing."
+    )
 
     class Meta:
         constraints = [
@@ -252,8 +279,8 @@ class Break(models.Model):
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account.")
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, help_text="Where the books differ.")
-    ib_quantity = models.DecimalField(max_digits=28, decimal_places=10, help_text="What IB holds.")
-    ledger_quantity = models.DecimalField(max_digits=28, decimal_places=10, help_text="Σ strategies + Discretionary.")
+    ib_quantity = ExactDecimalField(max_digits=28, decimal_places=10, help_text="What IB holds.")
+    ledger_quantity = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Σ strategies + Discretionary.")
     state = models.CharField(
         max_length=8, choices=BreakState.choices, default=BreakState.OPEN, help_text="Open or cleared."
     )
