@@ -1,0 +1,370 @@
+"""BaseStrategy: what a strategy can do. Subclass it, write ``initialize_strategy`` and ``run_strategy``.
+
+Owns: the wrappers for orders, positions, equity and data that strategy files use.
+Leaves: thread, loop and connection (``life.py``), order objects and sizing (``sizing.py``), bars (``data.py``).
+Rule: everything asked about positions and money is this strategy's own, never the account's. Ledger reads touch the
+database and run in a worker thread; everything else stays on the strategy's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ib_async import Contract, RealTimeBarList
+from ib_async.wrapper import RequestError
+
+from strategies.data import BarReader, resolve_universe
+from strategies.exceptions import LedgerError, NotFoundError, OrderDeniedError, TransientError
+from strategies.life import StrategyLife
+from strategies.params import PARAMS
+from strategies.ports import Broker, EnginePort, StrategyPosition, Ticket
+from strategies.sizing import Number, build_order, multiplier_of, size_to_quantity, to_decimal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from ib_async import IB
+
+__all__ = ["PARAMS", "BaseStrategy"]
+
+REQUEST_TIMEOUT_S = 20.0  # ib_async never ends a request that IB answered with a warning code
+KEPT_BARS = 2_000  # ib_async keeps every real-time bar of a subscription for ever
+
+T = TypeVar("T")
+
+
+class BaseStrategy(StrategyLife):
+    """A strategy with its own thread, asyncio loop and IB connection.
+
+    ``symbol`` names the strategy, never an instrument; it owns orders, fills, positions and cash.
+    """
+
+    def __init__(
+        self,
+        client_id: int,
+        strategy_manager: EnginePort,
+        params: Mapping[str, Any],
+        broker_type: str = "live",
+        backtest_engine: Any = None,
+        strategy_symbol: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.client_id = client_id
+        self.strategy_manager = strategy_manager
+        self.broker_type = broker_type
+        self.backtest_engine = backtest_engine
+        self.symbol = strategy_symbol or type(self).__name__
+        self.code_hash = ""  # the engine stamps both: every order carries the code and parameters that decided it
+        self.params_revision = 0
+        self._set_params(params)
+
+    # -- hooks
+
+    def on_bar(self, bars: RealTimeBarList) -> Any:
+        """React to a completed bar of ``subscribe_bars``: ``bars.contract`` and ``bars[-1]``. May be async."""
+
+    def on_params_changed(self) -> Any:
+        """React to parameters edited while the strategy runs. May be async."""
+
+    # -- state
+
+    def now(self) -> datetime:
+        """Return the present, aware UTC; strategies never ask the wall clock themselves."""
+        return datetime.now(UTC)
+
+    def get_status(self) -> dict[str, Any]:
+        """Return what status pages show; safe to call from any thread."""
+        return {
+            "symbol": self.symbol,
+            "client_id": self.client_id,
+            "is_running": self.is_running,
+            "is_connected": self.is_connected,
+            "broker_type": self.broker_type,
+            "params": dict(self.params),
+            "open_orders": len(self._pending()),
+        }
+
+    def update_params(self, params: Mapping[str, Any]) -> None:
+        """Take new, already validated parameters; ``on_params_changed`` follows on the strategy's loop. Thread-safe."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._set_params(params)
+        else:
+            loop.call_soon_threadsafe(self._apply_params, dict(params))
+
+    def _apply_params(self, params: Mapping[str, Any]) -> None:
+        self._set_params(params)
+        self._enqueue(self.on_params_changed)
+
+    def _set_params(self, params: Mapping[str, Any]) -> None:
+        self.params: dict[str, Any] = {**PARAMS, **params}
+        self.min_weight, self.target_weight, self.max_weight = (
+            to_decimal(self.params[name]) for name in ("min_weight", "target_weight", "max_weight")
+        )
+
+    # -- orders
+
+    async def place_order(
+        self,
+        contract: Contract,
+        quantity: Number,
+        order_type: str = "MKT",
+        algo: bool = True,
+        urgency: str = "Patient",
+        orderRef: str | None = None,  # noqa: N803 - the name strategy files use
+        limit: Number | None = None,
+        stop: Number | None = None,
+        useRth: bool = False,  # noqa: N803 - the name strategy files use
+        tif: str = "DAY",
+        transmit: bool = True,
+        parentId: int = 0,  # noqa: N803 - the name strategy files use
+    ) -> Ticket:
+        """Buy (quantity > 0) or sell (< 0); return the ticket once the order is committed and sent.
+
+        Units: ``limit`` and ``stop`` in the contract's currency; ``algo`` means IB's Adaptive, on MKT and LMT only.
+        MATS gives every order its own reference; ``orderRef`` may repeat the strategy's symbol and nothing else.
+
+        Raises: OrderDeniedError before anything was sent, OrderRejectedError when IB refuses.
+        """
+        broker = self._broker_for_orders(orderRef)
+        order = build_order(
+            to_decimal(quantity),
+            order_type,
+            algo=algo,
+            urgency=urgency,
+            limit=None if limit is None else to_decimal(limit),
+            stop=None if stop is None else to_decimal(stop),
+            use_rth=useRth,
+            tif=tif,
+            transmit=transmit,
+        )
+        parent = self._parent(parentId)
+        qualified = await self.qualify(contract)
+        return await broker.place_order(qualified, order, owner=self.symbol, parent=parent)
+
+    async def place_order_by_size(
+        self,
+        contract: Contract,
+        size: Number,
+        side: str,
+        order_type: str = "MKT",
+        algo: bool = True,
+        urgency: str = "Patient",
+        limit: Number | None = None,
+        stop: Number | None = None,
+        useRth: bool = False,  # noqa: N803 - the name strategy files use
+        tif: str = "DAY",
+    ) -> Ticket:
+        """Buy or sell for a fraction (0–1) of the strategy's equity.
+
+        Raises: OrderDeniedError when not even one unit fits, or as ``place_order`` does.
+        """
+        if side not in ("BUY", "SELL"):
+            raise OrderDeniedError(f"Side {side!r} is neither BUY nor SELL.", code="bad_side")
+        quantity = await self.calculate_quantity(contract, size)
+        signed = quantity if side == "BUY" else -quantity
+        return await self.place_order(
+            contract, signed, order_type, algo, urgency, limit=limit, stop=stop, useRth=useRth, tif=tif
+        )
+
+    async def calculate_quantity(self, contract: Contract, size: Number) -> Decimal:
+        """Return how many whole units ``size`` (fraction 0–1, capped by max_position_size) of the equity buys.
+
+        Raises: OrderDeniedError when it is less than one, or when the currencies differ and no rate is known.
+        """
+        qualified = await self.qualify(contract)
+        currency = str(self.params["currency"])
+        if qualified.currency != currency:
+            raise OrderDeniedError(
+                f"{qualified.symbol} trades in {qualified.currency}, {self.symbol} is measured in {currency}; "
+                "give a quantity instead of a size.",
+                code="fx_unknown",
+            )
+        fraction = min(to_decimal(size), to_decimal(self.params["max_position_size"]))
+        price = await self.get_market_price(qualified)
+        return size_to_quantity(await self.get_equity(), fraction, price, multiplier_of(qualified))
+
+    def open_orders(self, contract: Contract | None = None) -> list[Ticket]:
+        """Return this strategy's working orders, of one contract or of all."""
+        return [ticket for ticket in self._pending() if contract is None or _same(ticket.contract, contract)]
+
+    async def cancel_orders(self, contract: Contract | None = None) -> list[Ticket]:
+        """Ask IB to cancel this strategy's working orders; return their tickets."""
+        tickets = self.open_orders(contract)
+        if self.broker is not None:
+            for ticket in tickets:
+                await self.broker.cancel_order(ticket.order_ref)
+        return tickets
+
+    async def flatten(self, contract: Contract | None = None) -> list[Ticket]:
+        """Cancel working orders, then close this strategy's own positions at market; return the closing tickets.
+
+        Raises: OrderDeniedError when an order does not end its life in time: its fills could still come.
+        """
+        for ticket in await self.cancel_orders(contract):
+            if not await ticket.wait_done(REQUEST_TIMEOUT_S):
+                raise OrderDeniedError(
+                    f"{ticket.order_ref} could not be cancelled; the position is left as it is.", code="order_working"
+                )
+        closing = []
+        for position in await self.get_positions():
+            if position.quantity and (contract is None or contract.conId == position.con_id):
+                held = Contract(conId=position.con_id, exchange="SMART")
+                closing.append(await self.place_order(held, -position.quantity, algo=False))
+        return closing
+
+    def _broker_for_orders(self, order_ref: str | None) -> Broker:
+        if not self.is_running:
+            raise OrderDeniedError(f"{self.symbol} is stopping; it sends no new orders.", code="strategy_stopping")
+        if self.broker is None or not self.is_connected:
+            raise OrderDeniedError(f"{self.symbol} is not connected to IB.", code="not_connected")
+        if order_ref not in (None, "", self.symbol):
+            raise OrderDeniedError(
+                f"orderRef {order_ref!r} would book the fill on another owner than {self.symbol}.", code="foreign_owner"
+            )
+        return self.broker
+
+    def _parent(self, parent_id: int) -> Ticket | None:
+        if not parent_id:
+            return None
+        for ticket in self._pending():
+            if ticket.order.orderId == parent_id:
+                return ticket
+        raise OrderDeniedError(f"No working order has id {parent_id}; it cannot be a parent.", code="unknown_parent")
+
+    # -- books
+
+    async def get_positions(self) -> list[StrategyPosition]:
+        """Return this strategy's own positions from the ledger."""
+        if self.broker is not None:
+            return await self.broker.get_positions()
+        return list(await asyncio.to_thread(self._books.get_strategy_positions, self.symbol))
+
+    async def get_position(self, contract: Contract) -> Decimal:
+        """Return this strategy's own signed quantity of one contract; 0 when flat."""
+        con_id = (await self.qualify(contract)).conId
+        return sum((p.quantity for p in await self.get_positions() if p.con_id == con_id), Decimal(0))
+
+    async def get_equity(self) -> Decimal:
+        """Return this strategy's own equity: cash plus marked positions, in its currency.
+
+        Raises: LedgerError while it cannot be known.
+        """
+        if self.broker is not None:
+            return await self.broker.get_equity()
+        return await asyncio.to_thread(self._books.calculate_strategy_equity, self.symbol)
+
+    async def get_total_equity(self) -> Decimal:
+        """Return the account's net liquidation value, in its base currency.
+
+        Raises: LedgerError until IB told it.
+        """
+        summary = await asyncio.to_thread(self._books.get_portfolio_summary)
+        if summary.get("net_liquidation") is None:
+            raise LedgerError("IB has not told the account's net liquidation yet.", code="equity_unknown")
+        return Decimal(str(summary["net_liquidation"]))
+
+    @property
+    def _books(self) -> Any:
+        return self.strategy_manager.portfolio_manager
+
+    # -- market
+
+    async def qualify(self, contract: Contract) -> Contract:
+        """Return the contract completed by IB; one that has its id already costs no request.
+
+        Raises: OrderDeniedError when IB knows none or several.
+        """
+        if contract.conId and contract.symbol and contract.exchange:
+            return contract
+        found = await self._request(self._connection.qualifyContractsAsync(contract))
+        if not found or not isinstance(found[0], Contract):  # ib_async fills the place of an unknown one with None
+            raise OrderDeniedError(f"IB does not know {contract}, or not only one of it.", code="unknown_contract")
+        return found[0]
+
+    async def get_market_price(self, contract: Contract) -> Decimal:
+        """Return the latest price: between bid and ask the last trade, else their middle, else the close.
+
+        Raises: TransientError while IB has none.
+        """
+        qualified = await self.qualify(contract)
+        [ticker] = await self._request(self._connection.reqTickersAsync(qualified))
+        price = ticker.marketPrice()
+        price = ticker.close if math.isnan(price) else price
+        if math.isnan(price) or price <= 0:
+            raise TransientError(f"IB has no price of {qualified.symbol} now.", code="no_price")
+        return to_decimal(price)
+
+    async def get_data(
+        self,
+        symbols: str | Sequence[str],
+        timeframe: str = "1_day",
+        start_date: str | date | datetime = "max",
+        end_date: str | date | datetime = "today",
+        use_rth: bool = True,
+        force_download: bool = False,
+    ) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Return bars from ArcticDB, completed by IB; one symbol gives a frame, several a dict.
+
+        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float.
+        Raises: ConfigError for an unknown timeframe; NotFoundError when neither has a bar.
+        """
+        reader = BarReader(self.strategy_manager.ac, self._historical_bars, self.now)
+        names = [symbols] if isinstance(symbols, str) else list(symbols)
+        frames = {
+            name: await reader.read(name, timeframe, start_date, end_date, use_rth, force_download) for name in names
+        }
+        return frames[symbols] if isinstance(symbols, str) else frames
+
+    async def get_universe(self) -> list[str]:
+        """Return the symbols that the parameter ``universe`` means.
+
+        Raises: NotFoundError when it names none.
+        """
+        symbols = await asyncio.to_thread(resolve_universe, self.strategy_manager.ac, str(self.params["universe"]))
+        if not symbols:
+            raise NotFoundError(f"The universe of {self.symbol} is empty.", code="empty_universe")
+        return symbols
+
+    def subscribe_bars(self, contract: Contract, what: str = "TRADES", use_rth: bool = False) -> RealTimeBarList:
+        """Subscribe to IB's 5-second bars; ``on_bar`` follows for each. Lost with the connection."""
+        bars = self._connection.reqRealTimeBars(contract, 5, what, use_rth)
+        bars.updateEvent += self._on_bars
+        return bars
+
+    def _on_bars(self, bars: RealTimeBarList, has_new_bar: bool) -> None:
+        if has_new_bar and self.is_running:
+            del bars[:-KEPT_BARS]
+            self._enqueue(self.on_bar, bars)
+
+    async def _historical_bars(self, symbol: str, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        contract = await self.qualify(Contract(secType="STK", symbol=symbol, exchange="SMART", currency="USD"))
+        return await self._request(
+            self._connection.reqHistoricalDataAsync(contract, end, duration, bar_size, "TRADES", use_rth, formatDate=2)
+        )
+
+    @property
+    def _connection(self) -> IB:
+        if self.ib is None or not self.ib.isConnected():
+            raise TransientError(f"{self.symbol} is not connected to IB.", code="not_connected")
+        return self.ib
+
+    async def _request(self, answer: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(answer, REQUEST_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TransientError(f"IB did not answer within {REQUEST_TIMEOUT_S:g} s.", code="no_answer") from error
+        except ConnectionError as error:
+            raise TransientError("The connection to IB was lost.", code="not_connected") from error
+        except RequestError as error:
+            raise TransientError(f"IB answered {error.code}: {error.message}", code="ib_error") from error
+
+
+def _same(left: Contract, right: Contract) -> bool:
+    if left.conId and right.conId:
+        return left.conId == right.conId
+    return (left.symbol, left.secType, left.currency) == (right.symbol, right.secType, right.currency)

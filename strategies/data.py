@@ -1,0 +1,193 @@
+"""Bars and universes for strategies: ArcticDB first, IB for what is missing.
+
+Owns: timeframe names, the store's keys, the top-up of a stale tail, slicing by dates.
+Leaves: writing: what IB answers here is not stored, since only the ingest commands and the recorder own those symbols.
+Shape: frames indexed by the bar's start (UTC), float columns open, high, low, close, volume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pandas as pd
+
+from strategies.exceptions import ConfigError, MatsError, NotFoundError
+
+logger = logging.getLogger(__name__)
+
+LIBRARY = "market_data"
+COLUMNS = ["open", "high", "low", "close", "volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeframe:
+    """One bar length: our key, IB's words, and the most that one IB request should ask for."""
+
+    key: str
+    bar_size: str
+    length: timedelta
+    longest: timedelta
+
+
+TIMEFRAMES = {
+    frame.key: frame
+    for frame in (
+        Timeframe("5_secs", "5 secs", timedelta(seconds=5), timedelta(hours=1)),
+        Timeframe("30_secs", "30 secs", timedelta(seconds=30), timedelta(hours=8)),
+        Timeframe("1_min", "1 min", timedelta(minutes=1), timedelta(days=7)),
+        Timeframe("5_min", "5 mins", timedelta(minutes=5), timedelta(days=30)),
+        Timeframe("15_min", "15 mins", timedelta(minutes=15), timedelta(days=60)),
+        Timeframe("30_min", "30 mins", timedelta(minutes=30), timedelta(days=60)),
+        Timeframe("1_hour", "1 hour", timedelta(hours=1), timedelta(days=365)),
+        Timeframe("1_day", "1 day", timedelta(days=1), timedelta(days=3650)),
+    )
+}
+_UNITS = {"s": "secs", "sec": "secs", "secs": "secs", "m": "min", "min": "min", "mins": "min"} | {
+    "h": "hour", "hour": "hour", "hours": "hour", "d": "day", "day": "day", "days": "day"
+}  # fmt: skip
+
+Download = Callable[[str, str, str, str, bool], Awaitable[Any]]
+
+
+def parse_timeframe(text: str) -> Timeframe:
+    """Return the timeframe for ``1_min``, ``1 min``, ``1m``, …
+
+    Raises: ConfigError (unknown_timeframe) instead of guessing one.
+    """
+    match = re.fullmatch(r"(\d+)[ _]?([a-z]+)", text.strip().lower())
+    key = f"{match[1]}_{_UNITS.get(match[2], '?')}" if match else "?"
+    if key not in TIMEFRAMES:
+        raise ConfigError(
+            f"Timeframe {text!r} is unknown; use one of {', '.join(TIMEFRAMES)}.", code="unknown_timeframe"
+        )
+    return TIMEFRAMES[key]
+
+
+def resolve_universe(ac: Any, universe: str) -> list[str]:
+    """Return the symbols of a universe: one, a comma list, an ArcticDB library, or library/symbol. Blocking."""
+    names = [part.strip() for part in universe.split(",") if part.strip()]
+    if len(names) != 1:
+        return list(dict.fromkeys(names))
+    library, _, symbol = names[0].partition("/")
+    if ac is None or not ac.has_library(library):
+        return names
+    if symbol:
+        frame = ac[library].read(symbol).data
+        return [str(name) for name in dict.fromkeys(frame["Symbol"])]
+    suffix = re.compile(r"_\d+_(secs|min|hour|day)$")
+    return sorted({suffix.sub("", name) for name in ac[library].list_symbols()})
+
+
+class BarReader:
+    """Reads bars of one timeframe at a time; the store is read in a worker thread, IB on the caller's loop."""
+
+    def __init__(self, ac: Any, download: Download, now: Callable[[], datetime]) -> None:
+        self._ac = ac
+        self._download = download
+        self._now = now
+
+    async def read(
+        self,
+        symbol: str,
+        timeframe: str,
+        start: str | date | datetime,
+        end: str | date | datetime,
+        use_rth: bool,
+        force_download: bool,
+    ) -> pd.DataFrame:
+        """Return the bars of one symbol within [start, end].
+
+        Raises: ConfigError for a bad timeframe or date; NotFoundError when no source has a bar.
+        """
+        frame = parse_timeframe(timeframe)
+        since = None if start == "max" else _moment(start, self._now(), is_end=False)
+        until = _moment(end, self._now(), is_end=True)
+        stored = _empty() if force_download else await asyncio.to_thread(self._stored, symbol, frame)
+        bars = await self._completed(symbol, frame, stored, since, until, use_rth)
+        if since is not None:
+            bars = bars[bars.index >= since]
+        bars = bars[bars.index <= until]
+        if bars.empty:
+            raise NotFoundError(f"Neither ArcticDB nor IB has {frame.key} bars of {symbol} there.", code="no_bars")
+        return bars
+
+    def _stored(self, symbol: str, frame: Timeframe) -> pd.DataFrame:
+        key = f"{symbol}_{frame.key}"
+        if self._ac is None or not self._ac.has_library(LIBRARY) or not self._ac[LIBRARY].has_symbol(key):
+            return _empty()
+        return _shaped(self._ac[LIBRARY].read(key).data)
+
+    async def _completed(
+        self,
+        symbol: str,
+        frame: Timeframe,
+        stored: pd.DataFrame,
+        since: datetime | None,
+        until: datetime,
+        use_rth: bool,
+    ) -> pd.DataFrame:
+        end = min(until, self._now())
+        last = stored.index[-1].to_pydatetime() + frame.length if len(stored) else None
+        wanted = max((moment for moment in (last, since) if moment is not None), default=end - frame.longest)
+        if end - wanted < frame.length:
+            return stored
+        try:
+            answer = await self._download(
+                symbol, frame.bar_size, _duration(end - wanted, frame), f"{end:%Y%m%d-%H:%M:%S}", use_rth
+            )
+        except MatsError:
+            if stored.empty:
+                raise
+            logger.warning("symbol=%s timeframe=%s tail not completed by IB", symbol, frame.key, exc_info=True)
+            return stored
+        fresh = _from_ib(answer)
+        if last is not None:
+            fresh = fresh[fresh.index >= last]
+        return pd.concat([stored, fresh]) if len(stored) else fresh
+
+
+def _duration(span: timedelta, frame: Timeframe) -> str:
+    span = min(span, frame.longest)
+    if span <= timedelta(days=1):
+        return f"{max(30, math.ceil(span.total_seconds()))} S"
+    return f"{span.days + 1} D" if span.days < 365 else f"{math.ceil(span.days / 365)} Y"
+
+
+def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> datetime:
+    if value == "today":
+        return now
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value) if len(value) > len("2020-01-01") else date.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(f"{value!r} is not a date; write 2020-01-31, max or today.", code="bad_date") from error
+    if not isinstance(value, datetime):
+        return datetime.combine(value, time.max if is_end else time.min, UTC)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _from_ib(bars: Any) -> pd.DataFrame:
+    if not bars:
+        return _empty()
+    index = pd.DatetimeIndex([pd.Timestamp(bar.date) for bar in bars])
+    index = index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)
+    rows = [[bar.open, bar.high, bar.low, bar.close, float(bar.volume)] for bar in bars]
+    return pd.DataFrame(rows, index=index.rename("ts"), columns=COLUMNS, dtype="float64")
+
+
+def _shaped(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.rename(columns=str.lower)
+    index = pd.DatetimeIndex(frame.index)
+    frame.index = (index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)).rename("ts")
+    return frame[COLUMNS].astype("float64")
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=COLUMNS, index=pd.DatetimeIndex([], tz=UTC, name="ts"), dtype="float64")
