@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 
 
 class MatsSiteConfig(AppConfig):
@@ -12,8 +13,12 @@ class MatsSiteConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and restore the roles after every migrate."""
         from mats_site import checks  # noqa: F401
+        from mats_site.roles import ensure_roles
+
+        # After, not in, a migration: permissions exist only once every app has migrated, and later models count too.
+        post_migrate.connect(ensure_roles, sender=self, dispatch_uid="mats_site.roles")
 
 
 class MatsAdminConfig(AdminConfig):
