@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from strategies.crashpoints import reach
 from strategies.events import QueueMessage
 
-_SIEVE_SIZE = 200_000
+_SIEVE_SIZE = 50_000
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class MessageQueue:
                 if slot.item is not None:
                     taken.append(slot)
             self._size -= len(taken)
-            if not self._slots or self._waiting_status:
+            if self._waiting_status:
                 self._forget_statuses(taken)
         if taken:
             reach("dequeue")
@@ -176,6 +176,16 @@ class MessageQueue:
                 key = order_key(slot.item)
                 if key is not None and self._waiting_status.get(key) is slot:
                     del self._waiting_status[key]
+
+    def put_back(self, slots: Iterable[Slot]) -> None:
+        """Return slots that were taken to the front, in their order."""
+        with self._lock:
+            for slot in reversed(list(slots)):
+                self._slots.appendleft(slot)
+                self._size += 1
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
 
     def forget(self, message: QueueMessage) -> None:
         """Let a message that could not be folded come again, as a replay will bring it."""
