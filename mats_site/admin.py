@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin  # Django's class is generic in its stubs alone
 
+SHOWN = ("name", "public_id", "user", "can_write", "in_force", "created_at", "expires_at", "revoked_at", "last_used_at")
+
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
@@ -26,18 +28,8 @@ class ApiKeyAdmin(ModelAdmin):
     list_filter = ["can_write", "user"]
     list_select_related = ["user"]
     search_fields = ["name", "public_id", "user__username"]
-    fields = [
-        "name",
-        "public_id",
-        "user",
-        "can_write",
-        "in_force",
-        "created_at",
-        "expires_at",
-        "revoked_at",
-        "last_used_at",
-    ]
-    readonly_fields = fields
+    fields = SHOWN
+    readonly_fields = SHOWN
     actions = ["revoke"]
 
     @admin.display(boolean=True, description="in force")

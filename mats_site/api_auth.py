@@ -6,7 +6,7 @@ A key never does more than its user; a request that shows a bad key is refused e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -45,7 +45,7 @@ def _by_key(request: HttpRequest, text: str) -> Caller:
         raise AuthenticationError(message="The API key is unknown, expired or revoked.")
     if request.method not in SAFE_METHODS and not key.can_write:
         raise ForbiddenError("read_only_key", "This API key may only read; make one with --write.")
-    user = cast("User", key.user)
+    user = key.user
     _authorise(request, user)
     request.user = user  # the history of changes names whoever the key belongs to
     return Caller(user, "api")
@@ -88,7 +88,7 @@ class SessionAuth(APIKeyCookie):
             return None
         if check_csrf(request) is not None:
             raise ForbiddenError("csrf_failed", "The CSRF token is missing or wrong; send it as X-CSRFToken.")
-        user = cast("User", request.user)
+        user = request.user
         _authorise(request, user)
         return Caller(user, "page")
 
