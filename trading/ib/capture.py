@@ -1,0 +1,201 @@
+"""Turn everything one connection hears about orders into queue messages, at once and exactly as it came.
+
+Owns: execution, commission, order, status and error messages → ``QueueMessage``; the replay of the day's executions.
+Leaves: duplicates (the ledger knows them by exec_id), states (``orders``), the queue (``engine``).
+Rule: nothing is awaited between wire and sink, and what cannot be mapped is reported, never skipped silently.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from ib_async import IB, Contract, Execution, Order, Trade
+from ib_async.objects import CommissionReport
+from ib_async.order import OrderState as IbOrderState
+
+from strategies.crashpoints import reach
+from strategies.events import ContractSnapshot, QueueMessage, StatusSnapshot, TradeSnapshot
+from trading.ib import mapping
+from trading.ib.requests import ask
+from trading.ib.tap import RawStatus, WireTap
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[QueueMessage], None]
+PENDING_SUBMIT = "PendingSubmit"  # ib_async's own word for «handed to the socket»
+_ATTRIBUTE = "mats_capture"
+
+
+class Capture:
+    """The listeners of one connection; survives its reconnects. Same loop only."""
+
+    def __init__(
+        self, ib: IB, sink: Sink, strategy: str = "", owner_of_ref: Callable[[str], str] | None = None
+    ) -> None:
+        self.strategy = strategy
+        self.observers: list[Sink] = []
+        self.unmapped = 0
+        self._ib = ib
+        self._sink = sink
+        self._owner_of_ref = owner_of_ref
+        self._contracts: dict[tuple[int, str], ContractSnapshot] = {}
+        tap = WireTap.of(ib)
+        tap.executions.append(self._on_execution)
+        tap.commissions.append(self._on_commission)
+        tap.statuses.append(self._on_status)
+        tap.open_orders.append(self._on_open_order)
+        tap.order_errors.append(self._on_order_error)
+        ib.newOrderEvent += self._on_placed
+        setattr(ib.wrapper, _ATTRIBUTE, self)
+
+    @staticmethod
+    def of(ib: IB) -> Capture | None:
+        """Return the connection's capture, if it has one."""
+        found: Capture | None = getattr(ib.wrapper, _ATTRIBUTE, None)
+        return found
+
+    async def replay_executions(self, timeout: float = 30.0) -> int:  # noqa: ASYNC109 - seconds IB may take
+        """Request the day's executions; they pass the sink as replays. Return how many IB sent.
+
+        Raises: TransientError when IB does not answer in time: then nothing is known to be complete.
+        """
+        fills = await ask(self._ib.reqExecutionsAsync(), "the day's executions", timeout_s=timeout)
+        return len(fills)
+
+    # from the tap
+
+    def _on_execution(self, contract: Contract, execution: Execution, is_replay: bool, received_ns: int) -> None:
+        reach("read")
+        try:
+            snapshot = mapping.execution_snapshot(
+                self._contract(contract), execution, is_replay=is_replay, received_ns=received_ns
+            )
+        except (ValueError, ArithmeticError):
+            self._report(f"execution {execution.execId}")
+            return
+        self._put(
+            {"type": "fill", "strategy": self._owner(execution.orderRef), "trade": None, "fill": snapshot},
+        )
+
+    def _on_commission(self, report: CommissionReport) -> None:
+        snapshot = mapping.commission_snapshot(report)
+        if snapshot is None:
+            logger.info("commission not known yet exec_id=%s", report.execId)
+            return
+        self._put({"type": "commission", "strategy": self.strategy, "trade": None, "commission": snapshot})
+
+    def _on_status(self, raw: RawStatus, trade: Trade | None) -> None:
+        if trade is None:
+            return  # its openOrder follows and says the same
+        try:
+            filled, remaining = mapping.to_decimal(raw.filled), mapping.to_decimal(raw.remaining)
+            snapshot = self._trade(trade, raw, filled, remaining)
+        except (ValueError, ArithmeticError):
+            self._report(f"status of order {trade.order.orderRef or raw.order_id}")
+            return
+        status = StatusSnapshot(
+            status=raw.status,
+            filled=filled,
+            remaining=remaining,
+            average_price=snapshot.average_price,
+            at=datetime.now(UTC),
+            text=raw.why_held,
+        )
+        self._put(
+            {
+                "type": "status_change",
+                "strategy": self._owner(snapshot.order_ref),
+                "trade": snapshot,
+                "status": status,
+            }
+        )
+
+    def _trade(self, trade: Trade, raw: RawStatus, filled: Decimal, remaining: Decimal) -> TradeSnapshot:
+        if not trade.order.permId:
+            trade.order.permId = raw.perm_id
+        return mapping.order_snapshot(
+            self._contract(trade.contract),
+            trade.order,
+            status=raw.status,
+            filled=filled,
+            remaining=remaining,
+            average_price=mapping.positive_or_none(raw.average_price),
+            message=raw.why_held,
+        )
+
+    def _on_open_order(self, contract: Contract, order: Order, state: IbOrderState) -> None:
+        try:
+            snapshot = mapping.order_snapshot(
+                self._contract(contract),
+                order,
+                status=state.status,
+                filled=mapping.to_optional_decimal(order.filledQuantity) or Decimal(0),
+                message=state.warningText,
+            )
+        except (ValueError, ArithmeticError):
+            self._report(f"order {order.orderRef or order.orderId}")
+            return
+        self._put({"type": "order", "strategy": self._owner(order.orderRef), "trade": snapshot})
+
+    def _on_placed(self, trade: Trade) -> None:
+        """Say that an order was handed to the socket: the intent becomes «sent»."""
+        try:
+            snapshot = mapping.order_snapshot(self._contract(trade.contract), trade.order, status=PENDING_SUBMIT)
+        except (ValueError, ArithmeticError):
+            self._report(f"placed order {trade.order.orderRef}")
+            return
+        self._put({"type": "order", "strategy": self._owner(trade.order.orderRef), "trade": snapshot})
+
+    def _on_order_error(self, trade: Trade, code: int, text: str) -> None:
+        try:
+            snapshot = mapping.trade_snapshot(trade)
+        except (ValueError, ArithmeticError):
+            self._report(f"error {code} of order {trade.order.orderRef}")
+            return
+        status = StatusSnapshot(
+            status="",
+            filled=snapshot.filled,
+            remaining=snapshot.remaining,
+            average_price=snapshot.average_price,
+            at=datetime.now(UTC),
+            code=code,
+            text=text,
+        )
+        self._put(
+            {
+                "type": "status_change",
+                "strategy": self._owner(snapshot.order_ref),
+                "trade": snapshot,
+                "status": status,
+            }
+        )
+
+    # to the sink
+
+    def _put(self, message: QueueMessage) -> None:
+        reach("enqueue")
+        self._sink(message)
+        for observer in self.observers:
+            observer(message)
+
+    def _owner(self, order_ref: str) -> str:
+        if self._owner_of_ref is not None and order_ref:
+            return self._owner_of_ref(order_ref)
+        return self.strategy
+
+    def _contract(self, contract: Any) -> ContractSnapshot:
+        key = (contract.conId, contract.exchange)
+        known = self._contracts.get(key)
+        if known is None:
+            known = self._contracts[key] = mapping.contract_snapshot(contract)
+        return known
+
+    def _report(self, what: str) -> None:
+        self.unmapped += 1
+        logger.error("message could not be used strategy=%s what=%s", self.strategy, what, exc_info=True)
+        for listener in WireTap.of(self._ib).decode_errors:
+            listener(what)

@@ -1,0 +1,193 @@
+"""IB's objects ↔ our snapshots. Pure: no sockets, no Django, no clock.
+
+Owns: every conversion of float, sentinel and text into Decimal, None and aware UTC. Camel case stops here.
+Rule: prices and sizes arrive as floats of short decimal texts, so their shortest repr is the number IB meant.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from typing import Any
+
+from ib_async import Contract, Execution, Fill, Order, Trade
+from ib_async.objects import CommissionReport
+from ib_async.util import UNSET_DOUBLE, UNSET_INTEGER
+
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, TradeSnapshot
+
+_SMALLEST = Decimal("0.0000000001")  # the ledger keeps ten places
+_PENDING_COMMISSION = Decimal(-1)
+
+
+@lru_cache(maxsize=4096)
+def _decimal_of(value: float) -> Decimal:
+    if value.is_integer():
+        return Decimal(int(value))
+    number = Decimal(repr(value))
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -10:
+        return number.quantize(_SMALLEST, rounding=ROUND_HALF_EVEN)
+    return number
+
+
+def to_decimal(value: float | int | str | Decimal) -> Decimal:
+    """Return the number as IB wrote it, at most ten places.
+
+    Raises: ValueError for NaN, infinity and IB's «unset».
+    """
+    if isinstance(value, Decimal):
+        return value
+    number = float(value)
+    if number != number or number in (UNSET_DOUBLE, float("inf"), float("-inf")):
+        raise ValueError(f"{value!r} is not a number IB reports.")
+    return _decimal_of(number)
+
+
+def to_optional_decimal(value: Any) -> Decimal | None:
+    """Return the number, or None for IB's ways to say «not set» (None, empty, unset double, NaN)."""
+    if value is None or value == "":
+        return None
+    try:
+        return to_decimal(value)
+    except ValueError:
+        return None
+
+
+def to_utc(moment: datetime) -> datetime:
+    """Return an aware time in UTC.
+
+    Raises: ValueError for a naive time: guessing its zone would move the fill by hours.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone.")
+    return moment.astimezone(UTC)
+
+
+def contract_snapshot(contract: Contract) -> ContractSnapshot:
+    """Return what the ledger keeps of a resolved contract.
+
+    Raises: ValueError when the contract has no conId.
+    """
+    if not contract.conId:
+        raise ValueError(f"The contract {contract.symbol!r} has no conId.")
+    strike = to_optional_decimal(contract.strike)
+    return ContractSnapshot(
+        con_id=contract.conId,
+        symbol=contract.symbol,
+        sec_type=contract.secType,
+        exchange=contract.exchange,
+        currency=contract.currency,
+        primary_exchange=contract.primaryExchange,
+        local_symbol=contract.localSymbol,
+        trading_class=contract.tradingClass,
+        multiplier=to_optional_decimal(contract.multiplier) or Decimal(1),
+        expiry=contract.lastTradeDateOrContractMonth,
+        strike=strike if strike else None,
+        right="" if contract.right in ("", "0", "?") else contract.right[:1],
+    )
+
+
+def order_snapshot(
+    contract: ContractSnapshot,
+    order: Order,
+    *,
+    status: str,
+    filled: Decimal = Decimal(0),
+    remaining: Decimal | None = None,
+    average_price: Decimal | None = None,
+    message: str = "",
+) -> TradeSnapshot:
+    """Return an order with the status that IB itself sent, not the one ib_async inferred."""
+    quantity = to_optional_decimal(order.totalQuantity) or Decimal(0)
+    return TradeSnapshot(
+        order_ref=order.orderRef,
+        client_id=order.clientId,
+        order_id=order.orderId,
+        perm_id=order.permId,
+        account=order.account,
+        contract=contract,
+        action=order.action,
+        quantity=quantity,
+        order_type=order.orderType,
+        limit_price=limit_of(order),
+        stop_price=stop_of(order),
+        tif=order.tif or "DAY",
+        status=status,
+        filled=filled,
+        remaining=quantity - filled if remaining is None else remaining,
+        average_price=average_price,
+        message=message,
+    )
+
+
+def limit_of(order: Order) -> Decimal | None:
+    """Return the limit price of an order type that has one; IB echoes 0 for the others."""
+    return to_optional_decimal(order.lmtPrice) if "LMT" in order.orderType or "LIT" in order.orderType else None
+
+
+def stop_of(order: Order) -> Decimal | None:
+    """Return the trigger price of an order type that has one; IB echoes 0 for the others."""
+    has_stop = order.orderType.startswith(("STP", "TRAIL", "MIT", "LIT"))
+    return to_optional_decimal(order.auxPrice) if has_stop else None
+
+
+def trade_snapshot(trade: Trade, *, status: str | None = None) -> TradeSnapshot:
+    """Return a live trade as a snapshot; pass ``status`` when ib_async's own is only inferred."""
+    at = trade.orderStatus
+    return order_snapshot(
+        contract_snapshot(trade.contract),
+        trade.order,
+        status=at.status if status is None else status,
+        filled=to_decimal(at.filled),
+        remaining=to_decimal(at.remaining) if at.filled or at.remaining else None,
+        average_price=positive_or_none(at.avgFillPrice),
+        message=at.whyHeld,
+    )
+
+
+def positive_or_none(price: float) -> Decimal | None:
+    """Return an average price, None while IB says 0 because nothing is filled."""
+    return to_optional_decimal(price) if price else None
+
+
+def execution_snapshot(
+    contract: ContractSnapshot, execution: Execution, *, is_replay: bool = False, received_ns: int = 0
+) -> FillSnapshot:
+    """Return one execution.
+
+    Raises: ValueError when a size, price or time cannot be used.
+    """
+    return FillSnapshot(
+        exec_id=execution.execId,
+        account=execution.acctNumber,
+        contract=contract,
+        side=execution.side,
+        quantity=to_decimal(execution.shares),
+        price=to_decimal(execution.price),
+        executed_at=to_utc(execution.time),
+        perm_id=execution.permId,
+        client_id=execution.clientId,
+        order_id=0 if execution.orderId == UNSET_INTEGER else execution.orderId,  # manual orders in TWS
+        order_ref=execution.orderRef,
+        cum_quantity=to_decimal(execution.cumQty),
+        average_price=to_decimal(execution.avgPrice),
+        exchange=execution.exchange,
+        is_replay=is_replay,
+        received_ns=received_ns,
+    )
+
+
+def fill_snapshot(fill: Fill, *, is_replay: bool = False, received_ns: int = 0) -> FillSnapshot:
+    """Return one of ib_async's fills; its commission is left out, because 0 there means «not reported yet»."""
+    contract = contract_snapshot(fill.contract)
+    return execution_snapshot(contract, fill.execution, is_replay=is_replay, received_ns=received_ns)
+
+
+def commission_snapshot(report: CommissionReport) -> CommissionSnapshot | None:
+    """Return a commission, or None while IB does not know it: unset, −1, or nothing at all in no currency."""
+    amount = to_optional_decimal(report.commission)
+    if amount is None or amount == _PENDING_COMMISSION or (amount == 0 and not report.currency):
+        return None
+    return CommissionSnapshot(exec_id=report.execId, amount=amount, currency=report.currency)
