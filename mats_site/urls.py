@@ -1,6 +1,19 @@
 """Routes: console pages, admin, API, health."""
 
 from django.contrib import admin
-from django.urls import path
+from django.contrib.auth.views import LogoutView
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from trading.login import ThrottledLoginView
+
+handler404 = "trading.views.not_found"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("login/", ThrottledLoginView.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    # One door: the admin's own login page would be a way around the limit on wrong passwords.
+    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
+    path("admin/", admin.site.urls),
+    path("", include("trading.urls")),
+]

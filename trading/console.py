@@ -1,0 +1,251 @@
+"""Gather what a console page shows at the moment it is rendered; events carry it on from there.
+
+Owns: the page states (dashboard, strategy). Leaves: single reads (``queries.py``, ``portfolio.queries``), drawing.
+Rule: the event cursor is read first, so that what happens meanwhile arrives again as an event; pages apply events by
+key, so that a fact told twice is shown once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.utils import timezone
+
+from portfolio.models import Account, AccountValue, Break, BreakState, CashBalance, EquitySnapshot, Execution, Position
+from strategies.models import DISCRETIONARY, Strategy
+from trading import queries
+from trading.queries import Row, iso, plain
+
+PALETTE = ("#2f9bff", "#f59f00", "#2fb344", "#ae3ec9", "#e8590c", "#17a2b8", "#d6336c", "#74b816")
+FOREIGN = "#8a94a6"
+FILLS_SHOWN = 60
+LOGS_SHOWN = 80
+EQUITY_WINDOW = timedelta(hours=6)
+EQUITY_POINTS = 720
+ACCOUNT_TAGS = {
+    "NetLiquidation": "net_liquidation",
+    "TotalCashBalance": "cash",
+    "TotalCashValue": "cash",
+    "UnrealizedPnL": "unrealized_pnl",
+    "RealizedPnL": "realized_pnl",
+}
+
+
+def colors() -> dict[str, str]:
+    """Return the colour of every owner: the strategy's own, else one of the palette by order."""
+    rows = Strategy.objects.values_list("symbol", "color")
+    chosen = {symbol: color or PALETTE[place % len(PALETTE)] for place, (symbol, color) in enumerate(rows)}
+    return {**chosen, DISCRETIONARY: FOREIGN}
+
+
+def account_row() -> Row:
+    """Return account id, base currency and IB's latest figures in the words of the ``account`` event."""
+    account = Account.objects.order_by("account_id").first()
+    row: Row = dict.fromkeys(("net_liquidation", "cash", "unrealized_pnl", "realized_pnl", "at", "day_start"))
+    row |= {"account_id": account.account_id if account else "", "currency": account.base_currency if account else ""}
+    if account is not None:
+        found = AccountValue.objects.filter(
+            account=account, tag__in=list(ACCOUNT_TAGS), currency__in=[account.base_currency, "BASE"]
+        )
+        for value in found.order_by("currency"):
+            row[ACCOUNT_TAGS[value.tag]] = value.value
+    told = queries.recent_events("account", 1)
+    if told:
+        row |= {key: value for key, value in told[0]["payload"].items() if value is not None}
+    start = queries.day_start_equity([""]).get("")
+    row["day_start"] = plain(start.equity) if start else None
+    if row["net_liquidation"] is not None and start is not None:
+        row["day_pnl"] = plain(Decimal(row["net_liquidation"]) - start.equity)
+    return row
+
+
+def positions(owner: str | None = None) -> list[Row]:
+    """Return positions that are not flat, with mark, value and unrealised profit where a mark is known."""
+    found = Position.objects.exclude(quantity=0).select_related("instrument__mark")
+    if owner is not None:
+        found = found.filter(owner=owner)
+    return [_position_row(position) for position in found.order_by("owner", "instrument__symbol")]
+
+
+def _position_row(position: Position) -> Row:
+    instrument = position.instrument
+    mark = getattr(instrument, "mark", None)
+    value = None if mark is None else position.quantity * mark.price * instrument.multiplier
+    cost = position.quantity * position.average_cost * instrument.multiplier
+    return {
+        "strategy": position.owner,
+        "con_id": instrument.con_id,
+        "symbol": instrument.symbol,
+        "currency": instrument.currency,
+        "multiplier": plain(instrument.multiplier),
+        "quantity": plain(position.quantity),
+        "average_cost": plain(position.average_cost),
+        "realized_pnl": plain(position.realized_pnl),
+        "mark": None if mark is None else plain(mark.price),
+        "marked_at": None if mark is None else iso(mark.marked_at),
+        "market_value": plain(value),
+        "unrealized_pnl": None if value is None else plain(value - cost),
+    }
+
+
+def exposure(rows: Sequence[Row], currency: str) -> Row:
+    """Return gross exposure of the account in one currency, and what could not be counted.
+
+    Positions of all owners net per instrument first: the account cannot be long and short the same thing.
+    """
+    net: dict[int, Decimal] = {}
+    uncounted: set[str] = set()
+    for row in rows:
+        if row["market_value"] is None or row["currency"] != currency:
+            uncounted.add(row["symbol"])
+        else:
+            net[row["con_id"]] = net.get(row["con_id"], Decimal(0)) + Decimal(row["market_value"])
+    gross = plain(sum((abs(value) for value in net.values()), Decimal(0)))
+    return {"gross": None if uncounted and not net else gross, "uncounted": sorted(uncounted)}
+
+
+def fills(owner: str | None = None, limit: int = FILLS_SHOWN) -> list[Row]:
+    """Return the latest executions in force, newest first, in the words of the ``fill`` event."""
+    found = Execution.objects.filter(superseded=False).select_related("instrument").order_by("-executed_at", "-id")
+    if owner is not None:
+        found = found.filter(owner=owner)
+    return [
+        {
+            "exec_id": execution.exec_id,
+            "strategy": execution.owner,
+            "order_ref": execution.order_ref,
+            "con_id": execution.instrument_id,
+            "symbol": execution.instrument.symbol,
+            "side": "BUY" if execution.quantity > 0 else "SELL",
+            "quantity": plain(abs(execution.quantity)),
+            "price": plain(execution.price),
+            "currency": execution.instrument.currency,
+            "executed_at": iso(execution.executed_at),
+            "commission": plain(execution.commission),
+        }
+        for execution in found[:limit]
+    ]
+
+
+def equity_series(owners: Sequence[str] | None = None) -> Row:
+    """Return equity by owner over the window, aligned on common moments.
+
+    Shape: ``{"at": [epoch seconds], "owners": {owner: [number or None, …]}}``; numbers are for drawing only.
+    """
+    found = EquitySnapshot.objects.filter(taken_at__gte=timezone.now() - EQUITY_WINDOW)
+    if owners is not None:
+        found = found.filter(owner__in=owners)
+    by_moment: dict[float, dict[str, float]] = {}
+    for owner, taken_at, equity in found.values_list("owner", "taken_at", "equity").order_by("taken_at"):
+        by_moment.setdefault(taken_at.timestamp(), {})[owner] = float(equity)
+    moments = list(by_moment)
+    step = max(1, -(-len(moments) // EQUITY_POINTS))
+    # Count from the end, so that the newest moment is always among those kept.
+    moments = moments[::-1][::step][::-1]
+    names = sorted({owner for moment in moments for owner in by_moment[moment]})
+    return {
+        "at": moments,
+        "owners": {name: [by_moment[moment].get(name) for moment in moments] for name in names},
+    }
+
+
+def open_breaks() -> list[Row]:
+    """Return open differences between IB and the books in the words of the ``break`` event."""
+    found = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("opened_at")
+    return [
+        {
+            "con_id": row.instrument_id,
+            "symbol": row.instrument.symbol,
+            "ib_quantity": plain(row.ib_quantity),
+            "ledger_quantity": plain(row.ledger_quantity),
+            "state": row.state,
+        }
+        for row in found
+    ]
+
+
+def logs(strategy: str | None = None, limit: int = LOGS_SHOWN) -> list[Row]:
+    """Return the latest log lines, oldest first, each with its event id."""
+    rows = queries.recent_events("log", limit, strategy)
+    return [{"id": row["id"], "at": row["at"], **row["payload"]} for row in reversed(rows)]
+
+
+def connections(state: Row) -> list[Row]:
+    """Return one flat list of connections: master, message queue, strategies by client id."""
+    told = queries.connection_status(state)
+    strategies = sorted(told["strategy_connections"], key=lambda row: row.get("client_id") or 0)
+    return [told["master_connection"], told["message_queue_connection"], *strategies]
+
+
+def dashboard_state() -> dict[str, Any]:
+    """Return everything that the dashboard shows."""
+    last = queries.last_event_id()
+    engine = queries.engine_state()
+    account = account_row()
+    held = positions()
+    return {
+        "last": last,
+        "engine": engine,
+        "account": account,
+        "strategies": queries.strategy_rows(),
+        "positions": held,
+        "exposure": exposure(held, account["currency"]),
+        "connections": connections(engine),
+        "fills": fills(),
+        "logs": logs(),
+        "equity": equity_series(),
+        "breaks": open_breaks(),
+        "colors": colors(),
+    }
+
+
+def strategy_state(strategy: Strategy) -> dict[str, Any]:
+    """Return everything that a strategy's page shows."""
+    symbol = strategy.symbol
+    last = queries.last_event_id()
+    shown_fills = fills(symbol)
+    held = positions(symbol)
+    instruments = {row["con_id"]: row["symbol"] for row in [*held, *shown_fills]}
+    return {
+        "last": last,
+        "engine": queries.engine_state(),
+        "account": account_row(),
+        "strategy": queries.strategy_rows([symbol])[0],
+        "positions": held,
+        "cash": [
+            {"currency": row.currency, "amount": plain(row.amount)}
+            for row in CashBalance.objects.filter(owner=symbol).order_by("currency")
+        ],
+        "orders": queries.orders(symbol, open_only=True, limit=50),
+        "fills": shown_fills,
+        "logs": logs(symbol),
+        "equity": equity_series([symbol]),
+        "breaks": open_breaks(),
+        "colors": colors(),
+        "instruments": [{"con_id": con_id, "symbol": name} for con_id, name in instruments.items()],
+        "bars": {str(con_id): queries.recent_bars(con_id) for con_id in list(instruments)[:4]},
+    }
+
+
+def parameter_rows(params: dict[str, Any]) -> list[Row]:
+    """Return parameters by name with their type in words."""
+    return [{"name": name, "value": _shown(value), "type": _type_name(value)} for name, value in sorted(params.items())]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    return UNSET if value is None else str(value)
+
+
+UNSET = "not set"
+_TYPES: dict[type, str] = {bool: "yes/no", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
+
+
+def _type_name(value: object) -> str:
+    return _TYPES.get(type(value), "")
