@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from simple_history.models import HistoricalRecords
@@ -138,6 +139,22 @@ class Strategy(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.symbol
+
+    def clean(self) -> None:
+        """Check what fields cannot check alone; each message stands beside the field to change."""
+        errors: dict[str, str] = {}
+        if self.symbol.casefold() == DISCRETIONARY.casefold():
+            errors["symbol"] = f"{DISCRETIONARY} is the owner of manual trades; choose another name."
+        if not isinstance(self.params, dict):
+            errors["params"] = 'Parameters are an object: {"name": value}.'
+        weights = (self.min_weight, self.target_weight, self.max_weight)
+        if all(isinstance(weight, Decimal) for weight in weights):
+            if self.min_weight > self.target_weight:
+                errors["min_weight"] = f"The minimum may not exceed the target ({self.target_weight:f})."
+            if self.target_weight > self.max_weight:
+                errors["max_weight"] = f"The maximum may not be below the target ({self.target_weight:f})."
+        if errors:
+            raise ValidationError(errors)
 
     @property
     def is_synced(self) -> bool:

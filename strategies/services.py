@@ -1,0 +1,185 @@
+"""The only writer of strategy rows: every write is validated, counted, recorded in history and announced.
+
+Owns: creation, change, activation, parameters, deletion with its guards.
+Leaves: starting and stopping (``trading``), the mirror in ArcticDB (a receiver of ``strategy_saved``).
+Rule: a bad value is refused; a file that cannot be loaded is recorded on the row, which stays editable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import transaction
+
+from strategies.exceptions import ConfigError, ConflictError, LoadError, MatsError
+from strategies.loader import LoadedStrategy, load_strategy_class
+from strategies.models import Strategy
+from strategies.params import ROW_FIELDS, validate_params
+from strategies.queries import get_strategy
+from strategies.signals import strategy_deleted, strategy_saved
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+logger = logging.getLogger(__name__)
+
+EDITABLE = frozenset(field.name for field in Strategy._meta.fields if field.editable) - {"id"}
+
+DeleteGuard = Callable[[str], str | None]
+delete_guards: list[DeleteGuard] = []
+"""Asked with the symbol before a deletion; a returned sentence forbids it. Higher apps append their own."""
+
+
+def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None) -> Strategy:
+    """Create the strategy ``fields["symbol"]``, or change the given fields of it.
+
+    Raises: ConfigError with ``fields["errors"] = {field: sentence}``.
+    """
+    unknown = sorted(set(fields) - EDITABLE)
+    if unknown:
+        raise _invalid(dict.fromkeys(unknown, "This field does not exist or is not editable."))
+    if not fields.get("symbol"):
+        raise _invalid({"symbol": "A strategy needs a symbol."})
+    with transaction.atomic():
+        strategy = Strategy.objects.select_for_update().filter(symbol=fields["symbol"]).first() or Strategy()
+        for name, value in fields.items():
+            setattr(strategy, name, Decimal(str(value)) if isinstance(value, float) else value)
+        try:
+            strategy.full_clean()
+        except ValidationError as error:
+            raise _invalid({name: " ".join(texts) for name, texts in error.message_dict.items()}) from error
+        strategy.params = checked_params(strategy, validate_strategy(strategy))
+        write(strategy, user)
+    return strategy
+
+
+def set_active(symbol: str, active: bool, user: AbstractBaseUser | None) -> Strategy:
+    """Mark whether the strategy is started by «start all» and with the engine.
+
+    Raises: NotFoundError.
+    """
+    with transaction.atomic():
+        strategy = get_strategy(symbol)
+        if strategy.active != active:
+            strategy.active = active
+            write(strategy, user, reason="activated" if active else "deactivated")
+    return strategy
+
+
+def store_params(symbol: str, params: Mapping[str, Any], source: str) -> Strategy:
+    """Store parameters that code decided (the file's defaults, an import); ``source`` goes into the history.
+
+    Raises: NotFoundError; ConfigError when the file refuses them.
+    """
+    with transaction.atomic():
+        strategy = get_strategy(symbol)
+        strategy.params = dict(params)
+        strategy.params = checked_params(strategy, validate_strategy(strategy))
+        write(strategy, None, reason=f"params from {source}")
+    return strategy
+
+
+def revalidate(symbol: str) -> Strategy:
+    """Load the strategy's file again and record on the row what changed about it.
+
+    Raises: NotFoundError.
+    """
+    with transaction.atomic():
+        strategy = get_strategy(symbol)
+        before = (strategy.load_error, strategy.code_hash, strategy.kind)
+        validate_strategy(strategy)
+        if (strategy.load_error, strategy.code_hash, strategy.kind) != before:
+            write(strategy, None, reason="file checked")
+    return strategy
+
+
+def delete_strategy(symbol: str, user: AbstractBaseUser | None) -> None:
+    """Delete a strategy that owns nothing.
+
+    Raises: NotFoundError; ConflictError with every reason that forbids it.
+    """
+    with transaction.atomic():
+        strategy = get_strategy(symbol)
+        reasons = delete_obstacles(symbol)
+        if reasons:
+            raise ConflictError(f"{symbol} cannot be deleted: {' '.join(reasons)}", code="strategy_in_use")
+        _sign(strategy, user, "")
+        strategy.delete()
+        transaction.on_commit(partial(strategy_deleted.send_robust, sender=Strategy, symbol=symbol))
+    logger.info("strategy=%s deleted user=%s", symbol, user)
+
+
+def delete_obstacles(symbol: str) -> list[str]:
+    """Return the sentences of every guard that forbids deleting the strategy; empty means it may go."""
+    return [reason for reason in (guard(symbol) for guard in delete_guards) if reason]
+
+
+def validate_strategy(strategy: Strategy) -> LoadedStrategy | None:
+    """Load the row's file; set ``load_error``, ``code_hash`` and ``kind`` on the instance without saving it."""
+    try:
+        loaded = load_strategy_class(strategy.filename)
+    except LoadError as error:
+        strategy.load_error, strategy.code_hash = error.message, ""
+        return None
+    strategy.load_error, strategy.code_hash, strategy.kind = "", loaded.sha256, loaded.kind
+    return loaded
+
+
+def checked_params(strategy: Strategy, loaded: LoadedStrategy | None) -> dict[str, Any]:
+    """Return the row's parameters, complete and checked; empty stays empty and means the file's PARAMS.
+
+    The row's own weights and currency win over what the parameters say of them.
+
+    Raises: ConfigError (bad_params) with a sentence per parameter.
+    """
+    if loaded is None or not strategy.params:
+        if loaded is not None:
+            validate_params(loaded, row_params(strategy, loaded.params))
+        return dict(strategy.params)
+    return validate_params(loaded, row_params(strategy, strategy.params))
+
+
+def row_params(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the row's weights and currency in them."""
+    mirrored = {name: getattr(strategy, name) for name in ROW_FIELDS}
+    return {**params, **{name: value if isinstance(value, str) else float(value) for name, value in mirrored.items()}}
+
+
+def effective_params(strategy: Strategy, loaded: LoadedStrategy) -> dict[str, Any]:
+    """Return what the strategy runs with: the row's parameters, or the file's when the row has none.
+
+    Raises: ConfigError (bad_params) with a sentence per parameter.
+    """
+    return validate_params(loaded, row_params(strategy, strategy.params or loaded.params))
+
+
+def write(strategy: Strategy, user: AbstractBaseUser | None, *, reason: str = "") -> None:
+    """Save a validated instance: count the revision, name the author, announce it after commit.
+
+    Belongs to this module and to the admin, whose form has validated already.
+    """
+    created = strategy.pk is None
+    before = Strategy.objects.filter(pk=strategy.pk).values("params", "revision", "params_revision").first()
+    if before is not None:
+        strategy.revision = before["revision"]
+        strategy.params_revision = before["params_revision"] + (before["params"] != strategy.params)
+    strategy.revision += 1
+    _sign(strategy, user, reason)
+    strategy.save()
+    logger.info("strategy=%s saved revision=%s user=%s reason=%s", strategy.symbol, strategy.revision, user, reason)
+    transaction.on_commit(partial(strategy_saved.send_robust, sender=Strategy, strategy=strategy, created=created))
+
+
+def _sign(strategy: Any, user: AbstractBaseUser | None, reason: str) -> None:
+    strategy._history_user = user  # where simple-history looks for author and reason
+    strategy._change_reason = reason or None
+
+
+def _invalid(errors: Mapping[str, str]) -> MatsError:
+    listed = "; ".join(text if name == NON_FIELD_ERRORS else f"{name}: {text}" for name, text in errors.items())
+    return ConfigError(f"The strategy cannot be saved: {listed}", code="invalid_strategy", errors=dict(errors))
