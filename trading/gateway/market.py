@@ -1,0 +1,277 @@
+"""The paper market: quotes, ranges and bars of every instrument, all cut from one path each.
+
+Owns: paths, ticks and spreads, quotes, history.
+Leaves: orders (``exchange``), where bars come from (``market_source``).
+Rule: whatever the resolution, open, high, low, close and volume agree: a quote lies within the bar of its moment, and
+bars of one size add up to those of the next. Spread and rounding are non-decreasing in the price, so this survives them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from trading.brokers.fills import Stretch
+from trading.gateway import hours
+from trading.gateway.hours import Micros, from_micros, to_micros
+from trading.gateway.instruments import Instrument, InstrumentTable
+from trading.gateway.market_history import History, Prices
+from trading.gateway.market_path import PricePath
+from trading.gateway.market_source import BarFile, MinuteBars, synthetic_bars
+from trading.gateway.market_time import BarTime, MarketTime, SessionTime, SteadyTime
+from trading.gateway.model import Bar, Quote
+
+HISTORY_BEGINS = datetime(2007, 1, 3, 14, 30, tzinfo=UTC)
+_SPREAD = {"STK": 0.00002, "CASH": 0.00001}
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Ties the clock to the path: at ``origin_us`` (epoch microseconds) ``minutes`` of market had passed."""
+
+    origin_us: int
+    minutes: float
+    speed: float
+
+
+@dataclass(slots=True)
+class _DayFigures:
+    """Day range of one instrument as far as it was asked for."""
+
+    begin_us: int
+    until_us: int
+    open: float
+    high: float
+    low: float
+    close_before: float
+    volume: float
+
+
+class Market:
+    """Prices of all instruments at any moment. Not thread-safe."""
+
+    def __init__(
+        self,
+        table: InstrumentTable,
+        source: BarFile | None,
+        *,
+        seed: int,
+        speed: float,
+        replay_clock: bool,
+        exchange_hours: bool,
+    ) -> None:
+        self._table, self._source, self._seed = table, source, seed
+        self.speed = speed
+        self.replay_clock = replay_clock
+        self.exchange_hours = exchange_hours
+        self.anchor: Anchor | None = None
+        self._prices: dict[int, Prices] = {}
+        self._times: dict[object, MarketTime] = {}
+        self._days: dict[int, _DayFigures] = {}
+
+    # clock
+
+    def start(self, anchor: Anchor | None, now: datetime) -> Anchor:
+        """Tie the market to the clock: anew, or where an earlier run left it, also at another speed."""
+        if anchor is None:
+            whole = now.replace(second=0, microsecond=0)
+            anchor = Anchor(to_micros(whole), 0.0, self.speed)
+        elif anchor.speed != self.speed:
+            elapsed = (to_micros(now) - anchor.origin_us) / 60e6 * anchor.speed
+            anchor = Anchor(to_micros(now), anchor.minutes + elapsed, self.speed)
+        self.anchor = anchor
+        self._prices.clear()
+        self._times.clear()
+        self._days.clear()
+        return anchor
+
+    def market_now(self, wall: datetime) -> datetime:
+        """The market's present at a wall time: the same, but on the replay clock, where it is the bars' own time.
+
+        Nights and other gaps of the bars take no time. Starts a market that has not started.
+        """
+        if not self.replay_clock:
+            return wall
+        anchor = self.anchor or self.start(None, wall)
+        stamps = self._stamps()
+        position = len(stamps) / 4 + anchor.minutes + (to_micros(wall) - anchor.origin_us) / 60e6 * anchor.speed
+        index = min(max(int(position), 0), len(stamps) - 1)
+        return from_micros(int(stamps[index] + (position - index) * 60e6))
+
+    def is_open(self, con_id: int, now: datetime, *, outside_rth: bool = True) -> bool:
+        """Tell whether the instrument trades; always on the steady clock."""
+        if not self.exchange_hours:
+            return True
+        instrument = self._table.get(con_id)
+        extended = outside_rth and instrument.contract.sec_type == "STK"
+        return hours.is_open(instrument.calendar, now, extended=extended)
+
+    # prices
+
+    def quote(self, con_id: int, now: datetime) -> Quote:
+        """Top of book and day figures."""
+        prices = self._of(con_id)
+        now_us = to_micros(now)
+        price = prices.price(now_us)
+        day = self._day(con_id, prices, now_us)
+        live = self.is_open(con_id, now)
+        quoted = live and prices.has_quotes
+        bid_size, ask_size = _sizes(con_id, now_us)
+        return Quote(
+            time=now,
+            bid=prices.bid(price) if quoted else None,
+            ask=prices.ask(price) if quoted else None,
+            bid_size=bid_size if quoted else Decimal(0),
+            ask_size=ask_size if quoted else Decimal(0),
+            last=prices.last(price),
+            last_size=Decimal(100) if prices.has_volume else Decimal(0),
+            volume=Decimal(math.floor(day.volume)),
+            high=prices.last(day.high),
+            low=prices.last(day.low),
+            open=prices.last(day.open),
+            close=prices.last(day.close_before),
+        )
+
+    def mark(self, con_id: int, now: datetime) -> Decimal:
+        """The price that positions are valued at: the last one, on the tick."""
+        prices = self._of(con_id)
+        return prices.last(prices.price(to_micros(now)))
+
+    def stretch(self, con_id: int, since: datetime, now: datetime) -> Stretch:
+        """The market between two moments, as the fill model wants it."""
+        prices = self._of(con_id)
+        start_us, end_us = to_micros(since), to_micros(now)
+        start = prices.price(start_us)
+        high, low, volume = prices.extremes(start_us, end_us)
+        return Stretch(
+            bid=prices.bid(start),
+            ask=prices.ask(start),
+            last=prices.last(start),
+            high=prices.last(high),
+            low=prices.last(low),
+            highest_bid=prices.bid(high),
+            lowest_ask=prices.ask(low),
+            volume=Decimal(math.floor(volume)),
+        )
+
+    def displayed(self, con_id: int, now: datetime, *, buying: bool) -> Decimal:
+        """The size shown on the side that an order would take from."""
+        bid_size, ask_size = _sizes(con_id, to_micros(now))
+        return ask_size if buying else bid_size
+
+    # history
+
+    def bars(
+        self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
+    ) -> list[Bar]:
+        """Bars for IB's own texts.
+
+        Raises: RequestError 162, 321, 200.
+        """
+        history = self._history(con_id)
+        return history.bars(end=end, duration=duration, bar_size=bar_size, what=what, use_rth=use_rth, now=now)
+
+    def latest_bar(self, con_id: int, *, seconds: int, what: str, now: datetime) -> Bar | None:
+        """The newest bar of that many seconds that has closed."""
+        return self._history(con_id).latest(seconds=seconds, what=what, now=now)
+
+    def head(self, con_id: int) -> datetime:
+        """Where an instrument's history begins."""
+        self._table.get(con_id)
+        return from_micros(int(self._stamps()[0])) if self.replay_clock else HISTORY_BEGINS
+
+    def _history(self, con_id: int) -> History:
+        return History(self._table.get(con_id), self._of(con_id), self.head(con_id), exchange_hours=self.exchange_hours)
+
+    # paths
+
+    def _of(self, con_id: int) -> Prices:
+        found = self._prices.get(con_id)
+        if found is None:
+            found = self._prices[con_id] = self._build(self._table.get(con_id))
+        return found
+
+    def _build(self, instrument: Instrument) -> Prices:
+        bars = self._bars_of(instrument)
+        path = PricePath(bars.open, bars.high, bars.low, bars.close, bars.volume)
+        return Prices(
+            path,
+            self._time_of(instrument, bars.stamps),
+            # The steady clock starts a third into the bars: some of the past is real, none of the present repeats it.
+            offset=0.0 if self.replay_clock else float(path.length // 3),
+            tick=instrument.tick(instrument.reference_price),
+            half_spread=_SPREAD.get(instrument.contract.sec_type, 0.0),
+            has_volume=instrument.daily_volume > 0 and instrument.contract.sec_type != "IND",
+            has_quotes=instrument.contract.sec_type != "IND",
+        )
+
+    def _bars_of(self, instrument: Instrument) -> MinuteBars:
+        contract = instrument.contract
+        if self._source is not None and contract.sec_type == "STK" and contract.currency == "USD":
+            read = self._source.bars if self.replay_clock else self._source.dense_bars
+            found = read(contract.symbol)
+            if found is not None:
+                return found
+        return synthetic_bars(instrument, self._seed, self._stamps() if self.replay_clock else None)
+
+    def _time_of(self, instrument: Instrument, stamps: Micros) -> MarketTime:
+        if self.replay_clock:
+            return BarTime(stamps)
+        anchor = self.anchor
+        if anchor is None:
+            raise RuntimeError("the market has not started: call start first")
+        key = instrument.calendar if self.exchange_hours else "steady"
+        if key not in self._times:
+            self._times[key] = self._make_time(instrument, anchor)
+        return self._times[key]
+
+    def _make_time(self, instrument: Instrument, anchor: Anchor) -> MarketTime:
+        if not self.exchange_hours:
+            return SteadyTime(anchor.origin_us, anchor.minutes, anchor.speed)
+        present = from_micros(anchor.origin_us).date()
+        last = present + timedelta(days=360)
+        extended = instrument.contract.sec_type != "CASH"
+        sessions = hours.session_array(instrument.calendar, HISTORY_BEGINS.date(), last, extended=extended)
+        return SessionTime(anchor.origin_us, anchor.minutes, anchor.speed, sessions)
+
+    def _stamps(self) -> Micros:
+        if self._source is not None:
+            return self._source.stamps
+        return _GENERATED_STAMPS
+
+    def _day(self, con_id: int, prices: Prices, now_us: int) -> _DayFigures:
+        """Figures of the local day so far, extended from the last time they were asked for."""
+        day = self._days.get(con_id)
+        if day is None or now_us < day.until_us or now_us >= day.begin_us + 86_400_000_000:
+            zone = ZoneInfo(self._table.get(con_id).time_zone)
+            begin = to_micros(
+                from_micros(now_us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+            )
+            first = prices.price(begin)
+            day = self._days[con_id] = _DayFigures(begin, begin, first, first, first, prices.price_before(begin), 0.0)
+        if now_us > day.until_us:
+            high, low, volume = prices.extremes(day.until_us, now_us)
+            day.high, day.low = max(day.high, high), min(day.low, low)
+            day.volume += volume
+            day.until_us = now_us
+        return day
+
+
+def _sizes(con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
+    """Displayed sizes: round lots that change every second, the same for everyone who asks."""
+    mixed = (con_id * 2_654_435_761 + now_us // 1_000_000 * 40_503) & 0xFFFFFFFF
+    return Decimal(100 * (1 + (mixed >> 8) % 12)), Decimal(100 * (1 + (mixed >> 20) % 12))
+
+
+def _generated_stamps() -> Micros:
+    """Two months of regular minutes, the bars' own time of a market that has none."""
+    sessions = hours.session_array("XNYS", date(2020, 1, 2), date(2020, 3, 31), extended=False)
+    return np.concatenate([np.arange(a, b, 60_000_000, dtype=np.int64) for a, b in sessions.tolist()])
+
+
+_GENERATED_STAMPS = _generated_stamps()

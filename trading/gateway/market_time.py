@@ -1,0 +1,76 @@
+"""From the clock to the path: which minute of market time a moment is.
+
+Owns: the three clocks of a paper market (steady, exchange hours, the bars' own time).
+Leaves: prices (``market_path``).
+Rule: every clock is a non-decreasing function of time; where it stands still nothing trades.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from trading.gateway.hours import Micros
+from trading.gateway.market_path import Floats
+
+MINUTE_US = 60_000_000
+
+
+class MarketTime(Protocol):
+    """Minutes of market time at a moment given in epoch microseconds."""
+
+    def at(self, micros: int) -> float: ...
+    def at_all(self, micros: Micros) -> Floats: ...
+
+
+class SteadyTime:
+    """Market minutes pass at ``speed`` times the clock, day and night."""
+
+    def __init__(self, origin_us: int, origin_u: float, speed: float) -> None:
+        self._origin_us, self._origin_u, self._rate = origin_us, origin_u, speed / MINUTE_US
+
+    def at(self, micros: int) -> float:
+        return self._origin_u + (micros - self._origin_us) * self._rate
+
+    def at_all(self, micros: Micros) -> Floats:
+        result: Floats = self._origin_u + (micros - self._origin_us) * self._rate
+        return result
+
+
+class SessionTime:
+    """As steady time, but it stands still while the exchange is closed."""
+
+    def __init__(self, origin_us: int, origin_u: float, speed: float, sessions: Micros) -> None:
+        lengths = sessions[:, 1] - sessions[:, 0]
+        self._edges = sessions.reshape(-1)
+        # Traded microseconds up to each edge: openings repeat the total of the closing before.
+        self._traded = np.repeat(np.concatenate(([0], np.cumsum(lengths))), 2)[1:-1].astype(np.float64)
+        self._origin_u, self._rate = origin_u, speed / MINUTE_US
+        self._origin_traded = float(np.interp(origin_us, self._edges, self._traded))
+
+    def at(self, micros: int) -> float:
+        traded = float(np.interp(micros, self._edges, self._traded))
+        return self._origin_u + (traded - self._origin_traded) * self._rate
+
+    def at_all(self, micros: Micros) -> Floats:
+        traded = np.interp(micros, self._edges, self._traded)
+        result: Floats = self._origin_u + (traded - self._origin_traded) * self._rate
+        return result
+
+
+class BarTime:
+    """The bars' own time: each stamp starts a minute, gaps between stamps do not pass."""
+
+    def __init__(self, stamps_us: Micros) -> None:
+        self._stamps = stamps_us
+
+    def at(self, micros: int) -> float:
+        return float(self.at_all(np.array([micros], dtype=np.int64))[0])
+
+    def at_all(self, micros: Micros) -> Floats:
+        index = np.searchsorted(self._stamps, micros, side="right") - 1
+        known = np.clip(index, 0, len(self._stamps) - 1)
+        fraction = np.clip((micros - self._stamps[known]) / MINUTE_US, 0.0, 1.0)
+        result: Floats = np.where(index < 0, 0.0, known + fraction)
+        return result
