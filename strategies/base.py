@@ -1,7 +1,7 @@
 """BaseStrategy: what a strategy can do. Subclass it, write ``initialize_strategy`` and ``run_strategy``.
 
-Owns: the wrappers for orders, positions, equity and data that strategy files use.
-Leaves: thread, loop and connection (``life.py``), order objects and sizing (``sizing.py``), bars (``data.py``).
+Owns: the wrappers for orders, positions and equity that strategy files use.
+Leaves: thread, loop, connection (``life.py``), prices and bars (``market_access.py``), order objects (``sizing.py``).
 Rule: everything asked about positions and money is this strategy's own, never the account's. Ledger reads touch the
 database and run in a worker thread; everything else stays on the strategy's own loop.
 """
@@ -9,35 +9,22 @@ database and run in a worker thread; everything else stays on the strategy's own
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from ib_async import Contract, RealTimeBarList
-from ib_async.wrapper import RequestError
+from ib_async import Contract
 
-from strategies.data import BarReader, resolve_universe
-from strategies.exceptions import LedgerError, NotFoundError, OrderDeniedError, TransientError
-from strategies.life import StrategyLife
+from strategies.exceptions import LedgerError, OrderDeniedError
+from strategies.market_access import REQUEST_TIMEOUT_S, MarketAccess
 from strategies.params import PARAMS
-from strategies.ports import Broker, EnginePort, StrategyPosition, Ticket
+from strategies.ports import Broker, EnginePort, PortfolioPort, StrategyPosition, Ticket
 from strategies.sizing import Number, build_order, multiplier_of, size_to_quantity, to_decimal
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from ib_async import IB
 
 __all__ = ["PARAMS", "BaseStrategy"]
 
-REQUEST_TIMEOUT_S = 20.0  # ib_async never ends a request that IB answered with a warning code
-KEPT_BARS = 2_000  # ib_async keeps every real-time bar of a subscription for ever
 
-T = TypeVar("T")
-
-
-class BaseStrategy(StrategyLife):
+class BaseStrategy(MarketAccess):
     """A strategy with its own thread, asyncio loop and IB connection.
 
     ``symbol`` names the strategy, never an instrument; it owns orders, fills, positions and cash.
@@ -64,17 +51,10 @@ class BaseStrategy(StrategyLife):
 
     # -- hooks
 
-    def on_bar(self, bars: RealTimeBarList) -> Any:
-        """React to a completed bar of ``subscribe_bars``: ``bars.contract`` and ``bars[-1]``. May be async."""
-
     def on_params_changed(self) -> Any:
         """React to parameters edited while the strategy runs. May be async."""
 
     # -- state
-
-    def now(self) -> datetime:
-        """Return the present, aware UTC; strategies never ask the wall clock themselves."""
-        return datetime.now(UTC)
 
     def get_status(self) -> dict[str, Any]:
         """Return what status pages show; safe to call from any thread."""
@@ -269,99 +249,8 @@ class BaseStrategy(StrategyLife):
         return Decimal(str(summary["net_liquidation"]))
 
     @property
-    def _books(self) -> Any:
+    def _books(self) -> PortfolioPort:
         return self.strategy_manager.portfolio_manager
-
-    # -- market
-
-    async def qualify(self, contract: Contract) -> Contract:
-        """Return the contract completed by IB; one that has its id already costs no request.
-
-        Raises: OrderDeniedError when IB knows none or several.
-        """
-        if contract.conId and contract.symbol and contract.exchange:
-            return contract
-        found = await self._request(self._connection.qualifyContractsAsync(contract))
-        if not found or not isinstance(found[0], Contract):  # ib_async fills the place of an unknown one with None
-            raise OrderDeniedError(f"IB does not know {contract}, or not only one of it.", code="unknown_contract")
-        return found[0]
-
-    async def get_market_price(self, contract: Contract) -> Decimal:
-        """Return the latest price: between bid and ask the last trade, else their middle, else the close.
-
-        Raises: TransientError while IB has none.
-        """
-        qualified = await self.qualify(contract)
-        [ticker] = await self._request(self._connection.reqTickersAsync(qualified))
-        price = ticker.marketPrice()
-        price = ticker.close if math.isnan(price) else price
-        if math.isnan(price) or price <= 0:
-            raise TransientError(f"IB has no price of {qualified.symbol} now.", code="no_price")
-        return to_decimal(price)
-
-    async def get_data(
-        self,
-        symbols: str | Sequence[str],
-        timeframe: str = "1_day",
-        start_date: str | date | datetime = "max",
-        end_date: str | date | datetime = "today",
-        use_rth: bool = True,
-        force_download: bool = False,
-    ) -> pd.DataFrame | dict[str, pd.DataFrame]:
-        """Return bars from ArcticDB, completed by IB; one symbol gives a frame, several a dict.
-
-        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float.
-        Raises: ConfigError for an unknown timeframe; NotFoundError when neither has a bar.
-        """
-        reader = BarReader(self.strategy_manager.ac, self._historical_bars, self.now)
-        names = [symbols] if isinstance(symbols, str) else list(symbols)
-        frames = {
-            name: await reader.read(name, timeframe, start_date, end_date, use_rth, force_download) for name in names
-        }
-        return frames[symbols] if isinstance(symbols, str) else frames
-
-    async def get_universe(self) -> list[str]:
-        """Return the symbols that the parameter ``universe`` means.
-
-        Raises: NotFoundError when it names none.
-        """
-        symbols = await asyncio.to_thread(resolve_universe, self.strategy_manager.ac, str(self.params["universe"]))
-        if not symbols:
-            raise NotFoundError(f"The universe of {self.symbol} is empty.", code="empty_universe")
-        return symbols
-
-    def subscribe_bars(self, contract: Contract, what: str = "TRADES", use_rth: bool = False) -> RealTimeBarList:
-        """Subscribe to IB's 5-second bars; ``on_bar`` follows for each. Lost with the connection."""
-        bars = self._connection.reqRealTimeBars(contract, 5, what, use_rth)
-        bars.updateEvent += self._on_bars
-        return bars
-
-    def _on_bars(self, bars: RealTimeBarList, has_new_bar: bool) -> None:
-        if has_new_bar and self.is_running:
-            del bars[:-KEPT_BARS]
-            self._enqueue(self.on_bar, bars)
-
-    async def _historical_bars(self, symbol: str, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
-        contract = await self.qualify(Contract(secType="STK", symbol=symbol, exchange="SMART", currency="USD"))
-        return await self._request(
-            self._connection.reqHistoricalDataAsync(contract, end, duration, bar_size, "TRADES", use_rth, formatDate=2)
-        )
-
-    @property
-    def _connection(self) -> IB:
-        if self.ib is None or not self.ib.isConnected():
-            raise TransientError(f"{self.symbol} is not connected to IB.", code="not_connected")
-        return self.ib
-
-    async def _request(self, answer: Awaitable[T]) -> T:
-        try:
-            return await asyncio.wait_for(answer, REQUEST_TIMEOUT_S)
-        except TimeoutError as error:
-            raise TransientError(f"IB did not answer within {REQUEST_TIMEOUT_S:g} s.", code="no_answer") from error
-        except ConnectionError as error:
-            raise TransientError("The connection to IB was lost.", code="not_connected") from error
-        except RequestError as error:
-            raise TransientError(f"IB answered {error.code}: {error.message}", code="ib_error") from error
 
 
 def _same(left: Contract, right: Contract) -> bool:

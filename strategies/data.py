@@ -14,11 +14,14 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from strategies.exceptions import ConfigError, MatsError, NotFoundError
+
+if TYPE_CHECKING:
+    from ib_async import Contract
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ _UNITS = {"s": "secs", "sec": "secs", "secs": "secs", "m": "min", "min": "min", 
     "h": "hour", "hour": "hour", "hours": "hour", "d": "day", "day": "day", "days": "day"
 }  # fmt: skip
 
-Download = Callable[[str, str, str, str, bool], Awaitable[Any]]
+Download = Callable[["Contract", str, str, str, bool], Awaitable[Any]]
 
 
 def parse_timeframe(text: str) -> Timeframe:
@@ -95,27 +98,30 @@ class BarReader:
 
     async def read(
         self,
-        symbol: str,
+        contract: Contract,
         timeframe: str,
         start: str | date | datetime,
         end: str | date | datetime,
+        *,
         use_rth: bool,
         force_download: bool,
     ) -> pd.DataFrame:
-        """Return the bars of one symbol within [start, end].
+        """Return the bars of one contract within [start, end].
 
         Raises: ConfigError for a bad timeframe or date; NotFoundError when no source has a bar.
         """
         frame = parse_timeframe(timeframe)
         since = None if start == "max" else _moment(start, self._now(), is_end=False)
         until = _moment(end, self._now(), is_end=True)
-        stored = _empty() if force_download else await asyncio.to_thread(self._stored, symbol, frame)
-        bars = await self._completed(symbol, frame, stored, since, until, use_rth)
+        stored = _empty() if force_download else await asyncio.to_thread(self._stored, contract.symbol, frame)
+        bars = await self._completed(contract, frame, stored, since, until, use_rth)
         if since is not None:
             bars = bars[bars.index >= since]
         bars = bars[bars.index <= until]
         if bars.empty:
-            raise NotFoundError(f"Neither ArcticDB nor IB has {frame.key} bars of {symbol} there.", code="no_bars")
+            raise NotFoundError(
+                f"Neither ArcticDB nor IB has {frame.key} bars of {contract.symbol} there.", code="no_bars"
+            )
         return bars
 
     def _stored(self, symbol: str, frame: Timeframe) -> pd.DataFrame:
@@ -126,7 +132,7 @@ class BarReader:
 
     async def _completed(
         self,
-        symbol: str,
+        contract: Contract,
         frame: Timeframe,
         stored: pd.DataFrame,
         since: datetime | None,
@@ -140,12 +146,12 @@ class BarReader:
             return stored
         try:
             answer = await self._download(
-                symbol, frame.bar_size, _duration(end - wanted, frame), f"{end:%Y%m%d-%H:%M:%S}", use_rth
+                contract, frame.bar_size, _duration(end - wanted, frame), f"{end:%Y%m%d-%H:%M:%S}", use_rth
             )
         except MatsError:
             if stored.empty:
                 raise
-            logger.warning("symbol=%s timeframe=%s tail not completed by IB", symbol, frame.key, exc_info=True)
+            logger.warning("symbol=%s timeframe=%s tail not completed by IB", contract.symbol, frame.key, exc_info=True)
             return stored
         fresh = _from_ib(answer)
         if last is not None:

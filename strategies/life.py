@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from strategies.exceptions import ConflictError, OrderRefusedError, StrategyError
+from strategies.exceptions import ConflictError, OrderRefusedError, StrategyError, TransientError
 from strategies.ports import Broker, EnginePort, Ticket
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ class StrategyLife(ABC):
             return thread is None
         thread.join(timeout_s + 3 * UNWIND_S)
         return not thread.is_alive()
+
+    async def until_stopped(self) -> None:
+        """Wait for the stop: what ``run_strategy`` does when every decision is made in hooks."""
+        await self._stop_event.wait()
 
     def log(self, text: str, level: str = "info") -> None:
         """Write a line to the strategy's page and to the log. Thread-safe."""
@@ -291,11 +295,15 @@ class StrategyLife(ABC):
                 result = hook(*args)
                 if inspect.isawaitable(result):
                     await _as_coroutine(result)
-            except OrderRefusedError as error:
-                self.log(error.message, "warning")  # an order refused is an answer, not a fault of the strategy
             except (Exception, SystemExit) as error:  # noqa: BLE001 - user-code border
-                self._end_by(error)
-                return
+                if not self._is_bearable(error):
+                    self._end_by(error)
+                    return
+                self.log(str(error), "warning")
+
+    def _is_bearable(self, error: BaseException) -> bool:
+        # A refused order is an answer; what a lost connection interrupts, on_reconnected makes good.
+        return isinstance(error, OrderRefusedError) or (isinstance(error, TransientError) and not self.is_connected)
 
     def _end_by(self, error: BaseException) -> None:
         self._fail(error)

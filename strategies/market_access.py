@@ -1,0 +1,155 @@
+"""What a strategy can ask of the market, on its own connection: contracts, prices, bars, universes.
+
+Owns: qualified contracts, the latest price, history and subscriptions, and the time limit of every request.
+Leaves: which bars lie in ArcticDB and how IB completes them (``data.py``).
+Rule: every request ends: ib_async never ends one that IB answered with a warning code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ib_async import Contract, RealTimeBarList, Stock
+from ib_async.wrapper import RequestError
+
+from strategies.data import BarReader, resolve_universe
+from strategies.exceptions import NotFoundError, OrderDeniedError, TransientError
+from strategies.life import StrategyLife
+from strategies.sizing import to_decimal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from ib_async import IB
+
+REQUEST_TIMEOUT_S = 20.0
+KEPT_BARS = 2_000  # ib_async keeps every real-time bar of a subscription for ever
+LIVE_BAR = timedelta(seconds=5)  # the only length of IB's real-time bars
+
+T = TypeVar("T")
+
+
+class MarketAccess(StrategyLife):
+    """Market data for one strategy."""
+
+    params: dict[str, Any]
+
+    def on_bar(self, bars: RealTimeBarList) -> Any:
+        """React to a completed bar of ``subscribe_bars``: ``bars.contract`` and ``bars[-1]``. May be async."""
+
+    def now(self) -> datetime:
+        """Return the present, aware UTC; strategies never ask the wall clock themselves."""
+        return datetime.now(UTC)
+
+    async def qualify(self, contract: Contract) -> Contract:
+        """Return the contract completed by IB; one that has its id already costs no request.
+
+        Raises: OrderDeniedError when IB knows none or several.
+        """
+        if contract.conId and contract.symbol and contract.exchange:
+            return contract
+        found = await self._request(self._connection.qualifyContractsAsync(contract))
+        if not found or not isinstance(found[0], Contract):  # ib_async fills the place of an unknown one with None
+            raise OrderDeniedError(f"IB does not know {contract}, or not only one of it.", code="unknown_contract")
+        return found[0]
+
+    async def get_market_price(self, contract: Contract) -> Decimal:
+        """Return the latest price: between bid and ask the last trade, else their middle, else the close.
+
+        Raises: TransientError while IB has none.
+        """
+        qualified = await self.qualify(contract)
+        [ticker] = await self._request(self._connection.reqTickersAsync(qualified))
+        price = ticker.marketPrice()
+        price = ticker.close if math.isnan(price) else price
+        if math.isnan(price) or price <= 0:
+            raise TransientError(f"IB has no price of {qualified.symbol} now.", code="no_price")
+        return to_decimal(price)
+
+    async def get_data(
+        self,
+        symbols: str | Sequence[str],
+        timeframe: str = "1_day",
+        start_date: str | date | datetime = "max",
+        end_date: str | date | datetime = "today",
+        use_rth: bool = True,
+        force_download: bool = False,
+    ) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Return bars from ArcticDB, completed by IB; one symbol gives a frame, several a dict.
+
+        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float.
+        Raises: ConfigError for an unknown timeframe; NotFoundError when neither has a bar.
+        """
+        names = [symbols] if isinstance(symbols, str) else list(symbols)
+        frames = {
+            name: await self._reader.read(
+                Stock(name, "SMART", self.params["currency"]),
+                timeframe,
+                start_date,
+                end_date,
+                use_rth=use_rth,
+                force_download=force_download,
+            )
+            for name in names
+        }
+        return frames[symbols] if isinstance(symbols, str) else frames
+
+    async def get_universe(self) -> list[str]:
+        """Return the symbols that the parameter ``universe`` means.
+
+        Raises: NotFoundError when it names none.
+        """
+        symbols = await asyncio.to_thread(resolve_universe, self.strategy_manager.ac, str(self.params["universe"]))
+        if not symbols:
+            raise NotFoundError(f"The universe of {self.symbol} is empty.", code="empty_universe")
+        return symbols
+
+    async def recent_closes(self, contract: Contract, count: int) -> list[float]:
+        """Return up to ``count`` closes of the latest 5-second bars from IB, oldest first; fewer when it has fewer."""
+        since = self.now() - 2 * count * LIVE_BAR
+        try:
+            frame = await self._reader.read(contract, "5_secs", since, "today", use_rth=False, force_download=True)
+        except NotFoundError:
+            return []
+        return [float(close) for close in frame["close"].iloc[-count:]]
+
+    def subscribe_bars(self, contract: Contract, what: str = "TRADES", use_rth: bool = False) -> RealTimeBarList:
+        """Subscribe to IB's 5-second bars; ``on_bar`` follows for each. Lost with the connection."""
+        bars = self._connection.reqRealTimeBars(contract, 5, what, use_rth)
+        bars.updateEvent += self._on_bars
+        return bars
+
+    def _on_bars(self, bars: RealTimeBarList, has_new_bar: bool) -> None:
+        if has_new_bar and self.is_running:
+            del bars[:-KEPT_BARS]
+            self._enqueue(self.on_bar, bars)
+
+    @property
+    def _reader(self) -> BarReader:
+        return BarReader(self.strategy_manager.ac, self._historical_bars, self.now)
+
+    async def _historical_bars(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        qualified = await self.qualify(contract)
+        return await self._request(
+            self._connection.reqHistoricalDataAsync(qualified, end, duration, bar_size, "TRADES", use_rth, formatDate=2)
+        )
+
+    @property
+    def _connection(self) -> IB:
+        if self.ib is None or not self.ib.isConnected():
+            raise TransientError(f"{self.symbol} is not connected to IB.", code="not_connected")
+        return self.ib
+
+    async def _request(self, answer: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(answer, REQUEST_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TransientError(f"IB did not answer within {REQUEST_TIMEOUT_S:g} s.", code="no_answer") from error
+        except ConnectionError as error:
+            raise TransientError("The connection to IB was lost.", code="not_connected") from error
+        except RequestError as error:
+            raise TransientError(f"IB answered {error.code}: {error.message}", code="ib_error") from error
