@@ -20,11 +20,11 @@ from ninja.errors import ValidationError as RequestInvalid
 from ninja.responses import NinjaJSONEncoder
 
 from mats_site.api_auth import ForbiddenError
+from mats_site.api_parser import MAX_BODY_BYTES
 from strategies import exceptions as errors
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1_048_576
 RETRY_AFTER_S = "2"
 
 # The nearest class in the exception's ancestry decides.
@@ -41,6 +41,7 @@ STATUS_BY_CLASS: dict[type[errors.MatsError], int] = {
     errors.LedgerError: 503,
     errors.StaleEpochError: 409,
 }
+STATUS_BY_CODE = {"not_found": 404}  # a strategy file that is not there, whatever else a LoadError may be
 CODE_BY_STATUS = {
     400: "bad_request",
     401: "unauthenticated",
@@ -75,7 +76,8 @@ def error_response(status: int, code: str, message: str, fields: Mapping[str, An
 
 def status_of(error: errors.MatsError) -> int:
     """Return the HTTP status of one of our own errors."""
-    return next(STATUS_BY_CLASS[cls] for cls in type(error).__mro__ if cls in STATUS_BY_CLASS)
+    by_class = next(STATUS_BY_CLASS[cls] for cls in type(error).__mro__ if cls in STATUS_BY_CLASS)
+    return STATUS_BY_CODE.get(error.code, by_class)
 
 
 def on_mats_error(request: HttpRequest, error: errors.MatsError) -> HttpResponse:
@@ -91,6 +93,8 @@ def on_http_error(_request: HttpRequest, error: HttpError) -> HttpResponse:
     message = str(error)
     if status == 401 and message == "Unauthorized":
         message = "Log in, or send an API key as «Authorization: Bearer mats_…»."
+    if isinstance(error.__cause__, RequestDataTooBig):
+        return too_large()
     if status == 400 and error.__cause__ is not None:
         return error_response(400, "bad_json", f"The body is not usable JSON: {error.__cause__}")
     return error_response(status, CODE_BY_STATUS.get(status, "error"), message)

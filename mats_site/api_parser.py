@@ -1,13 +1,15 @@
-"""Strict JSON: what no database column can hold is refused where it comes in. Pure but for ninja's base class."""
+"""Strict JSON: what no database column can hold, and what is too large, is refused where it comes in."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NoReturn, cast
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from ninja.parser import Parser
 
+MAX_BODY_BYTES = 1_048_576
 MAX_DEPTH = 32
 
 
@@ -46,8 +48,10 @@ class StrictParser(Parser):
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         """Return the parsed body.
 
-        Raises: ValueError, which ninja turns into status 400.
+        Raises: ValueError, which ninja turns into status 400; RequestDataTooBig above the limit.
         """
+        if len(request.body) > MAX_BODY_BYTES:  # Django itself looks at the declared length alone
+            raise RequestDataTooBig
         try:
             parsed = json.loads(request.body, parse_constant=_refuse_constant)
         except RecursionError:

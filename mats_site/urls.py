@@ -5,6 +5,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from mats_site.api import api_urls
 from trading.login import ThrottledLoginView
 
 handler404 = "trading.views.not_found"
@@ -15,5 +16,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # One door: the admin's own login page would be a way around the limit on wrong passwords.
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),
+    path("api/", api_urls),
     path("", include("trading.urls")),
 ]

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer
 
 from strategies.models import (
     CURRENCY_PATTERN,
@@ -38,11 +38,20 @@ def utc_text(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def _in_range(value: datetime) -> datetime:
+    if not 1970 <= value.year <= 2200:
+        raise ValueError("must lie between the years 1970 and 2200")
+    return value
+
+
 Amount = Annotated[Decimal, PlainSerializer(plain, return_type=str)]
 UtcTime = Annotated[datetime, PlainSerializer(utc_text, return_type=str)]
+# Given by callers: without zone it is refused, and so is what no database can shift to UTC.
+AwareTime = Annotated[AwareDatetime, AfterValidator(_in_range)]
 
 # Names that reach queries: anything else is refused before it is looked up.
 Symbol = Annotated[str, Field(pattern=STRATEGY_SYMBOL_PATTERN, max_length=32)]
+Owner = Symbol  # a strategy, or Discretionary
 Filename = Annotated[str, Field(pattern=FILENAME_PATTERN, max_length=67)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 RowId = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -102,7 +111,7 @@ class StrategySave(Schema):
     model_config = ConfigDict(extra="forbid")
 
     symbol: Symbol
-    filename: Filename = Field(default="", validate_default=False)
+    filename: Filename = ""
     name: str = Field(default="", max_length=80)
     description: str = Field(default="", max_length=20_000)
     color: str = Field(default="", pattern=r"^(#[0-9a-fA-F]{6})?$")
@@ -132,11 +141,12 @@ class FileOut(Schema):
 
 
 class FileFactsOut(Schema):
-    """What reading a strategy file, without running it, tells."""
+    """What reading a strategy file, without running it, tells; ``params`` holds the literal defaults."""
 
     filename: str
     class_name: str | None
     kind: str | None
+    typed_params: bool
     params: dict[str, Any]
     sha256: str
     description: str

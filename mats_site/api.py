@@ -1,0 +1,122 @@
+"""The REST API under /api: one NinjaAPI, the routers of the apps, default authentication, one shape of errors.
+
+Owns: mounting, and what holds for every address below /api (size limit, JSON also for 404 and 405, who sees the docs).
+Leaves: routes to the apps, authentication to ``api_auth``, errors to ``api_errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, re_path
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError
+
+from mats_site import api_errors
+from mats_site.api_auth import ForbiddenError, default_auth
+from mats_site.api_parser import StrictParser
+from portfolio.api import router as portfolio_router
+from strategies.api import router as strategies_router
+from trading.api import command_router, connection_router, engine_router, market_router, trade_router
+from trading.strategies_api import router as strategy_engine_router
+
+View = Callable[..., HttpResponse]
+
+DESCRIPTION = """
+Send an API key as `Authorization: Bearer mats_…` (or `X-API-Key`), or use the console's session with `X-CSRFToken`.
+Reading needs a login; changing needs the operator role, and a key made with `--write`.
+
+What the engine must do is queued: the answer is 202 with `command_id` and `status_url`; read the outcome there.
+An `Idempotency-Key` header makes repeating such a request safe. Decimals are text, times ISO 8601 in UTC.
+Errors: `{"error": {"code", "message", "fields"}}`.
+"""
+
+
+def _docs_for_known_callers(view: View) -> View:
+    """Show documentation and schema to logged-in users and keys; send people to the login page."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            known = any(check(request) for check in default_auth())
+        except (AuthenticationError, ForbiddenError):
+            known = False
+        if known:
+            return view(request, *args, **kwargs)
+        if request.path.endswith(".json"):
+            return api_errors.on_http_error(request, AuthenticationError())
+        return redirect_to_login(request.get_full_path())
+
+    return guarded
+
+
+def build_api() -> NinjaAPI:
+    """Return the API with every router mounted."""
+    api = NinjaAPI(
+        title="MATS",
+        version="1",
+        description=DESCRIPTION,
+        urls_namespace="api",
+        auth=default_auth(),
+        parser=StrictParser(),
+        docs_decorator=_docs_for_known_callers,
+    )
+    api_errors.install(api)
+    api.add_router("/strategies", strategies_router, tags=["strategies"])
+    api.add_router("/strategies", strategy_engine_router, tags=["strategies"])
+    api.add_router("/portfolio", portfolio_router, tags=["portfolio"])
+    api.add_router("/connection", connection_router, tags=["connection"])
+    api.add_router("/trade", trade_router, tags=["trade"])
+    api.add_router("/engine", engine_router, tags=["engine"])
+    api.add_router("/commands", command_router, tags=["commands"])
+    api.add_router("/market", market_router, tags=["market"])
+    return api
+
+
+def _guard(view: View) -> View:
+    """Hold for every address what ninja leaves to Django's HTML pages."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if _declared_length(request) > api_errors.MAX_BODY_BYTES:
+            return api_errors.too_large()
+        try:
+            response = view(request, *args, **kwargs)
+        except Http404 as error:
+            return api_errors.on_not_found(request, error)
+        if response.status_code != 405:
+            return response
+        allowed = response.headers.get("Allow", "")
+        refused = api_errors.error_response(
+            405, "method_not_allowed", f"{request.path} answers {allowed}, not {request.method}.", {"allowed": allowed}
+        )
+        refused["Allow"] = allowed
+        return refused
+
+    guarded.csrf_exempt = True  # type: ignore[attr-defined]  # session callers are checked in api_auth
+    return guarded
+
+
+def _declared_length(request: HttpRequest) -> int:
+    text = request.META.get("CONTENT_LENGTH") or "0"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+def _nothing_here(_request: HttpRequest) -> HttpResponse:
+    raise Http404
+
+
+def _guarded_urls(api: NinjaAPI) -> tuple[list[URLPattern], str, str]:
+    patterns, app_name, namespace = api.urls
+    for pattern in patterns:
+        pattern.callback = _guard(pattern.callback)
+    patterns.append(re_path(r"", _guard(_nothing_here)))
+    return patterns, app_name, namespace
+
+
+api = build_api()
+api_urls = _guarded_urls(api)

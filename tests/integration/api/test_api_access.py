@@ -1,0 +1,131 @@
+"""Every route of the OpenAPI schema against every kind of caller; a new route is in here without being listed."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import User
+
+from mats_site.api import api as ninja_api
+from mats_site.services import create_api_key
+from tests.integration.api.conftest import Api, error_of
+
+SAMPLES = {
+    "symbol": "AAA",
+    "strategy": "AAA",
+    "client_id": "3",
+    "order_ref": "AAA/01J",
+    "command_id": str(UUID(int=7)),
+}
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def _routes() -> list[tuple[str, str]]:
+    found = []
+    for path, operations in ninja_api.get_openapi_schema(path_prefix="")["paths"].items():
+        filled = path
+        for name, value in SAMPLES.items():
+            filled = filled.replace("{" + name + "}", value)
+        assert "{" not in filled, f"give a sample for the parameter of {path}"
+        found += [(method, filled) for method in METHODS if method in operations]
+    return found
+
+
+ROUTES = _routes()
+READS = [path for method, path in ROUTES if method == "get"]
+WRITES = [(method, path) for method, path in ROUTES if method != "get"]
+
+
+def test_schema_holds_every_group_of_routes() -> None:
+    groups = {path.split("/")[1] for _method, path in ROUTES}
+    assert groups == {"strategies", "portfolio", "connection", "trade", "engine", "commands", "market"}
+    assert len(READS) >= 15
+    assert len(WRITES) >= 11
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_nobody_gets_in_without_login(anonymous: Api, method: str, path: str) -> None:
+    response = anonymous.send(method, path)
+    assert error_of(response, 401)["code"] == "unauthenticated"
+    assert response["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_made_up_key_gets_nowhere(db: None, method: str, path: str) -> None:
+    error_of(Api(key="mats_" + "1" * 16 + "_" + "2" * 64).send(method, path), 401)
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_viewer_may_not_write(reader: Api, method: str, path: str) -> None:
+    assert error_of(reader.send(method, path), 403)["code"] == "not_operator"
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_viewers_key_may_not_write(viewer: User, method: str, path: str) -> None:
+    key = create_api_key(viewer, "read")[1]
+    assert error_of(Api(key=key).send(method, path), 403)["code"] == "read_only_key"
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_operators_read_only_key_may_not_write(operator: User, method: str, path: str) -> None:
+    key = create_api_key(operator, "read")[1]
+    assert error_of(Api(key=key).send(method, path), 403)["code"] == "read_only_key"
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_session_without_csrf_may_not_write(operator: User, method: str, path: str) -> None:
+    assert error_of(Api(user=operator, csrf=False).send(method, path), 403)["code"] == "csrf_failed"
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_operator_is_let_through_to_every_write(operator: User, method: str, path: str) -> None:
+    response = Api(user=operator).send(method, path)
+    assert response.status_code in {404, 422, 503}, response.content  # no such thing, no body, no engine
+    error_of(response, response.status_code)
+
+
+@pytest.mark.parametrize("path", READS)
+def test_viewer_may_read(reader: Api, path: str) -> None:
+    assert reader.get(path).status_code in {200, 404, 422}
+
+
+@pytest.mark.parametrize("path", READS)
+def test_wrong_method_is_a_json_405_that_names_the_right_one(api: Api, path: str) -> None:
+    response = api.send("delete", path)
+    assert error_of(response, 405)["code"] == "method_not_allowed"
+    assert response["Allow"] == "GET"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/nothing", "/strategies/", "/strategies/AAA", "/docs/x", "/commands/7"])
+def test_unknown_address_is_a_json_404(anonymous: Api, path: str) -> None:
+    response = anonymous.get(path)
+    if path == "":
+        assert response.status_code == 301
+    else:
+        assert error_of(response, 404)["code"] == "not_found"
+
+
+def test_superuser_needs_no_group(db: None) -> None:
+    boss = User.objects.create_superuser("boss", password="correct horse 7")
+    assert error_of(Api(user=boss).post("/strategies/stop-all"), 503)["code"] == "engine_down"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/docs", 302), ("/openapi.json", 401)])
+def test_documentation_is_for_known_callers(anonymous: Api, reader: Api, path: str, status: int) -> None:
+    refused = anonymous.get(path)
+    assert refused.status_code == status
+    if status == 302:
+        assert "next=/api/docs" in refused["Location"]
+    assert reader.get(path).status_code == 200
+
+
+def test_documentation_page_fits_the_content_security_policy(reader: Api) -> None:
+    response = reader.get("/docs")
+    page = response.content.decode()
+    assert "script-src 'self'" in response["Content-Security-Policy"]
+    assert "http://" not in page
+    assert "https://" not in page
+    for tag in page.split("<script")[1:]:
+        opening, rest = tag.split(">", 1)
+        assert "src=" in opening or 'type="application/json"' in opening, f"inline script: {rest[:80]}"

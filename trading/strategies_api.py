@@ -1,0 +1,100 @@
+"""Routes under /strategies that need the engine or the books: list with state, details, start, stop, delete.
+
+They live here because trading extends strategies; strategies knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from ninja import Path, Query, Router, Schema, Status
+
+from portfolio import queries as books
+from strategies import queries as strategy_queries
+from strategies import services as strategy_services
+from strategies.api_rules import caller
+from strategies.exceptions import ConflictError
+from strategies.schemas import MAX_PAGE, Limit, Page, Symbol
+from trading import queries, schemas
+from trading.api_queue import queue
+from trading.engine.lifecycle import StrategyState
+
+router = Router()
+
+QUEUED = {202: schemas.QueuedOut}
+EQUITY_DAYS = 90
+IDLE = frozenset({StrategyState.STOPPED, StrategyState.FAILED})
+
+
+class DeletedOut(Schema):
+    """The symbol that is gone."""
+
+    deleted: str
+
+
+@router.get("", response=Page[schemas.StrategyRowOut])
+def list_strategies(
+    request: HttpRequest,
+    active_only: bool = False,
+    limit: Annotated[Limit, Query()] = 1000,
+    cursor: Annotated[Symbol | None, Query()] = None,
+) -> dict[str, Any]:
+    """List strategies by symbol, each with its state and result; the cursor is the last symbol seen."""
+    rows = [row for row in queries.strategy_rows() if row["active"] or not active_only]
+    rows = sorted((row for row in rows if cursor is None or row["symbol"] > cursor), key=lambda row: row["symbol"])
+    kept = rows[:limit]
+    return {"items": kept, "next": kept[-1]["symbol"] if len(rows) > limit else None}
+
+
+@router.get("/{symbol}/details", response=schemas.DetailsOut)
+def strategy_details(request: HttpRequest, symbol: Path[Symbol]) -> dict[str, Any]:
+    """Show one strategy: configuration, life, statistics, positions, equity of the last 90 days."""
+    strategy = strategy_queries.get_strategy(symbol)
+    since = timezone.now() - timedelta(days=EQUITY_DAYS)
+    return {
+        "strategy": strategy,
+        "run": queries.strategy_rows([strategy.symbol])[0],
+        "stats": books.strategy_summary(strategy.symbol),
+        "positions": books.positions(owner=strategy.symbol),
+        "equity": books.equity_series(strategy.symbol, since, max_points=MAX_PAGE),
+    }
+
+
+@router.post("/start-all", response=QUEUED)
+def start_all(request: HttpRequest, response: HttpResponse) -> Status[dict[str, Any]]:
+    """Start every active strategy."""
+    return Status(202, queue(request, response, "start_all"))
+
+
+@router.post("/stop-all", response=QUEUED)
+def stop_all(request: HttpRequest, response: HttpResponse) -> Status[dict[str, Any]]:
+    """Stop every running strategy."""
+    return Status(202, queue(request, response, "stop_all"))
+
+
+@router.post("/{symbol}/start", response=QUEUED)
+def start_strategy(request: HttpRequest, response: HttpResponse, symbol: Path[Symbol]) -> Status[dict[str, Any]]:
+    """Start one strategy."""
+    strategy = strategy_queries.get_strategy(symbol)
+    return Status(202, queue(request, response, "start_strategy", symbol=strategy.symbol))
+
+
+@router.post("/{symbol}/stop", response=QUEUED)
+def stop_strategy(request: HttpRequest, response: HttpResponse, symbol: Path[Symbol]) -> Status[dict[str, Any]]:
+    """Stop one strategy; it gets its time to finish open orders."""
+    strategy = strategy_queries.get_strategy(symbol)
+    return Status(202, queue(request, response, "stop_strategy", symbol=strategy.symbol))
+
+
+@router.post("/{symbol}/delete", response=DeletedOut)
+def delete_strategy(request: HttpRequest, symbol: Path[Symbol]) -> dict[str, Any]:
+    """Delete a strategy that is not running and owns nothing."""
+    strategy = strategy_queries.get_strategy(symbol)
+    state = queries.strategy_rows([strategy.symbol])[0]["state"]
+    if StrategyState(state) not in IDLE:
+        raise ConflictError(f"{symbol} is {state}; stop it before deleting it.", code="strategy_running", state=state)
+    strategy_services.delete_strategy(strategy.symbol, caller(request).user)
+    return {"deleted": strategy.symbol}
