@@ -1,8 +1,8 @@
 """Cash by owner and currency.
 
-Owns: how a balance moves. Rule: a fee leaves cash in the currency it was reported in, whatever the instrument's; nothing
-is converted here. An FX pair is an instrument whose quantity is its base currency: buying EUR.USD holds EUR as the
-position and pays USD from cash, so the base currency is never booked a second time as cash.
+Owns: how a balance moves. Rule: a fee leaves cash in the currency it was reported in, whatever the instrument's;
+nothing is converted here. An FX pair is an instrument whose quantity is its base currency: buying EUR.USD holds EUR as
+the position and pays USD from cash, so the base currency is never booked a second time as cash.
 """
 
 from __future__ import annotations

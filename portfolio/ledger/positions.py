@@ -8,8 +8,8 @@ Rule, with position q at average a, signed fill d at price p, multiplier m and f
 * realised = min(|d|, |q|) · (p − a) · sign(q) · m on the closed part only, minus c on every fill;
 * cash = −(d · p · m) − c.
 
-Futures are booked at notional as well: cash moves by d · p · m and the signed position value q · mark · m stands against
-it, so that cash + value is right although a broker settles only the daily difference.
+Futures are booked at notional as well: cash moves by d · p · m and the signed position value q · mark · m stands
+against it, so that cash + value is right although a broker settles only the daily difference.
 Units: quantities signed, prices per unit without multiplier, money in the instrument's currency.
 """
 

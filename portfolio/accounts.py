@@ -1,0 +1,261 @@
+"""Open an account's books and hand out its cash.
+
+Owns: opening balances, allocations, IB's account figures and the rates among them. Rule: each of these happens once,
+known by the movement's key; what MATS found in the account belongs to Discretionary until it is allocated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+
+from django.db import transaction
+
+from portfolio.books import Books, Line
+from portfolio.bulk import upsert_rows
+from portfolio.changes import books_changed
+from portfolio.facts import AccountRow, BrokerPosition, CashFact, FoldResult
+from portfolio.fold import OwnerOf, fold_batch
+from portfolio.instruments import ensure_instruments
+from portfolio.ledger.cash import fill_cash
+from portfolio.ledger.fx import Rates
+from portfolio.ledger.money import ZERO, exact
+from portfolio.ledger.opening import DayFill, Holding, opening_cash, opening_holding
+from portfolio.ledger.positions import PositionState
+from portfolio.ledger.revisions import split_exec_id
+from portfolio.models import Account, AccountValue, Movement, MovementKind
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
+from strategies.exceptions import LedgerError, NotFoundError
+from strategies.models import DISCRETIONARY, Strategy
+
+logger = logging.getLogger(__name__)
+
+Fees = dict[str, tuple[Decimal, str]]
+
+
+def ensure_account(account_id: str, base_currency: str = "") -> Account:
+    """Return the account's row, made when missing; its base currency is set once known.
+
+    Raises: LedgerError when the base currency contradicts the one that is booked.
+    """
+    account, _ = Account.objects.get_or_create(account_id=account_id)
+    if base_currency and account.base_currency != base_currency:
+        if account.base_currency:
+            raise LedgerError(
+                f"Account {account_id} is booked in {account.base_currency}, IB now says {base_currency}.",
+                code="base_currency_changed",
+                account=account_id,
+            )
+        account.base_currency = base_currency
+        account.save(update_fields=["base_currency"])
+        books_changed()
+    return account
+
+
+def open_account(
+    account_id: str,
+    cash_by_currency: Mapping[str, Decimal],
+    positions: Sequence[BrokerPosition],
+    executions_today: Sequence[FillSnapshot],
+    now: datetime,
+    *,
+    owner_of: OwnerOf = lambda fill: DISCRETIONARY,
+    commissions: Sequence[CommissionSnapshot] = (),
+) -> FoldResult:
+    """Book opening balances the first time the account is seen, then fold the day's executions, every time.
+
+    The broker's answers must be complete and of one moment: cash and positions as they stand after all of
+    ``executions_today``. On later calls only the executions are folded; cash and positions are not looked at.
+    """
+    with transaction.atomic():
+        account = Account.objects.select_for_update().get_or_create(account_id=account_id)[0]
+        if account.opened_at is None:
+            _book_opening(account_id, cash_by_currency, positions, executions_today, _fees(commissions), now)
+            account.opened_at = now
+            account.save(update_fields=["opened_at"])
+            logger.info("account opened account=%s positions=%d", account_id, len(positions))
+        return fold_batch(account_id, [*executions_today, *commissions], owner_of, now)
+
+
+def allocate_strategy(
+    account_id: str, strategy: str, amount: Decimal, currency: str, now: datetime
+) -> list[CashFact] | None:
+    """Move cash from Discretionary to a strategy, once; None when it was allocated before or the amount is zero.
+
+    Discretionary may go below zero in a currency that the account borrows or converts: the sum over owners is kept.
+    """
+    key = f"allocation:{account_id}:{strategy}:initial"
+    amount = exact(amount)
+    with transaction.atomic():
+        if not amount or Movement.objects.filter(key=key).exists():
+            return None
+        books = Books(account_id, now)
+        books.load(set(), set(), set())
+        books.book(Line(DISCRETIONARY, MovementKind.ALLOCATION, f"{key}:source", currency, cash=-amount))
+        books.book(Line(strategy, MovementKind.ALLOCATION, key, currency, cash=amount))
+        books.write()
+        books_changed()
+    logger.info("cash allocated strategy=%s amount=%s currency=%s", strategy, amount, currency)
+    return [CashFact(owner, ccy, cash) for (owner, ccy), cash in books.touched_cash.items()]
+
+
+def initial_allocation(account_id: str, symbol: str) -> tuple[Decimal, str]:
+    """Return target weight × net liquidation in the strategy's own currency, and that currency.
+
+    Raises: NotFoundError for an unknown strategy; LedgerError while net liquidation or a rate is unknown.
+    """
+    strategy = Strategy.objects.filter(symbol=symbol).first()
+    if strategy is None:
+        raise NotFoundError(f"There is no strategy {symbol}.", strategy=symbol)
+    rates = rates_of(account_id)
+    amount = strategy.target_weight * net_liquidation(account_id, rates.base)
+    return rates.convert(exact(amount), rates.base, strategy.currency), strategy.currency
+
+
+def net_liquidation(account_id: str, base_currency: str) -> Decimal:
+    """Return IB's net liquidation in the base currency.
+
+    Raises: LedgerError while IB has not reported it.
+    """
+    row = AccountValue.objects.filter(account_id=account_id, tag="NetLiquidation", currency=base_currency).first()
+    value = None if row is None else to_decimal(row.value)
+    if value is None:
+        raise LedgerError(
+            f"IB has not reported the net liquidation of {account_id} yet.", code="equity_unknown", account=account_id
+        )
+    return value
+
+
+def rates_of(account_id: str) -> Rates:
+    """Return the exchange rates that IB reported with the account's figures.
+
+    Raises: LedgerError while the base currency is unknown.
+    """
+    account = Account.objects.filter(account_id=account_id).first()
+    if account is None or not account.base_currency:
+        raise LedgerError(f"The base currency of account {account_id} is not known yet.", code="base_currency_unknown")
+    rows = AccountValue.objects.filter(account_id=account_id, tag="ExchangeRate").values_list("currency", "value")
+    worth = {currency: rate for currency, text in rows if (rate := to_decimal(text)) is not None}
+    return Rates(account.base_currency, worth)
+
+
+def record_account_values(account_id: str, rows: Sequence[AccountRow | tuple[str, str, str]], at: datetime) -> None:
+    """Keep IB's account figures by tag and currency; rows are ``(tag, value, currency)``, the last of a key wins."""
+    plain = [row if isinstance(row, tuple) else (row.tag, row.value, row.currency) for row in rows]
+    latest = {(tag, currency): (account_id, tag, currency, str(value), at) for tag, value, currency in plain}
+    upsert_rows(
+        AccountValue,
+        ("account_id", "tag", "currency", "value", "updated_at"),
+        ("account_id", "tag", "currency"),
+        latest.values(),
+    )
+
+
+def to_decimal(text: str) -> Decimal | None:
+    """Return the number in one of IB's texts, None when it is none."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+def _fees(commissions: Sequence[CommissionSnapshot]) -> Fees:
+    return {report.exec_id: (report.amount, report.currency) for report in commissions}
+
+
+def _live_fills(executions: Sequence[FillSnapshot]) -> list[FillSnapshot]:
+    """Keep the revision in force of each execution, in order of time."""
+    live: dict[str, FillSnapshot] = {}
+    for fill in executions:
+        family, revision = split_exec_id(fill.exec_id)
+        known = live.get(family)
+        if known is None or split_exec_id(known.exec_id)[1] < revision:
+            live[family] = fill
+    return sorted(live.values(), key=lambda fill: (fill.executed_at, fill.exec_id))
+
+
+def _book_opening(
+    account_id: str,
+    cash_by_currency: Mapping[str, Decimal],
+    positions: Sequence[BrokerPosition],
+    executions: Sequence[FillSnapshot],
+    fees: Fees,
+    now: datetime,
+) -> None:
+    fills = _live_fills(executions)
+    contracts = {fill.contract.con_id: fill.contract for fill in fills}
+    contracts.update({row.contract.con_id: row.contract for row in positions})
+    ensure_instruments(contracts.values())
+    books = Books(account_id, now)
+    books.load(set(), set(), set(contracts))
+    cash = _cash_before(cash_by_currency, fills, fees)
+    present = {row.contract.con_id: row for row in positions}
+    for con_id, contract in sorted(contracts.items()):
+        row = present.get(con_id)
+        day = [_day_fill(fill, fees) for fill in fills if fill.contract.con_id == con_id]
+        held = opening_holding(
+            row.quantity if row else ZERO, row.average_cost if row else ZERO, day, contract.multiplier
+        )
+        _set_against_cash(cash, contract, held, row.quantity if row else ZERO)
+        if held.quantity:
+            _book_holding(books, contract, held)
+    for currency, amount in sorted(cash.items()):
+        if amount:
+            key = f"opening:{account_id}:cash:{currency}"
+            books.book(Line(DISCRETIONARY, MovementKind.OPENING, key, currency, cash=amount))
+    books.write()
+    books_changed()
+
+
+def _fee_of(fill: FillSnapshot, fees: Fees) -> tuple[Decimal, str]:
+    if fill.commission is not None:
+        return fill.commission, fill.commission_currency or fill.contract.currency
+    return fees.get(fill.exec_id, (ZERO, fill.contract.currency))
+
+
+def _day_fill(fill: FillSnapshot, fees: Fees) -> DayFill:
+    fee, currency = _fee_of(fill, fees)
+    quantity = fill.quantity if fill.side == "BOT" else -fill.quantity
+    return DayFill(quantity, fill.price, fee if currency == fill.contract.currency else ZERO)
+
+
+def _cash_before(present: Mapping[str, Decimal], fills: Sequence[FillSnapshot], fees: Fees) -> dict[str, Decimal]:
+    flows: dict[str, list[Decimal]] = {currency: [] for currency in present}
+    for fill in fills:
+        contract, day = fill.contract, _day_fill(fill, fees)
+        fee, currency = _fee_of(fill, fees)
+        flows.setdefault(contract.currency, []).append(fill_cash(day.quantity, day.price, contract.multiplier))
+        flows.setdefault(currency, []).append(-fee)
+    return {currency: opening_cash(present.get(currency, ZERO), moved) for currency, moved in flows.items()}
+
+
+def _set_against_cash(cash: dict[str, Decimal], contract: ContractSnapshot, held: Holding, present: Decimal) -> None:
+    """Take from cash what a position stands for, where the broker's cash does not show the purchase.
+
+    A future's notional never left the broker's cash, ours pays it. An FX pair's base currency is in the broker's cash
+    and would count twice beside the position: all of it, also what was bought today.
+    """
+    if contract.sec_type == "FUT":
+        notional = fill_cash(held.quantity, held.average_cost, contract.multiplier)
+        cash[contract.currency] = cash.get(contract.currency, ZERO) + notional
+    elif contract.sec_type == "CASH":
+        cash[contract.symbol] = cash.get(contract.symbol, ZERO) - present
+
+
+def _book_holding(books: Books, contract: ContractSnapshot, held: Holding) -> None:
+    state = PositionState(held.quantity, held.average_cost)
+    books.set_position(DISCRETIONARY, contract.con_id, state)
+    books.book(
+        Line(
+            owner=DISCRETIONARY,
+            kind=MovementKind.OPENING,
+            key=f"opening:{books.account_id}:{contract.con_id}",
+            currency=contract.currency,
+            con_id=contract.con_id,
+            quantity=held.quantity,
+            price=held.average_cost,
+        )
+    )

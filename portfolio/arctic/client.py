@@ -1,0 +1,190 @@
+"""Open ArcticDB: one client per address and process, made at first use.
+
+Owns: opening, libraries, reading with retries. Leaves: writing (``writer``), shapes (``schema``).
+Rules, each measured: two clients on one LMDB folder in one process lose writes, so there is one, behind a lock; a
+client must not survive a fork, so it is kept by process id; readers ask for the newest version every time
+(``VersionMap.ReloadInterval`` 0) and read again when a version was pruned under them; the map size is always given.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from arcticdb import Arctic, LibraryOptions
+from arcticdb.config import set_config_int
+from arcticdb.exceptions import ArcticException, NoDataFoundException
+from django.conf import settings
+
+from strategies.exceptions import ConfigError, TransientError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAP_SIZE = "20GB"
+READ_TRIES = 3
+_LMDB = "lmdb://"
+Result = TypeVar("Result")
+
+
+class ArcticUnavailableError(TransientError):
+    """ArcticDB cannot be opened or reached; the ledger is untouched and the projection catches up later."""
+
+    code = "arctic_unavailable"
+
+
+_lock = threading.RLock()
+_clients: dict[tuple[int, str], ArcticClient] = {}
+
+
+class ArcticClient:
+    """An open ArcticDB. Thread-safe for reads; writes go through ``writer``."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._libraries: dict[str, Any] = {}
+        self._lock = threading.RLock()
+        set_config_int("VersionMap.ReloadInterval", 0)
+        self._arctic = _open(uri)
+
+    @property
+    def folder(self) -> Path | None:
+        """The LMDB folder; None when the store is not a folder."""
+        return folder_of(self.uri)
+
+    def library(self, name: str) -> Any:
+        """Return a library, made when missing.
+
+        Raises: ConfigError for a name that ArcticDB would mix up with another; ArcticUnavailableError.
+        """
+        if not name or "." in name or name.startswith("/"):
+            raise ConfigError(f"«{name}» cannot name an ArcticDB library: no dots, no leading slash.", library=name)
+        with self._lock:
+            found = self._libraries.get(name)
+            if found is None:
+                options = LibraryOptions(dynamic_schema=True)
+                found = guarded(
+                    self.uri, lambda: self._arctic.get_library(name, create_if_missing=True, library_options=options)
+                )
+                self._libraries[name] = found
+            return found
+
+    def get_library(self, name: str) -> Any:
+        """Return a library by ArcticDB's own method name."""
+        return self.library(name)
+
+    def list_libraries(self) -> list[str]:
+        """Return the names of all libraries."""
+        return sorted(guarded(self.uri, self._arctic.list_libraries))
+
+    def has_library(self, name: str) -> bool:
+        """Whether a library exists; asking makes none."""
+        return bool(guarded(self.uri, lambda: self._arctic.has_library(name)))
+
+    def has_symbol(self, library: str, symbol: str) -> bool:
+        """Whether a symbol exists; asking makes no library."""
+        return self.has_library(library) and bool(guarded(self.uri, lambda: self.library(library).has_symbol(symbol)))
+
+    def read(self, library: str, symbol: str, **options: Any) -> Any:
+        """Read a symbol's data and metadata; options are ArcticDB's (columns, date_range, row_range).
+
+        Raises: NoDataFoundException when the symbol does not exist; ArcticUnavailableError.
+        """
+        return guarded(self.uri, lambda: _retry(lambda: self.library(library).read(symbol, **options)))
+
+    def tail(self, library: str, symbol: str, rows: int) -> Any:
+        """Read a symbol's last rows."""
+        return guarded(self.uri, lambda: _retry(lambda: self.library(library).tail(symbol, n=rows)))
+
+    def metadata(self, library: str, symbol: str) -> dict[str, Any]:
+        """Return a symbol's metadata, empty when it has none or does not exist."""
+        if not self.has_symbol(library, symbol):
+            return {}
+        found = guarded(self.uri, lambda: _retry(lambda: self.library(library).read_metadata(symbol)))
+        return dict(found.metadata or {})
+
+
+def get_ac(uri: str | None = None) -> ArcticClient:
+    """Return this process's client for an address, by default the configured one.
+
+    Raises: ArcticUnavailableError naming the folder when it cannot be used.
+    """
+    address = with_map_size(uri or settings.MATS.arctic_uri)
+    key = (os.getpid(), address)
+    with _lock:
+        if key not in _clients:
+            _clients[key] = ArcticClient(address)
+            logger.info("arctic opened uri=%s", address)
+        return _clients[key]
+
+
+def with_map_size(uri: str) -> str:
+    """Return the address with a map size; ArcticDB's own default reserves 400 GiB for each library."""
+    if not uri.startswith(_LMDB):
+        return uri
+    path, _, query = uri.partition("?")
+    options = dict(parse_qsl(query))
+    options.setdefault("map_size", DEFAULT_MAP_SIZE)
+    return f"{path}?{urlencode(options)}"
+
+
+def folder_of(uri: str) -> Path | None:
+    """Return the folder of an LMDB address, None for any other."""
+    return Path(uri.removeprefix(_LMDB).partition("?")[0]) if uri.startswith(_LMDB) else None
+
+
+def guarded(uri: str, call: Callable[[], Result]) -> Result:
+    """Run a call into ArcticDB and name the store when it fails for a reason outside the data.
+
+    A full map surfaces as UnicodeDecodeError: LMDB's message is cut inside a character.
+    """
+    try:
+        return call()
+    except NoDataFoundException:
+        raise
+    except UnicodeDecodeError as error:
+        raise ArcticUnavailableError(
+            f"ArcticDB at {_place(uri)} is full; give MATS_ARCTIC_URI a larger map_size and restart."
+        ) from error
+    except (ArcticException, OSError) as error:
+        raise ArcticUnavailableError(f"ArcticDB at {_place(uri)} cannot be used: {error}") from error
+
+
+def _retry(call: Callable[[], Result]) -> Result:
+    for _ in range(READ_TRIES - 1):
+        try:
+            return call()
+        except NoDataFoundException:
+            continue
+    return call()
+
+
+def _place(uri: str) -> str:
+    folder = folder_of(uri)
+    return str(folder) if folder else uri.partition("?")[0]  # an S3 address carries its keys behind the question mark
+
+
+def _open(uri: str) -> Any:
+    folder = folder_of(uri)
+    if folder is not None:
+        _require_writable(folder)
+    return guarded(uri, lambda: Arctic(uri))
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArcticUnavailableError(
+            f"The ArcticDB folder {folder} cannot be made ({error.strerror}); "
+            "point MATS_ARCTIC_URI at a writable folder."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ArcticUnavailableError(
+            f"The ArcticDB folder {folder} is not writable; LMDB needs that even to read. "
+            "Change its owner or point MATS_ARCTIC_URI elsewhere."
+        )

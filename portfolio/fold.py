@@ -1,0 +1,272 @@
+"""Fold executions and commissions into the books, exactly once, whatever order or number they arrive in.
+
+Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing (``books``), corrections
+(``corrections``).
+
+* An execution is known by its id: a second report is a no-op.
+* A commission is its own movement on its execution; it may come before it (it waits), with it, after it or never.
+  In the instrument's currency it lowers the position's realised P&L; in another currency it lowers cash in that
+  currency and is realised there: nothing is converted.
+* The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew;
+  one that arrives after its successor is recorded as superseded and moves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+
+from portfolio.books import Booked, Books, Line
+from portfolio.changes import books_changed
+from portfolio.corrections import replace_revision
+from portfolio.facts import CashFact, CommissionFact, ExecutionFact, FoldResult, PositionFact
+from portfolio.instruments import ensure_instruments
+from portfolio.ledger.money import ZERO, exact
+from portfolio.ledger.positions import apply_commission, apply_fill
+from portfolio.ledger.revisions import split_exec_id
+from portfolio.models import MovementKind
+from strategies.events import CommissionSnapshot, FillSnapshot
+from strategies.exceptions import LedgerError
+
+logger = logging.getLogger(__name__)
+
+OwnerOf = Callable[[FillSnapshot], str]
+Item = FillSnapshot | CommissionSnapshot
+
+
+def fold_batch(account_id: str, items: Sequence[Item], owner_of: OwnerOf, now: datetime) -> FoldResult:
+    """Book a batch inside the caller's transaction (or one of its own) and return what changed.
+
+    Shape: items in the order of arrival. ``owner_of`` is asked once for each new execution.
+    Raises: LedgerError when an execution cannot be booked; the transaction is then lost as a whole.
+    """
+    with transaction.atomic(savepoint=False):
+        fold = _Fold(account_id, owner_of, now)
+        result = fold.run(items)
+        books_changed()
+    return result
+
+
+class _Fold:
+    """One batch."""
+
+    def __init__(self, account_id: str, owner_of: OwnerOf, now: datetime) -> None:
+        self.books = Books(account_id, now)
+        self.owner_of = owner_of
+        self.result = FoldResult()
+
+    def run(self, items: Sequence[Item]) -> FoldResult:
+        mine = [item for item in items if self._is_ours(item)]
+        fills = [item for item in mine if isinstance(item, FillSnapshot)]
+        exec_ids = {item.exec_id for item in mine}
+        contracts = {fill.contract.con_id: fill.contract for fill in fills}
+        self.books.load({split_exec_id(exec_id)[0] for exec_id in exec_ids}, exec_ids, set())
+        new = {fill.contract.con_id for fill in fills if fill.exec_id not in self.books.executions}
+        ensure_instruments(contracts[con_id] for con_id in new)
+        self.books.load_positions(new)
+        for item in mine:
+            if isinstance(item, FillSnapshot):
+                self._fill(item)
+            else:
+                self._commission(item.exec_id, item.amount, item.currency)
+        self.books.write()
+        self._report()
+        return self.result
+
+    def _is_ours(self, item: Item) -> bool:
+        if isinstance(item, CommissionSnapshot) or not item.account or item.account == self.books.account_id:
+            return True
+        logger.error("execution of another account ignored exec_id=%s account=%s", item.exec_id, item.account)
+        self.result.ignored += 1
+        return False
+
+    def _fill(self, fill: FillSnapshot) -> None:
+        fee = None
+        if fill.commission is not None:
+            fee = exact(fill.commission), fill.commission_currency or fill.contract.currency
+        if fill.exec_id not in self.books.executions:
+            self._new_fill(fill, fee)
+            return
+        self.result.duplicates += 1
+        if fee is not None and self.books.executions[fill.exec_id].commission is None:
+            self._commission(fill.exec_id, *fee)
+
+    def _new_fill(self, fill: FillSnapshot, fee: tuple[Decimal, str] | None) -> None:
+        booked = self._booked(fill)
+        before = self.books.live.get(booked.family)
+        change, corrects = booked.quantity, ""
+        if before is None:
+            self._post(booked)
+        elif before.revision < booked.revision:
+            change, corrects = booked.quantity - before.quantity, before.exec_id
+            booked.owner = before.owner  # a correction belongs to whom the fill belongs, also after an assignment
+            replace_revision(self.books, before, booked)
+        else:
+            booked.superseded, change = True, ZERO
+            self.books.add_execution(booked)
+        fee = self.books.take_pending(fill.exec_id) or fee
+        if fee is not None:
+            self._book_fee(booked, *fee)
+        self.result.new_executions.append(self._fact(fill, booked, change, corrects))
+
+    def _booked(self, fill: FillSnapshot) -> Booked:
+        if fill.quantity <= 0 or fill.side not in {"BOT", "SLD"}:
+            raise LedgerError(
+                f"Execution {fill.exec_id} says {fill.side} {fill.quantity}: it cannot be booked.",
+                code="bad_execution",
+                exec_id=fill.exec_id,
+            )
+        family, revision = split_exec_id(fill.exec_id)
+        owner = self.owner_of(fill)
+        quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
+        return Booked(
+            exec_id=fill.exec_id,
+            family=family,
+            revision=revision,
+            superseded=False,
+            owner=owner,
+            con_id=fill.contract.con_id,
+            order_ref=fill.order_ref,
+            quantity=quantity,
+            price=exact(fill.price),
+            commission=None,
+            commission_currency="",
+            source=fill,
+        )
+
+    def _post(self, booked: Booked) -> None:
+        books = self.books
+        instrument = books.instruments[booked.con_id]
+        result = apply_fill(
+            books.position(booked.owner, booked.con_id),
+            booked.quantity,
+            booked.price,
+            None,
+            instrument.multiplier,
+        )
+        books.set_position(booked.owner, booked.con_id, result.position)
+        books.add_execution(booked)
+        books.book(
+            Line(
+                owner=booked.owner,
+                kind=MovementKind.FILL,
+                key=f"fill:{booked.exec_id}",
+                currency=instrument.currency,
+                exec_id=booked.exec_id,
+                con_id=booked.con_id,
+                quantity=booked.quantity,
+                price=booked.price,
+                cash=result.cash,
+                realized_pnl=result.realized_pnl,
+            )
+        )
+
+    def _commission(self, exec_id: str, amount: Decimal, currency: str) -> None:
+        amount = exact(amount)
+        booked = self.books.executions.get(exec_id)
+        if booked is None:
+            if self.books.pending.get(exec_id) == (amount, currency):
+                self.result.duplicates += 1
+            else:
+                self.books.add_pending(exec_id, amount, currency)
+            return
+        if booked.commission is None:
+            self._book_fee(booked, amount, currency)
+            self._report_fee(booked, amount, currency)
+            return
+        self.result.duplicates += 1
+        if (booked.commission, booked.commission_currency) != (amount, currency):
+            logger.warning(
+                "second commission differs and is ignored exec_id=%s booked=%s %s reported=%s %s",
+                exec_id,
+                booked.commission,
+                booked.commission_currency,
+                amount,
+                currency,
+            )
+
+    def _book_fee(self, booked: Booked, amount: Decimal, currency: str) -> None:
+        booked.commission, booked.commission_currency = amount, currency
+        self.books.change_execution(booked)
+        if booked.superseded:
+            return
+        if currency == self.books.instruments[booked.con_id].currency:
+            state = apply_commission(self.books.position(booked.owner, booked.con_id), amount)
+            self.books.set_position(booked.owner, booked.con_id, state)
+        self.books.book(
+            Line(
+                owner=booked.owner,
+                kind=MovementKind.COMMISSION,
+                key=f"commission:{booked.exec_id}",
+                currency=currency,
+                exec_id=booked.exec_id,
+                con_id=booked.con_id,
+                cash=-amount,
+                realized_pnl=-amount,
+            )
+        )
+
+    def _report_fee(self, booked: Booked, amount: Decimal, currency: str) -> None:
+        self.result.commissions.append(
+            CommissionFact(
+                exec_id=booked.exec_id,
+                strategy=booked.owner,
+                order_ref=booked.order_ref,
+                con_id=booked.con_id,
+                commission=amount,
+                currency=currency,
+                realized_pnl=self.books.position(booked.owner, booked.con_id).realized_pnl,
+            )
+        )
+
+    def _fact(self, fill: FillSnapshot, booked: Booked, change: Decimal, corrects: str) -> ExecutionFact:
+        state = self.books.position(booked.owner, booked.con_id)
+        return ExecutionFact(
+            exec_id=fill.exec_id,
+            strategy=booked.owner,
+            order_ref=fill.order_ref,
+            perm_id=fill.perm_id,
+            client_id=fill.client_id,
+            order_id=fill.order_id,
+            con_id=booked.con_id,
+            symbol=fill.contract.symbol,
+            sec_type=fill.contract.sec_type,
+            side=fill.side,
+            quantity=fill.quantity,
+            quantity_change=change,
+            price=fill.price,
+            currency=fill.contract.currency,
+            executed_at=fill.executed_at,
+            commission=booked.commission,
+            cum_quantity=fill.cum_quantity,
+            average_price=fill.average_price,
+            position=state.quantity,
+            average_cost=state.average_cost,
+            realized_pnl=state.realized_pnl,
+            corrects=corrects,
+            superseded=booked.superseded,
+            is_replay=fill.is_replay,
+            received_ns=fill.received_ns,
+        )
+
+    def _report(self) -> None:
+        for (owner, con_id), state in self.books.touched_positions.items():
+            instrument = self.books.instruments[con_id]
+            self.result.touched_positions.append(
+                PositionFact(
+                    owner,
+                    con_id,
+                    instrument.symbol,
+                    instrument.currency,
+                    state.quantity,
+                    state.average_cost,
+                    state.realized_pnl,
+                )
+            )
+        self.result.touched_cash.extend(
+            CashFact(owner, currency, amount) for (owner, currency), amount in self.books.touched_cash.items()
+        )

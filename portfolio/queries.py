@@ -1,0 +1,399 @@
+"""Read the books for pages, API and strategies.
+
+Owns: the views. Leaves: writes (``services``), valuation rules (``valuation``). Rule: unknown is None; nothing here
+writes.
+Units: Decimal, money in the row's own ``currency`` unless a name says base; aware UTC times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from portfolio.accounts import net_liquidation, rates_of, to_decimal
+from portfolio.ledger.fx import Rates
+from portfolio.ledger.money import ZERO
+from portfolio.ledger.pnl import market_value, unrealized_pnl
+from portfolio.models import (
+    Account,
+    AccountValue,
+    Break,
+    BreakState,
+    CashBalance,
+    EquitySnapshot,
+    Execution,
+    Mark,
+    Movement,
+    Position,
+)
+from portfolio.valuation import MARK_FRESH, currency_of, owners_of, value_of
+from strategies.exceptions import LedgerError, NotFoundError
+from strategies.models import DISCRETIONARY, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class PositionView:
+    """One owner's position at the latest mark."""
+
+    account_id: str
+    owner: str
+    con_id: int
+    symbol: str
+    sec_type: str
+    currency: str
+    multiplier: Decimal
+    quantity: Decimal
+    average_cost: Decimal
+    realized_pnl: Decimal
+    commissions: Decimal
+    mark: Decimal | None
+    marked_at: datetime | None
+    stale: bool  # no mark, or one older than MARK_FRESH
+    market_value: Decimal | None
+    unrealized_pnl: Decimal | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CashView:
+    """One owner's cash in one currency."""
+
+    account_id: str
+    owner: str
+    currency: str
+    amount: Decimal
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FillView:
+    """One execution with its fee; ``id`` pages backwards."""
+
+    id: int
+    exec_id: str
+    owner: str
+    con_id: int
+    symbol: str
+    sec_type: str
+    currency: str
+    side: str
+    quantity: Decimal  # unsigned
+    price: Decimal
+    commission: Decimal | None
+    commission_currency: str
+    realized_pnl: Decimal  # of this fill, net of its fee when that is in the instrument's currency
+    executed_at: datetime
+    order_ref: str
+    exchange: str
+    superseded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EquityView:
+    """One point of an equity series."""
+
+    owner: str
+    taken_at: datetime
+    currency: str
+    equity: Decimal
+    cash: Decimal | None
+    realized_pnl: Decimal | None
+    unrealized_pnl: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSummary:
+    """An owner's figures in its own currency; None while something in them is unknown."""
+
+    owner: str
+    currency: str
+    equity: Decimal | None
+    cash: Decimal | None
+    realized_pnl: Decimal | None
+    unrealized_pnl: Decimal | None
+    positions: int
+    reason: str = ""  # why unknown
+
+
+@dataclass(frozen=True, slots=True)
+class BreakView:
+    """An open difference between IB's books and ours."""
+
+    con_id: int
+    symbol: str
+    ib_quantity: Decimal
+    ledger_quantity: Decimal
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The account at a glance, in its base currency."""
+
+    account_id: str
+    currency: str
+    opened_at: datetime | None
+    net_liquidation: Decimal | None
+    cash: Decimal | None
+    realized_pnl: Decimal | None
+    unrealized_pnl: Decimal | None
+    total_pnl: Decimal | None
+    updated_at: datetime | None  # of IB's figures
+    owners: list[OwnerSummary] = field(default_factory=list)
+    breaks: list[BreakView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySummary:
+    """One strategy's books."""
+
+    symbol: str
+    currency: str
+    figures: OwnerSummary
+    daily_realized_pnl: Decimal | None
+    positions: list[PositionView]
+    cash: list[CashView]
+    fills: int
+
+
+def account_id_or_none(account_id: str | None = None) -> str | None:
+    """Return the given account, or the one the books are kept for, or None while none is known."""
+    return account_id or Account.objects.order_by("opened_at", "account_id").values_list("pk", flat=True).first()
+
+
+def positions(
+    account_id: str | None = None, owner: str | None = None, *, include_flat: bool = False
+) -> list[PositionView]:
+    """Return positions by owner and symbol; flat ones only on request (they keep their realised P&L)."""
+    rows = Position.objects.select_related("instrument").order_by("owner", "instrument__symbol", "instrument_id")
+    if account_id:
+        rows = rows.filter(account_id=account_id)
+    if owner is not None:
+        rows = rows.filter(owner=owner)
+    kept = [row for row in rows if include_flat or row.quantity]
+    marks = Mark.objects.in_bulk({row.instrument_id for row in kept})
+    now = timezone.now()
+    return [_position_view(row, marks.get(row.instrument_id), now) for row in kept]
+
+
+def cash(account_id: str | None = None, owner: str | None = None) -> list[CashView]:
+    """Return cash balances by owner and currency."""
+    rows = CashBalance.objects.order_by("owner", "currency")
+    if account_id:
+        rows = rows.filter(account_id=account_id)
+    if owner is not None:
+        rows = rows.filter(owner=owner)
+    return [CashView(row.account_id, row.owner, row.currency, row.amount, row.updated_at) for row in rows]
+
+
+def fills(owner: str | None = None, limit: int = 100, before_id: int | None = None) -> list[FillView]:
+    """Return the latest fills, newest first; ``before_id`` continues a page."""
+    rows = Execution.objects.select_related("instrument").order_by("-id")
+    if owner is not None:
+        rows = rows.filter(owner=owner)
+    if before_id is not None:
+        rows = rows.filter(id__lt=before_id)
+    page = list(rows[: max(0, limit)])
+    return [_fill_view(row, pnl) for row, pnl in zip(page, _realized(page), strict=True)]
+
+
+def open_breaks(account_id: str | None = None) -> list[BreakView]:
+    """Return the open breaks, oldest first."""
+    rows = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("id")
+    if account_id:
+        rows = rows.filter(account_id=account_id)
+    return [
+        BreakView(row.instrument_id, row.instrument.symbol, row.ib_quantity, row.ledger_quantity, row.opened_at)
+        for row in rows
+    ]
+
+
+def equity_series(owner: str = "", since: datetime | None = None, *, max_points: int = 2000) -> list[EquityView]:
+    """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account."""
+    rows = EquitySnapshot.objects.filter(owner=owner).order_by("taken_at")
+    if since is not None:
+        rows = rows.filter(taken_at__gte=since)
+    count = rows.count()
+    if count > max_points:
+        ids = list(rows.values_list("id", flat=True))
+        step = count / max_points
+        keep = {ids[int(index * step)] for index in range(max_points)} | {ids[-1]}
+        rows = EquitySnapshot.objects.filter(id__in=keep).order_by("taken_at")
+    return [
+        EquityView(row.owner, row.taken_at, row.currency, row.equity, row.cash, row.realized_pnl, row.unrealized_pnl)
+        for row in rows
+    ]
+
+
+def summary(account_id: str | None = None) -> Summary | None:
+    """Return the account at a glance; None while no account is known."""
+    key = account_id_or_none(account_id)
+    account = Account.objects.filter(pk=key).first()
+    if account is None:
+        return None
+    base = account.base_currency
+    owners = [owner_summary(account.account_id, owner) for owner in owners_of(account.account_id)]
+    rates = _rates(account.account_id)
+    realized, unrealized = _in_base(owners, "realized_pnl", rates), _in_base(owners, "unrealized_pnl", rates)
+    reported = AccountValue.objects.filter(account_id=account.account_id, currency=base)
+    stamp = reported.filter(tag="NetLiquidation").values_list("updated_at", flat=True).first()
+    paid = reported.filter(tag="TotalCashValue").values_list("value", flat=True).first()
+    return Summary(
+        account_id=account.account_id,
+        currency=base,
+        opened_at=account.opened_at,
+        net_liquidation=_or_none(net_liquidation, account.account_id, base),
+        cash=to_decimal(paid) if paid else _in_base(owners, "cash", rates),
+        realized_pnl=realized,
+        unrealized_pnl=unrealized,
+        total_pnl=None if realized is None or unrealized is None else realized + unrealized,
+        updated_at=stamp,
+        owners=owners,
+        breaks=open_breaks(account.account_id),
+    )
+
+
+def owner_summary(account_id: str, owner: str) -> OwnerSummary:
+    """Return an owner's figures in its own currency."""
+    held = sum(1 for row in Position.objects.filter(account_id=account_id, owner=owner) if row.quantity)
+    try:
+        rates = rates_of(account_id)
+        currency = currency_of(owner, rates.base)
+        value = value_of(account_id, owner, currency, rates)
+    except LedgerError as error:
+        base = Account.objects.filter(pk=account_id).values_list("base_currency", flat=True).first() or ""
+        return OwnerSummary(owner, currency_of(owner, base), None, None, None, None, held, error.message)
+    return OwnerSummary(owner, currency, value.equity, value.cash, value.realized_pnl, value.unrealized_pnl, held)
+
+
+def strategy_summary(symbol: str) -> StrategySummary:
+    """Return one strategy's books.
+
+    Raises: NotFoundError for an unknown strategy.
+    """
+    strategy = Strategy.objects.filter(symbol=symbol).first()
+    if strategy is None and symbol != DISCRETIONARY:
+        raise NotFoundError(f"There is no strategy {symbol}.", strategy=symbol)
+    account_id = account_id_or_none() or ""
+    figures = owner_summary(account_id, symbol)
+    return StrategySummary(
+        symbol=symbol,
+        currency=figures.currency,
+        figures=figures,
+        daily_realized_pnl=_or_none(daily_realized_pnl, account_id, symbol),
+        positions=positions(owner=symbol, include_flat=True),
+        cash=cash(owner=symbol),
+        fills=Execution.objects.filter(owner=symbol).count(),
+    )
+
+
+def daily_realized_pnl(account_id: str, owner: str, now: datetime | None = None) -> Decimal:
+    """Return what an owner realised since midnight UTC, net of fees, in its own currency.
+
+    Raises: LedgerError when a currency in it has no rate.
+    """
+    start = (now or timezone.now()).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = Q(execution__executed_at__gte=start)
+    rows = list(
+        Movement.objects.filter(since, account_id=account_id, owner=owner).values_list("realized_pnl", "currency")
+    )
+    if not rows:
+        return ZERO
+    rates = rates_of(account_id)
+    currency = currency_of(owner, rates.base)
+    return sum((rates.convert(amount, ccy, currency) for amount, ccy in rows), ZERO)
+
+
+def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionView:
+    instrument = row.instrument
+    value = gain = None
+    if mark is not None:
+        value = market_value(row.quantity, mark.price, instrument.multiplier)
+        gain = unrealized_pnl(row.quantity, row.average_cost, mark.price, instrument.multiplier)
+    return PositionView(
+        account_id=row.account_id,
+        owner=row.owner,
+        con_id=instrument.con_id,
+        symbol=instrument.symbol,
+        sec_type=instrument.sec_type,
+        currency=instrument.currency,
+        multiplier=instrument.multiplier,
+        quantity=row.quantity,
+        average_cost=row.average_cost,
+        realized_pnl=row.realized_pnl,
+        commissions=row.commissions,
+        mark=None if mark is None else mark.price,
+        marked_at=None if mark is None else mark.marked_at,
+        stale=mark is None or now - mark.marked_at > MARK_FRESH,
+        market_value=value,
+        unrealized_pnl=gain,
+        updated_at=row.updated_at,
+    )
+
+
+def _realized(page: Iterable[Execution]) -> list[Decimal]:
+    """Return what each execution realised, in its instrument's currency, by one query."""
+    rows = list(page)
+    found: dict[int, Decimal] = {}
+    currency = {row.pk: row.instrument.currency for row in rows}
+    booked = Movement.objects.filter(execution_id__in=[row.pk for row in rows])
+    for key, amount, ccy in booked.values_list("execution_id", "realized_pnl", "currency"):
+        if ccy == currency[key]:
+            found[key] = found.get(key, ZERO) + amount
+    return [found.get(row.pk, ZERO) for row in rows]
+
+
+def _fill_view(row: Execution, realized: Decimal) -> FillView:
+    return FillView(
+        id=row.pk,
+        exec_id=row.exec_id,
+        owner=row.owner,
+        con_id=row.instrument_id,
+        symbol=row.instrument.symbol,
+        sec_type=row.instrument.sec_type,
+        currency=row.instrument.currency,
+        side=row.side,
+        quantity=abs(row.quantity),
+        price=row.price,
+        commission=row.commission,
+        commission_currency=row.commission_currency,
+        realized_pnl=realized,
+        executed_at=row.executed_at,
+        order_ref=row.order_ref,
+        exchange=row.exchange,
+        superseded=row.superseded,
+    )
+
+
+def _rates(account_id: str) -> Rates | None:
+    try:
+        return rates_of(account_id)
+    except LedgerError:
+        return None
+
+
+def _in_base(owners: list[OwnerSummary], name: str, rates: Rates | None) -> Decimal | None:
+    """Sum one figure of all owners in the base currency; None when any part is unknown."""
+    total = ZERO
+    for owner in owners:
+        amount = getattr(owner, name)
+        if amount is None or rates is None:
+            return None
+        try:
+            total += rates.convert(amount, owner.currency, rates.base)
+        except LedgerError:
+            return None
+    return total
+
+
+def _or_none(function: Any, *args: Any) -> Any:
+    try:
+        return function(*args)
+    except LedgerError:
+        return None

@@ -1,0 +1,38 @@
+"""Every write to the books, by one name each.
+
+Owns: the list. Leaves: the work to ``fold`` (fills and fees), ``accounts`` (opening, allocation, IB's figures),
+``snapshots`` (marks, equity) and ``reconcile`` (breaks). Rule: each is atomic, joins the caller's transaction, and may
+be repeated.
+"""
+
+from portfolio.accounts import (
+    allocate_strategy,
+    ensure_account,
+    initial_allocation,
+    net_liquidation,
+    open_account,
+    rates_of,
+    record_account_values,
+)
+from portfolio.fold import fold_batch
+from portfolio.instruments import ensure_instruments
+from portfolio.reconcile import compare_positions, ledger_quantities
+from portfolio.snapshots import record_marks, take_equity_snapshot
+from portfolio.valuation import strategy_equity
+
+__all__ = [
+    "allocate_strategy",
+    "compare_positions",
+    "ensure_account",
+    "ensure_instruments",
+    "fold_batch",
+    "initial_allocation",
+    "ledger_quantities",
+    "net_liquidation",
+    "open_account",
+    "rates_of",
+    "record_account_values",
+    "record_marks",
+    "strategy_equity",
+    "take_equity_snapshot",
+]

@@ -1,0 +1,176 @@
+"""Folding executions and commissions into real tables."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
+from portfolio.services import ensure_account, fold_batch
+from strategies.exceptions import LedgerError
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _account() -> None:
+    ensure_account(ACCOUNT, "USD")
+
+
+def fold(*items):
+    return fold_batch(ACCOUNT, items, owner_of, NOW)
+
+
+def position(owner="ALPHA", con_id=265598):
+    return Position.objects.get(owner=owner, instrument_id=con_id)
+
+
+def cash(owner="ALPHA", currency="USD"):
+    return CashBalance.objects.get(owner=owner, currency=currency).amount
+
+
+def test_first_fill_moves_quantity_and_cash():
+    result = fold(fill(1, 100, 50))
+    assert position().quantity == 100
+    assert position().average_cost == 50
+    assert cash() == -5000
+    assert [fact.position for fact in result.new_executions] == [Decimal(100)]
+
+
+def test_sell_through_zero_realises_the_closed_part_and_opens_short():
+    fold(fill(1, 100, 50))
+    result = fold(fill(2, -150, 55, commission="1.5"))
+    assert position().quantity == -50
+    assert position().average_cost == 55
+    assert position().realized_pnl == Decimal("498.5")
+    assert cash() == Decimal("3248.5")
+    assert result.new_executions[0].commission == Decimal("1.5")
+
+
+def test_duplicate_execution_is_a_no_op():
+    fold(fill(1), fee(1))
+    again = fold(fill(1), fill(1), fee(1))
+    assert again.duplicates == 3
+    assert again.new_executions == []
+    assert position().quantity == 100
+    assert Movement.objects.count() == 2
+
+
+def test_commission_before_its_execution_waits_for_it():
+    fold(fee(1, "1.25"))
+    assert PendingCommission.objects.count() == 1
+    result = fold(fill(1))
+    assert PendingCommission.objects.count() == 0
+    assert Execution.objects.get().commission == Decimal("1.25")
+    assert cash() == Decimal("-5001.25")
+    assert result.new_executions[0].commission == Decimal("1.25")
+
+
+def test_commission_after_its_execution_is_its_own_movement():
+    fold(fill(1))
+    assert Execution.objects.get().commission is None
+    result = fold(fee(1, "1.25"))
+    assert [fact.realized_pnl for fact in result.commissions] == [Decimal("-1.25")]
+    assert cash() == Decimal("-5001.25")
+    assert list(Movement.objects.values_list("kind", flat=True)) == ["fill", "commission"]
+
+
+def test_commission_in_another_currency_leaves_cash_of_that_currency():
+    fold(fill(1), fee(1, "2", "EUR"))
+    assert cash() == -5000
+    assert cash(currency="EUR") == -2
+    assert position().realized_pnl == 0
+
+
+def test_second_commission_that_differs_changes_nothing(caplog):
+    fold(fill(1), fee(1, "1"))
+    fold(fee(1, "9"))
+    assert cash() == -5001
+    assert "second commission differs" in caplog.text
+
+
+def test_correction_stands_where_its_predecessor_stood():
+    fold(fill(1, 100, 50), fill(2, -50, 55), fill(3, 10, 60))
+    result = fold(fill(2, -50, 56, revision=2))
+    assert position().quantity == 60
+    assert position().realized_pnl == 300
+    assert position().average_cost == Decimal("51.6666666667")
+    assert cash() == -5000 + 2800 - 600
+    assert Execution.objects.filter(superseded=True).count() == 1
+    assert result.new_executions[0].corrects.endswith(".01")
+    assert result.new_executions[0].quantity_change == 0
+
+
+def test_correction_returns_the_fee_of_its_predecessor():
+    fold(fill(1), fee(1, "1"))
+    fold(fill(1, 90, 50, revision=2))
+    assert cash() == -4500
+    assert position().realized_pnl == 0
+    fold(fee(1, "0.9", revision=2))
+    assert cash() == Decimal("-4500.9")
+    assert position().commissions == Decimal("0.9")
+
+
+def test_late_original_after_its_correction_moves_nothing():
+    fold(fill(1, 90, 50, revision=2))
+    result = fold(fill(1, 100, 50, revision=1), fee(1, "5", revision=1))
+    assert position().quantity == 90
+    assert cash() == -4500
+    assert Execution.objects.get(revision=1).superseded
+    assert result.new_executions[0].quantity_change == 0
+
+
+def test_correction_keeps_the_owner_of_its_predecessor():
+    fold(fill(1, 100, 50, owner="ALPHA"))
+    fold(fill(1, 90, 50, revision=2, owner="BETA"))
+    assert position("ALPHA").quantity == 90
+    assert not Position.objects.filter(owner="BETA").exists()
+
+
+def test_same_ticker_of_two_contracts_stays_apart():
+    option = contract(1, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    fold(fill(1, 100, 50), fill(2, 2, "3.00", of=option, commission="1.4"))
+    assert position(con_id=1).quantity == 2
+    assert position().quantity == 100
+    assert cash() == Decimal("-5601.4")
+
+
+def test_movements_carry_the_balances_after_them():
+    fold(fill(1, 100, 50), fee(1), fill(2, -40, 55))
+    rows = list(Movement.objects.values_list("quantity_after", "average_after", "realized_after", "cash_after"))
+    assert rows == [(100, 50, 0, -5000), (100, 50, -1, -5001), (60, 50, 199, -2801)]
+
+
+def test_million_with_ten_decimals_survives_the_database():
+    fold(fill(1, 1, "1234567.0123456789"))
+    assert cash() == Decimal("-1234567.0123456789")
+
+
+def test_execution_of_another_account_is_left_out(caplog):
+    foreign = fill(1)
+    object.__setattr__(foreign, "account", "DU9")
+    assert fold(foreign).ignored == 1
+    assert Execution.objects.count() == 0
+
+
+def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays():
+    bad = fill(2)
+    object.__setattr__(bad, "side", "HELD")
+    with pytest.raises(LedgerError) as caught:
+        fold(fill(1), bad)
+    assert caught.value.code == "bad_execution"
+
+
+def test_contract_that_changes_its_multiplier_is_refused():
+    fold(fill(1))
+    with pytest.raises(LedgerError) as caught:
+        fold(fill(2, of=contract(multiplier=Decimal(10))))
+    assert caught.value.code == "instrument_changed"
+
+
+@pytest.mark.parametrize("size", [20, 400])
+def test_a_batch_costs_the_same_number_of_queries_whatever_its_size(size, django_assert_max_num_queries):
+    with django_assert_max_num_queries(20):
+        fold(*(item for number in range(1, size) for item in (fill(number, 1), fee(number))))
