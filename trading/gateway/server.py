@@ -1,0 +1,312 @@
+"""The gateway's sockets: accept, read, pace, write, and drop whoever misbehaves.
+
+Owns: TCP on one asyncio loop, the periodic tick, output buffers and their limits.
+Leaves: bytes to ``protocol``, requests to ``wire_hub``, everything about markets and orders to the venue.
+Rule: nothing a client sends or fails to read may harm another. Junk, a hanging handshake, a reader that stopped: the
+socket is closed, the client's orders work on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Literal, cast
+
+from .model import Venue, VenueEvent
+from .protocol import Frame, Handshake, ServerCodec, handshake_reply
+from .protocol_errors import ProtocolError
+from .protocol_fields import stamp
+from .session import Session
+from .wire_context import Context
+from .wire_hub import Hub
+from .wire_pacing import MAX_BREAKS, Pacer, Pacing
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 10.0
+SPARE_SOCKETS = 16  # sockets that have not started a session yet, beyond the clients themselves
+BUFFER_SOFT_BYTES = 4 << 20  # from here on a reader gets no ticks
+BUFFER_HARD_BYTES = 256 << 20  # from here on it is dropped
+STALL_S = 15.0  # a congested reader that takes nothing for so long is dropped
+INBOX_HIGH = 2_000
+INBOX_LOW = 500
+
+
+class GatewayServer:
+    """A paper gateway on one address; all methods but the constructor run on its event loop.
+
+    Units: ``tick_s`` seconds between looks at the market. Raises: OSError from ``start`` when the port is taken.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        host: str = "127.0.0.1",
+        port: int = 7497,
+        *,
+        clock: Callable[[], datetime],
+        master_client_id: int | None = 0,
+        max_clients: int = 32,
+        max_messages_per_s: int = 50,
+        pacing: Literal["queue", "reject"] = "queue",
+        tick_s: float = 0.05,
+        strict_executions: bool = False,
+        stall_s: float = STALL_S,
+        buffer_bytes: int = BUFFER_HARD_BYTES,
+    ) -> None:
+        self.venue = venue
+        self.pacing = Pacing(pacing)
+        self.max_messages_per_s = max_messages_per_s
+        self.stall_s = stall_s
+        self.buffer_bytes = buffer_bytes
+        self.hub = Hub(
+            Context(
+                venue=venue,
+                clock=clock,
+                master_client_id=master_client_id,
+                max_clients=max_clients,
+                strict_executions=strict_executions,
+            )
+        )
+        self.peers: set[_Peer] = set()
+        self._host, self._port = host, port
+        self._tick_s = tick_s
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._failing = False
+
+    @property
+    def host(self) -> str:
+        """The address that clients connect to."""
+        return self._host
+
+    @property
+    def port(self) -> int:
+        """The port that clients connect to."""
+        return self._port
+
+    @property
+    def max_sockets(self) -> int:
+        """How many sockets may be open, started or not."""
+        return self.hub.context.max_clients + SPARE_SOCKETS
+
+    async def start(self) -> None:
+        """Listen and let the market run."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Peer(self), self._host, self._port, backlog=128)
+        if not self._port:
+            self._port = self._server.sockets[0].getsockname()[1]
+        self._ticker = asyncio.create_task(self._run(), name="gateway-tick")
+        logger.info("gateway listens host=%s port=%s", self._host, self._port)
+
+    async def stop(self) -> None:
+        """Close every socket and persist the venue; calling it again is harmless."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+            self._ticker = None
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self.flush()
+        for peer in list(self.peers):
+            peer.close()
+        self.venue.save()
+        logger.info("gateway stopped port=%s", self._port)
+
+    def publish(self, events: Iterable[VenueEvent]) -> None:
+        """Spread events of the venue that no request and no tick caused."""
+        self.hub.publish(events)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write every outbox, each in one piece."""
+        for peer in list(self.peers):
+            peer.flush()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            try:
+                self.hub.tick()
+                self._failing = False
+            except Exception:
+                if not self._failing:  # once per failure, not twenty times a second
+                    logger.exception("the market stands still: a tick failed")
+                self._failing = True
+            self.flush()
+            now = time.monotonic()
+            for peer in list(self.peers):
+                peer.check_stall(now)
+
+
+class _Peer(asyncio.Protocol):
+    """One accepted socket."""
+
+    def __init__(self, server: GatewayServer) -> None:
+        self._server = server
+        self._codec = ServerCodec()
+        self._pacer = Pacer(server.max_messages_per_s)
+        self._inbox: deque[list[str]] = deque()
+        self._session = Session(version=0)
+        self._transport: asyncio.Transport | None = None
+        self._wakeup: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._drained = 0
+        self._drained_at = 0.0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accept, or drop at once when sockets run out."""
+        self._transport = cast(asyncio.Transport, transport)
+        if len(self._server.peers) >= self._server.max_sockets:
+            logger.warning("socket dropped: %s sockets are open", len(self._server.peers))
+            self._transport.abort()
+            return
+        self._server.peers.add(self)
+        self._transport.set_write_buffer_limits(high=BUFFER_SOFT_BYTES)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._check_started)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came and answer what is complete."""
+        try:
+            events = self._codec.receive(data)
+        except ProtocolError as error:
+            logger.warning("socket dropped client_id=%s: %s", self._session.client_id, error)
+            self._refuse(str(error))
+            return
+        for event in events:
+            if isinstance(event, Handshake):
+                self._greet(event)
+            else:
+                self._take(event)
+        self._work()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        for handle in (self._wakeup, self._deadline):
+            if handle is not None:
+                handle.cancel()
+        self._transport = None
+        self._inbox.clear()
+        self._server.peers.discard(self)
+        self._server.hub.leave(self._session)
+        if self._session.started:
+            logger.info("client left client_id=%s", self._session.client_id)
+
+    def pause_writing(self) -> None:
+        """The reader is behind."""
+        self._session.congested = True
+        self._drained, self._drained_at = self._progress(), time.monotonic()
+
+    def resume_writing(self) -> None:
+        """The reader has caught up."""
+        self._session.congested = False
+
+    # what the server asks
+
+    def flush(self) -> None:
+        """Write the outbox; drop the reader when too much waits, close when the session is to end."""
+        session, transport = self._session, self._transport
+        if transport is None or transport.is_closing():
+            session.outbox.clear()
+            return
+        if session.outbox:
+            data = b"".join(session.outbox)
+            session.outbox.clear()
+            self._written += len(data)
+            transport.write(data)
+            if transport.get_write_buffer_size() > self._server.buffer_bytes:
+                self._drop("it does not read")
+                return
+        if session.closing:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is buffered has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def check_stall(self, now: float) -> None:
+        """Drop a reader that has taken nothing for too long."""
+        if not self._session.congested or self._transport is None:
+            return
+        progress = self._progress()
+        if progress != self._drained:
+            self._drained, self._drained_at = progress, now
+        elif now - self._drained_at > self._server.stall_s:
+            self._drop("it stopped reading")
+
+    # inside
+
+    def _progress(self) -> int:
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._written - waiting
+
+    def _drop(self, reason: str) -> None:
+        logger.warning("client dropped client_id=%s: %s", self._session.client_id, reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _refuse(self, reason: str) -> None:
+        if self._session.started:
+            self._session.error(-1, 507, f"Bad Message Length: {reason}")
+        self._inbox.clear()
+        self._session.closing = True
+        self.flush()
+
+    def _check_started(self) -> None:
+        if not self._session.started:
+            self._drop("it did not start a session in time")
+
+    def _greet(self, handshake: Handshake) -> None:
+        self._session.version = handshake.version
+        self._session.send(handshake_reply(handshake.version, stamp(self._server.hub.context.now())))
+
+    def _take(self, frame: Frame) -> None:
+        if self._server.pacing is Pacing.QUEUE:
+            self._inbox.append(frame.fields)
+            if len(self._inbox) > INBOX_HIGH and self._transport is not None:
+                self._transport.pause_reading()
+            return
+        received = self._pacer.exceeded(time.monotonic())
+        if not received:
+            self._inbox.append(frame.fields)
+            return
+        breaks, limit = self._pacer.breaks, self._server.max_messages_per_s
+        self._session.error(
+            -1, 100, f"Max rate of messages per second has been exceeded:max={limit} rec={received} ({breaks})"
+        )
+        if self._pacer.broken:
+            logger.warning(
+                "client dropped client_id=%s: rate limit broken %s times", self._session.client_id, MAX_BREAKS
+            )
+            self._session.closing = True
+
+    def _work(self) -> None:
+        """Handle what waits, as far as the pace allows, then write for everyone who heard of it."""
+        self._wakeup = None
+        session, hub = self._session, self._server.hub
+        while self._inbox and not session.closing:
+            if self._server.pacing is Pacing.QUEUE:
+                now = time.monotonic()
+                wait = self._pacer.wait_s(now)
+                if wait:
+                    self._wakeup = asyncio.get_running_loop().call_later(wait, self._work)
+                    break
+                self._pacer.passed(now)
+            hub.handle(session, self._inbox.popleft())
+        if self._transport is not None and len(self._inbox) < INBOX_LOW and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._server.flush()

@@ -1,0 +1,80 @@
+"""What every request handler works with: the venue, the clock, who is connected and the house rules.
+
+Owns: the set of sessions and the lookups that several handlers share.
+Leaves: one request each to the ``wire_*`` modules, sockets to ``server``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from .model import Contract, ContractDetails, RequestError, Venue
+from .session import Session
+
+ACCOUNT_PERIOD = timedelta(minutes=3)  # TWS repeats account values at this interval
+REFRESH_PERIOD = timedelta(seconds=1)
+TICK_PERIOD = timedelta(milliseconds=250)  # level 1 is aggregated to some four updates a second
+MAX_TICKER_LINES = 100
+
+
+@dataclass(slots=True)
+class Context:
+    """Shared state of the wire side; lives on one event loop."""
+
+    venue: Venue
+    clock: Callable[[], datetime]
+    master_client_id: int | None = 0
+    max_clients: int = 32
+    strict_executions: bool = False
+    sessions: dict[int, Session] = field(default_factory=dict)
+    account_dirty: bool = False
+
+    def now(self) -> datetime:
+        """The present, aware UTC."""
+        return self.clock()
+
+    def listeners(self, owner: int) -> list[Session]:
+        """Sessions that hear of orders and executions of client ``owner``."""
+        master = self.master_client_id
+        return [session for session in self.sessions.values() if session.hears(owner, master)]
+
+    def resolve_one(self, contract: Contract, *, include_expired: bool = False) -> ContractDetails:
+        """Return the one listed instrument that a request means.
+
+        Raises: RequestError 200 when there is none or more than one.
+        """
+        found = self.venue.resolve(contract, include_expired=include_expired)
+        if not found:
+            raise RequestError(200, "No security definition has been found for the request")
+        if len(found) > 1:
+            raise RequestError(
+                200, f"The contract description specified for {contract.symbol or contract.con_id} is ambiguous."
+            )
+        return found[0]
+
+    def account(self, wanted: str, request_code: str) -> str:
+        """Return the account that a request means; empty means the first.
+
+        Raises: RequestError 321 when the gateway does not manage it.
+        """
+        accounts = self.venue.accounts
+        if not wanted:
+            return accounts[0]
+        if wanted not in accounts:
+            raise RequestError(
+                321, f"Error validating request.-'{request_code}' : cause - Invalid account code '{wanted}'"
+            )
+        return wanted
+
+
+def refuse_duplicate(active: bool, code: int = 322) -> None:
+    """Refuse a request id that is in use.
+
+    Raises: RequestError 102 for tickers, 322 for the rest.
+    """
+    if active and code == 102:
+        raise RequestError(102, "Duplicate ticker ID.")
+    if active:
+        raise RequestError(322, "Error processing request.-'bW' : cause - Duplicate ticker id")

@@ -1,0 +1,133 @@
+"""``manage.py run_gateway``: the paper gateway as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from strategies.exceptions import ConfigError
+from trading.gateway.exchange import VenueOptions, build_venue
+from trading.gateway.server import GatewayServer
+
+EPHEMERAL_PORTS = 32_768
+MAX_FUNDS = Decimal("1e12")
+
+
+class Command(BaseCommand):
+    """Serve Interactive Brokers' wire on this machine, with paper money and replayed or made-up prices."""
+
+    help = "Run the paper gateway: IB's wire on 127.0.0.1, unmodified IB clients connect to it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options; their defaults are those of a fresh installation."""
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+        parser.add_argument(
+            "--port", type=int, default=settings.MATS.ib_port, help="port below 32768 (default MATS_IB_PORT)"
+        )
+        parser.add_argument("--market", default="replay:sample", help="replay:sample, replay:PATH or synthetic")
+        parser.add_argument("--speed", type=float, default=60.0, help="market seconds per second (default 60)")
+        parser.add_argument(
+            "--clock", choices=("wall", "replay"), default="wall", help="stamp with the present, or with the bars' time"
+        )
+        parser.add_argument(
+            "--hours", choices=("always", "exchange"), default="always", help="trade always, or in exchange hours"
+        )
+        parser.add_argument("--seed", type=int, default=7, help="seed of the synthetic market and of partial fills")
+        parser.add_argument("--account", default="DU1000001", help="account number; paper accounts begin with D")
+        parser.add_argument("--cash", default="1000000", help="cash of a new account, in USD")
+        parser.add_argument(
+            "--master-client-id", type=int, default=0, help="client that hears of everyone's orders; -1 for none"
+        )
+        parser.add_argument("--max-clients", type=int, default=32, help="API clients at once (TWS: 32)")
+        parser.add_argument(
+            "--max-messages", type=int, default=50, help="messages per second and client; 0 for no limit"
+        )
+        parser.add_argument(
+            "--pacing", choices=("queue", "reject"), default="queue", help="above the limit: hold back, or error 100"
+        )
+        parser.add_argument("--strict-executions", action="store_true", help="clients get only their own executions")
+        parser.add_argument("--state-file", type=Path, default=None, help="where account and orders are kept")
+        parser.add_argument("--reset", action="store_true", help="begin with a fresh account, keeping nothing")
+        parser.add_argument("--instruments", type=Path, default=None, help="file with instruments of your own")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or Ctrl-C; exit 2 when the port cannot be had."""
+        _check(options)
+        state_file: Path = options["state_file"] or settings.MATS.mats_home / "gateway" / "state.json"
+        try:
+            state_file.parent.mkdir(parents=True, exist_ok=True)
+            if options["reset"]:
+                state_file.unlink(missing_ok=True)
+            server = _build(options, state_file)
+        except (ConfigError, OSError) as error:
+            raise CommandError(str(error), returncode=2) from error
+        asyncio.run(self._serve(server, options["market"]))
+
+    async def _serve(self, server: GatewayServer, market: str) -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        try:
+            await server.start()
+        except OSError as error:
+            raise CommandError(
+                f"Cannot listen on {server.host}:{server.port} ({error.strerror}). Is another gateway or TWS running? "
+                "Choose another port with --port.",
+                returncode=2,
+            ) from error
+        self.stdout.write(f"Paper gateway listens on {server.host}:{server.port}, market {market}.")
+        self.stdout.flush()
+        await stopping.wait()
+        await server.stop()
+        self.stdout.write("Paper gateway stopped; its state is saved.")
+
+
+def _check(options: dict[str, Any]) -> None:
+    if not 1 <= options["port"] < EPHEMERAL_PORTS:
+        raise CommandError(
+            f"--port {options['port']} cannot be used: give 1 to {EPHEMERAL_PORTS - 1}; "
+            "above, clients' own ports collide.",
+            returncode=2,
+        )
+    if not 0 < options["speed"] <= 100_000:
+        raise CommandError("--speed must be above 0 and at most 100000.", returncode=2)
+    if options["max_clients"] < 1 or options["max_messages"] < 0:
+        raise CommandError("--max-clients must be at least 1, --max-messages at least 0.", returncode=2)
+
+
+def _build(options: dict[str, Any], state_file: Path) -> GatewayServer:
+    try:
+        cash = Decimal(options["cash"])
+    except ArithmeticError as error:
+        raise ConfigError(f"--cash {options['cash']} is not an amount.") from error
+    if not (cash.is_finite() and 0 < cash <= MAX_FUNDS):
+        raise ConfigError(f"--cash {options['cash']} must be above 0 and at most {MAX_FUNDS:f}.")
+    venue = build_venue(
+        VenueOptions(
+            market=options["market"],
+            speed=options["speed"],
+            clock=options["clock"],
+            hours=options["hours"],
+            seed=options["seed"],
+            account=options["account"],
+            cash=cash,
+            state_file=state_file,
+            instruments_file=options["instruments"],
+        )
+    )
+    master = options["master_client_id"]
+    return GatewayServer(
+        venue, options["host"], options["port"], clock=lambda: datetime.now(UTC),
+        master_client_id=None if master < 0 else master, max_clients=options["max_clients"],
+        max_messages_per_s=options["max_messages"], pacing=options["pacing"],
+        strict_executions=options["strict_executions"],
+    )  # fmt: skip
