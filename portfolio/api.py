@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Path, Query, Router
+from ninja import Path, Router
 
 from portfolio import queries
 from portfolio.schemas import EquityPoint, FillOut, PositionOut, StrategySummaryOut, SummaryOut
@@ -20,7 +20,7 @@ EQUITY_DAYS = 90
 
 
 @router.get("/positions", response=Page[PositionOut])
-def list_positions(request: HttpRequest, strategy: Annotated[Owner | None, Query()] = None) -> dict[str, Any]:
+def list_positions(request: HttpRequest, strategy: Owner | None = None) -> dict[str, Any]:
     """List what every owner holds, with marks; unknown marks are null."""
     return {"items": queries.positions(owner=strategy)}
 
@@ -43,9 +43,9 @@ def strategy_summary(request: HttpRequest, strategy: Path[Owner]) -> Any:
 @router.get("/fills", response=Page[FillOut])
 def list_fills(
     request: HttpRequest,
-    strategy: Annotated[Owner | None, Query()] = None,
-    limit: Annotated[Limit, Query()] = 100,
-    cursor: Annotated[RowId | None, Query()] = None,
+    strategy: Owner | None = None,
+    limit: Limit = 100,
+    cursor: RowId | None = None,
 ) -> dict[str, Any]:
     """List fills, newest first."""
     rows = queries.fills(owner=strategy, limit=limit + 1, before_id=cursor)
@@ -56,8 +56,8 @@ def list_fills(
 @router.get("/equity", response=Page[EquityPoint])
 def equity(
     request: HttpRequest,
-    owner: Annotated[Owner | None, Query()] = None,
-    since: Annotated[AwareTime | None, Query()] = None,
+    owner: Owner | None = None,
+    since: AwareTime | None = None,
 ) -> dict[str, Any]:
     """List the equity of an owner (without one: of the account), oldest first, thinned; by default 90 days."""
     start: datetime = since or timezone.now() - timedelta(days=EQUITY_DAYS)

@@ -51,10 +51,10 @@ def ib_disconnect_client(
 @trade_router.get("/orders", response=Page[schemas.OrderOut])
 def list_orders(
     request: HttpRequest,
-    strategy: Annotated[Symbol | None, Query()] = None,
+    strategy: Symbol | None = None,
     open_only: bool = False,
-    limit: Annotated[Limit, Query()] = 100,
-    cursor: Annotated[RowId | None, Query()] = None,
+    limit: Limit = 100,
+    cursor: RowId | None = None,
 ) -> dict[str, Any]:
     """List orders of all clients, newest first."""
     items, following = api_queries.orders_page(strategy, open_only=open_only, before=cursor, limit=limit)
@@ -83,8 +83,8 @@ def engine_state(request: HttpRequest) -> dict[str, Any]:
 @engine_router.get("/events", response=Page[schemas.EventOut])
 def list_events(
     request: HttpRequest,
-    after: Annotated[RowId, Query()] = 0,
-    limit: Annotated[Limit, Query()] = 500,
+    after: RowId = 0,
+    limit: Limit = 500,
     kind: Annotated[list[EventKind] | None, Query()] = None,
 ) -> dict[str, Any]:
     """List events with a greater id, oldest first; pass ``next`` (or the last id seen) as ``after`` to go on."""
@@ -94,8 +94,8 @@ def list_events(
 @command_router.get("", response=Page[schemas.CommandOut])
 def list_commands(
     request: HttpRequest,
-    limit: Annotated[Limit, Query()] = 100,
-    cursor: Annotated[UUID | None, Query()] = None,
+    limit: Limit = 100,
+    cursor: UUID | None = None,
     state: Annotated[list[CommandState] | None, Query()] = None,
 ) -> dict[str, Any]:
     """List commands, newest first."""
@@ -110,8 +110,6 @@ def get_command(request: HttpRequest, command_id: UUID) -> EngineCommand:
 
 
 @market_router.get("/bars", response=Page[schemas.BarOut])
-def list_bars(
-    request: HttpRequest, con_id: Annotated[RowId, Query()], limit: Annotated[Limit, Query()] = 720
-) -> dict[str, Any]:
+def list_bars(request: HttpRequest, con_id: RowId, limit: Limit = 720) -> dict[str, Any]:
     """List the newest 5-second bars of an instrument, oldest first."""
     return {"items": queries.recent_bars(con_id, limit), "next": None}

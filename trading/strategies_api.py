@@ -6,11 +6,11 @@ They live here because trading extends strategies; strategies knows nothing of i
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from ninja import Path, Query, Router, Schema, Status
+from ninja import Path, Router, Schema, Status
 
 from portfolio import queries as books
 from strategies import queries as strategy_queries
@@ -39,8 +39,8 @@ class DeletedOut(Schema):
 def list_strategies(
     request: HttpRequest,
     active_only: bool = False,
-    limit: Annotated[Limit, Query()] = 1000,
-    cursor: Annotated[Symbol | None, Query()] = None,
+    limit: Limit = 1000,
+    cursor: Symbol | None = None,
 ) -> dict[str, Any]:
     """List strategies by symbol, each with its state and result; the cursor is the last symbol seen."""
     rows = [row for row in queries.strategy_rows() if row["active"] or not active_only]

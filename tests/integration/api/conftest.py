@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -38,11 +39,9 @@ class Api:
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
         """POST /api<path> with a JSON body; keywords are headers with underscores for dashes."""
         extra = {name.replace("_", "-"): value for name, value in headers.items()}
-        raw = isinstance(body, bytes)
-        return (
-            self.client.post(f"/api{path}", body, content_type="application/json", headers={**self.headers, **extra})
-            if raw or body is not None
-            else self.client.post(f"/api{path}", headers={**self.headers, **extra})
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        return self.client.generic(
+            "POST", f"/api{path}", content, content_type="application/json", headers={**self.headers, **extra}
         )
 
     def send(self, method: str, path: str) -> Any:

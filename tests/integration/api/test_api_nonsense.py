@@ -33,7 +33,7 @@ BAD_BODIES = {
     "nul in a name": b'{"symbol":"AAA","filename":"aaa.py","params":{"a\\u0000b":1}}',
     "surrogate": b'{"symbol":"AAA","filename":"aaa.py","description":"\\ud800"}',
     "deep": DEEP,
-    "just too deep": b'{"symbol":"AAA","params":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}",
+    "just too deep": b'{"symbol":"AAA","params":{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}}",
 }
 BAD_VALUES: list[Any] = [
     None,
