@@ -180,9 +180,22 @@ def connections(state: Row) -> list[Row]:
     return [told["master_connection"], told["message_queue_connection"], *strategies]
 
 
+def _colored(rows: list[Row], palette: dict[str, str]) -> list[Row]:
+    return [{**row, "color": palette.get(row["strategy"], FOREIGN)} for row in rows]
+
+
+def _strategy_rows(palette: dict[str, str], symbols: Sequence[str] | None = None) -> list[Row]:
+    """Return strategy rows with colour and the one notice worth a line: why it cannot load, else its last message."""
+    return [
+        {**row, "color": palette[row["symbol"]], "notice": row["load_error"] or row["message"]}
+        for row in queries.strategy_rows(symbols)
+    ]
+
+
 def dashboard_state() -> dict[str, Any]:
     """Return everything that the dashboard shows."""
     last = queries.last_event_id()
+    palette = colors()
     engine = queries.engine_state()
     account = account_row()
     held = positions()
@@ -190,15 +203,15 @@ def dashboard_state() -> dict[str, Any]:
         "last": last,
         "engine": engine,
         "account": account,
-        "strategies": queries.strategy_rows(),
+        "strategies": _strategy_rows(palette),
         "positions": held,
         "exposure": exposure(held, account["currency"]),
         "connections": connections(engine),
-        "fills": fills(),
+        "fills": _colored(fills(), palette),
         "logs": logs(),
         "equity": equity_series(),
         "breaks": open_breaks(),
-        "colors": colors(),
+        "colors": palette,
     }
 
 
@@ -206,14 +219,15 @@ def strategy_state(strategy: Strategy) -> dict[str, Any]:
     """Return everything that a strategy's page shows."""
     symbol = strategy.symbol
     last = queries.last_event_id()
-    shown_fills = fills(symbol)
+    palette = colors()
+    shown_fills = _colored(fills(symbol), palette)
     held = positions(symbol)
     instruments = {row["con_id"]: row["symbol"] for row in [*held, *shown_fills]}
     return {
         "last": last,
         "engine": queries.engine_state(),
         "account": account_row(),
-        "strategy": queries.strategy_rows([symbol])[0],
+        "strategy": _strategy_rows(palette, [symbol])[0],
         "positions": held,
         "cash": [
             {"currency": row.currency, "amount": plain(row.amount)}
@@ -224,10 +238,16 @@ def strategy_state(strategy: Strategy) -> dict[str, Any]:
         "logs": logs(symbol),
         "equity": equity_series([symbol]),
         "breaks": open_breaks(),
-        "colors": colors(),
+        "colors": palette,
         "instruments": [{"con_id": con_id, "symbol": name} for con_id, name in instruments.items()],
         "bars": {str(con_id): queries.recent_bars(con_id) for con_id in list(instruments)[:4]},
     }
+
+
+def weight_bar(strategy: Strategy) -> dict[str, str]:
+    """Return the allowed band and the target as per cent of the bar's width."""
+    low, target, high = (weight * 100 for weight in (strategy.min_weight, strategy.target_weight, strategy.max_weight))
+    return {"min": f"{low:.2f}", "span": f"{high - low:.2f}", "target": f"{min(target, Decimal('98.8')):.2f}"}
 
 
 def parameter_rows(params: dict[str, Any]) -> list[Row]:

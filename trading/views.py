@@ -50,6 +50,7 @@ def strategy_page(request: HttpRequest, symbol: str) -> HttpResponse:
         strategy=strategy,
         row=state["strategy"],
         parameters=console.parameter_rows(strategy.params),
+        weights=console.weight_bar(strategy),
     )
 
 

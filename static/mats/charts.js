@@ -1,0 +1,145 @@
+// Equity and price on uPlot (global, vendored); colours come from the stylesheet, so that dark and light both fit.
+import { money, price as writePrice } from "./format.js";
+
+const POINTS = 1500;
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
+const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC");
+
+function axes(format, size) {
+  const line = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: '11px "Inter Variable", system-ui' };
+  return [{ ...line, size: 26, space: 80 }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
+}
+
+class Chart {
+  constructor(host, empty) {
+    this.host = host;
+    this.empty = empty;
+    this.plot = null;
+    this.scheduled = false;
+    new ResizeObserver(() => this.resize()).observe(host);
+    document.addEventListener("mats:theme", () => this.rebuild());
+  }
+
+  // Room for the plot itself: the host less its padding and the legend's line.
+  room() { return { width: Math.max(120, this.host.clientWidth - 12), height: Math.max(80, this.host.clientHeight - 32) }; }
+
+  resize() { this.plot?.setSize(this.room()); }
+
+  rebuild() { this.plot?.destroy(); this.plot = null; this.draw(); }
+
+  later() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => { this.scheduled = false; this.draw(); });
+  }
+
+  draw() {
+    const data = this.data();
+    const has = data[0].length > 0;
+    this.empty.hidden = has;
+    this.host.style.visibility = has ? "visible" : "hidden";
+    if (!has) return;
+    if (this.plot && this.plot.series.length === data.length) { this.plot.setData(data); return; }
+    this.plot?.destroy();
+    this.plot = new uPlot({ ...this.room(), tzDate: utc, legend: { live: true }, cursor: { drag: { x: true, y: false }, points: { size: 5 } }, padding: [8, 4, 0, 8], ...this.options() }, data, this.host);
+  }
+}
+
+export class EquityChart extends Chart {
+  constructor(host, empty, series, colors, mode) {
+    super(host, empty);
+    this.at = series.at;
+    this.owners = new Map(Object.entries(series.owners));
+    this.colors = colors;
+    this.mode = mode;
+    this.draw();
+  }
+
+  setMode(mode) { this.mode = mode; this.rebuild(); }
+
+  add(at, rows) {
+    const moment = Date.parse(at) / 1000;
+    if (this.at.length && moment <= this.at.at(-1)) return;
+    const told = new Map(rows.map((row) => [row.owner, Number(row.equity)]));
+    for (const owner of told.keys()) if (!this.owners.has(owner)) this.owners.set(owner, this.at.map(() => null));
+    this.at.push(moment);
+    for (const [owner, values] of this.owners) values.push(told.get(owner) ?? null);
+    if (this.at.length > POINTS) { this.at.shift(); for (const values of this.owners.values()) values.shift(); }
+    this.later();
+  }
+
+  names() { return [...this.owners.keys()].sort(); }
+
+  data() {
+    const lines = this.names().map((owner) => {
+      const values = this.owners.get(owner);
+      if (this.mode === "value") return values;
+      const first = values.find((value) => value !== null);
+      return values.map((value) => (value === null ? null : value - first));
+    });
+    return [this.at, ...lines];
+  }
+
+  options() {
+    const lines = this.names().map((owner) => ({
+      label: owner || "Account", width: owner ? 1.4 : 2, spanGaps: true, points: { show: false },
+      stroke: owner ? this.colors[owner] ?? css("--dim") : css("--text"),
+      value: (_, value) => money(value),
+    }));
+    return { series: [{ label: "UTC", value: "{HH}:{mm}:{ss}" }, ...lines], axes: axes((value) => short.format(value), 58) };
+  }
+}
+
+export class PriceChart extends Chart {
+  constructor(host, empty) {
+    super(host, empty);
+    this.bars = new Map();
+    this.fills = [];
+    this.draw();
+  }
+
+  show(bars, fills) {
+    this.bars = new Map(bars.map((bar) => [Date.parse(bar.start) / 1000, Number(bar.close)]));
+    this.fills = fills;
+    this.later();
+  }
+
+  add(bar) { this.bars.set(Date.parse(bar.start) / 1000, Number(bar.close)); this.later(); }
+
+  data() {
+    const at = [...this.bars.keys()].sort((a, b) => a - b).slice(-POINTS);
+    return [at, at.map((moment) => this.bars.get(moment))];
+  }
+
+  options() {
+    return {
+      series: [{ label: "UTC", value: "{HH}:{mm}:{ss}" }, { label: "Close", stroke: css("--accent"), width: 1.5, points: { show: false }, fill: `${css("--accent")}14`, value: (_, value) => writePrice(value) }],
+      axes: axes((value) => writePrice(value), 62),
+      hooks: { draw: [(plot) => this.drawFills(plot)] },
+    };
+  }
+
+  drawFills(plot) {
+    const { ctx, bbox } = plot;
+    const unit = devicePixelRatio || 1;
+    ctx.save();
+    for (const fill of this.fills) {
+      const x = plot.valToPos(Date.parse(fill.executed_at) / 1000, "x", true);
+      const y = plot.valToPos(Number(fill.price), "y", true);
+      if (x < bbox.left || x > bbox.left + bbox.width || y < bbox.top - 9 || y > bbox.top + bbox.height + 9) continue;
+      const up = fill.side.startsWith("B") ? 1 : -1;
+      ctx.beginPath();
+      ctx.moveTo(x, y + 3 * unit * up);
+      ctx.lineTo(x - 5 * unit, y + 12 * unit * up);
+      ctx.lineTo(x + 5 * unit, y + 12 * unit * up);
+      ctx.closePath();
+      ctx.fillStyle = css(up > 0 ? "--gain" : "--loss");
+      ctx.fill();
+      ctx.lineWidth = unit;
+      ctx.strokeStyle = css("--panel");
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+}
