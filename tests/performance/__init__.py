@@ -1,0 +1,1 @@
+"""Benchmarks: our figure beside its floor, measured in the same run."""

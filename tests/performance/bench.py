@@ -1,0 +1,174 @@
+"""``make bench``: fills into the ledger and onto the page, each beside its floor measured in the same run.
+
+The gateway, the engine, the web server and this observer are four processes on one machine. Ledger times are those of
+an independent reader: it waits for the engine's doorbell, then reads the committed rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import websockets
+
+from tests.performance.engine_run import Mats, logged_in_cookie, running_mats
+from tests.performance.figures import Latency, Row, commit, table
+from tests.performance.floors import SPY, bare_client, sqlite_commits
+from tests.support.gateway_process import GatewayProcess
+
+PAGES = 10
+
+
+class LedgerReader(threading.Thread):
+    """Notes when each execution becomes readable for another process."""
+
+    def __init__(self, mats: Mats) -> None:
+        super().__init__(daemon=True)
+        self._mats = mats
+        self._ended = threading.Event()
+        self.seen: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Wait for the doorbell, read what is new."""
+        import sqlite3
+
+        from trading.engine.doorbell import EVENTS, Listener
+
+        connection = sqlite3.connect(f"file:{self._mats.database}?mode=ro", uri=True, timeout=20)
+        last = 0
+        with Listener(EVENTS) as bell:
+            while not self._ended.is_set():
+                bell.wait(0.25)
+                rows = connection.execute(
+                    "select id, exec_id from portfolio_execution where id > ? order by id", (last,)
+                ).fetchall()
+                now = time.monotonic_ns()
+                for row_id, exec_id in rows:
+                    last = row_id
+                    self.seen[exec_id] = now
+        connection.close()
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._ended.set()
+        self.join(5)
+
+
+class Page:
+    """One open page: a websocket that parses every frame, as a browser does."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+
+    async def follow(self, mats: Mats, cookie: str) -> None:
+        """Receive until cancelled."""
+        origin = f"http://127.0.0.1:{mats.web_port}"
+        address = f"ws://127.0.0.1:{mats.web_port}/ws/live"
+        async with websockets.connect(
+            address, additional_headers={"Cookie": cookie}, origin=websockets.Origin(origin), max_size=None
+        ) as socket:
+            async for text in socket:
+                frame = json.loads(text)
+                now = time.monotonic_ns()
+                if frame["type"] != "events":
+                    continue
+                for event in frame["events"]:
+                    if event["kind"] == "fill":
+                        self.seen[event["payload"]["exec_id"]] = now
+                await socket.send(json.dumps({"type": "ack", "last": frame["last"]}))
+
+
+async def wait_for(seen: dict[str, int], ids: list[str], timeout_s: float = 120.0) -> None:
+    """Wait until every id was seen."""
+    wanted = set(ids)
+    async with asyncio.timeout(timeout_s):
+        while not wanted <= seen.keys():
+            await asyncio.sleep(0.005)
+
+
+async def engine_figures(
+    gateway: GatewayProcess, mats: Mats, *, burst: int, paced: int, rate: float
+) -> tuple[float, Latency, Latency]:
+    """Return fills/s into the ledger, and latencies wire → ledger and wire → page with ``PAGES`` pages open."""
+    loop = asyncio.get_running_loop()
+    reader = LedgerReader(mats)
+    reader.start()
+    cookie = await logged_in_cookie(mats)
+    pages = [Page() for _ in range(PAGES)]
+    tasks = [asyncio.create_task(page.follow(mats, cookie)) for page in pages]
+    _, ids = await loop.run_in_executor(None, gateway.inject, SPY, 50, "BENCH/warm", 1)
+    await wait_for(reader.seen, ids)
+    for page in pages:
+        await wait_for(page.seen, ids)
+    to_ledger, sent_at = [], {}
+    for number in range(paced):
+        sent, (exec_id,) = await loop.run_in_executor(None, gateway.inject, SPY, 1, f"BENCH/paced{number}", 1)
+        sent_at[exec_id] = sent
+        await asyncio.sleep(1 / rate)
+    await wait_for(reader.seen, list(sent_at))
+    for page in pages:
+        await wait_for(page.seen, list(sent_at))
+    to_ledger = [reader.seen[exec_id] - sent for exec_id, sent in sent_at.items()]
+    to_page = [page.seen[exec_id] - sent for page in pages for exec_id, sent in sent_at.items()]
+    for task in tasks:
+        task.cancel()
+    start, ids = await loop.run_in_executor(None, gateway.inject, SPY, burst, "BENCH/burst", 1)
+    await wait_for(reader.seen, ids)
+    per_second = burst / ((max(reader.seen[exec_id] for exec_id in ids) - start) / 1e9)
+    reader.end()
+    return per_second, Latency.of_ns(to_ledger), Latency.of_ns(to_page)
+
+
+def measure(burst: int, paced: int, rate: float) -> str:
+    """Run everything once and return the report."""
+    with tempfile.TemporaryDirectory(prefix="mats-bench-") as folder:
+        home = Path(folder)
+        os.environ["MATS_HOME"] = str(home / "mats")  # the observer's doorbell lies in the engine's home
+        (home / "mats").mkdir()
+        single = sqlite_commits(home)
+        with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:
+            floor_rate, floor_delivery = asyncio.run(bare_client(gateway, burst=burst, paced=paced, rate=rate))
+            with running_mats(home / "mats", gateway.port) as mats:
+                our_rate, ledger, page = asyncio.run(engine_figures(gateway, mats, burst=burst, paced=paced, rate=rate))
+                memory = mats.memory_mb("engine")
+    step = floor_delivery.p50 + single.p50
+    rows = [
+        Row(
+            "fills into the ledger, one connection, one order",
+            our_rate,
+            "/s",
+            "bare ib_async client",
+            floor_rate,
+            "≥ 3,000 /s",
+        ),
+        Row("wire → ledger p50", ledger.p50, "ms", "bare delivery + one commit", step, "≤ 3 ×"),
+        Row("wire → ledger p99", ledger.p99, "ms", "same, p99", floor_delivery.p99 + single.p99, "≤ 20 ms"),
+        Row(f"wire → page p50, {PAGES} pages", page.p50, "ms", "bare delivery + one commit", step, "≤ 5 ms + delivery"),
+        Row(f"wire → page p99, {PAGES} pages", page.p99, "ms", "same, p99", floor_delivery.p99 + single.p99, "≤ 25 ms"),
+    ]
+    notes = (
+        f"Engine memory after {burst + paced:,} fills: {memory:,.0f} MB. "
+        f"Bare commit p50 {single.p50:.3f} ms, bare delivery p50 {floor_delivery.p50:.3f} ms; {rate:.0f} fills/s paced."
+    )
+    return f"Commit {commit()}, {os.cpu_count()} cores.\n\n{table(rows)}\n\n{notes}"
+
+
+def main() -> None:
+    """Parse the options, print the report."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--burst", type=int, default=20_000, help="fills of the throughput run")
+    parser.add_argument("--paced", type=int, default=1_000, help="fills of the latency run")
+    parser.add_argument("--rate", type=float, default=100.0, help="fills per second of the latency run")
+    options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
+    print(measure(options.burst, options.paced, options.rate))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The floors: what a bare client and a bare database do on this machine at this moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from ib_async import IB, Fill, StartupFetchNONE, Trade
+
+from tests.performance.figures import Latency
+from tests.support.gateway_process import GatewayProcess
+
+
+def sqlite_commits(folder: Path, count: int = 2_000) -> Latency:
+    """Insert single rows, one durable commit each (WAL, synchronous FULL)."""
+    import sqlite3
+
+    import mats_site  # noqa: F401 - replaces sqlite3 as the product does
+
+    connection = sqlite3.connect(folder / "floor.sqlite3", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE fill (id INTEGER PRIMARY KEY, exec_id TEXT UNIQUE, price TEXT, quantity TEXT)")
+    spent = []
+    for number in range(count):
+        start = time.monotonic_ns()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO fill (exec_id, price, quantity) VALUES (?, '101.25', '100')", (f"x.{number}",))
+        connection.execute("COMMIT")
+        spent.append(time.monotonic_ns() - start)
+    connection.close()
+    return Latency.of_ns(spent)
+
+
+class BareClient:
+    """ib_async alone on one connection: counts executions as they are raised as events."""
+
+    def __init__(self) -> None:
+        self.ib = IB()
+        self.seen: dict[str, int] = {}
+        self.ib.execDetailsEvent += self._on_execution
+
+    def _on_execution(self, _trade: Trade, fill: Fill) -> None:
+        self.seen[fill.execution.execId] = time.monotonic_ns()
+
+    async def wait_for(self, count: int, timeout_s: float = 120.0) -> None:
+        """Wait until ``count`` executions were raised."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.seen) < count:
+                await asyncio.sleep(0.001)
+
+
+async def bare_client(gateway: GatewayProcess, *, burst: int, paced: int, rate: float) -> tuple[float, Latency]:
+    """Return fills/s in a burst of one connection, and the latency of single fills at ``rate`` per second."""
+    client = BareClient()
+    await client.ib.connectAsync("127.0.0.1", gateway.port, clientId=41, fetchFields=StartupFetchNONE)
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    start, ids = await loop.run_in_executor(None, gateway.inject, SPY, burst, "FLOOR/burst", 41)
+    await client.wait_for(len(ids))
+    per_second = burst / ((max(client.seen.values()) - start) / 1e9)
+    spent = []
+    for number in range(paced):
+        sent, (exec_id,) = await loop.run_in_executor(None, gateway.inject, SPY, 1, f"FLOOR/{number}", 41)
+        await asyncio.sleep(1 / rate)
+        await client.wait_for(burst + number + 1)
+        spent.append(client.seen[exec_id] - sent)
+    client.ib.disconnect()
+    return per_second, Latency.of_ns(spent)
+
+
+SPY = 756733  # IB's contract id of SPY
