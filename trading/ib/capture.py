@@ -8,17 +8,19 @@ Rule: nothing is awaited between wire and sink, and what cannot be mapped is rep
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ib_async import IB, Contract, Execution, Order, Trade
+from ib_async import IB, Contract, Execution, ExecutionFilter, Order, Trade
 from ib_async.objects import CommissionReport
 from ib_async.order import OrderState as IbOrderState
 
 from strategies.crashpoints import reach
 from strategies.events import ContractSnapshot, QueueMessage, StatusSnapshot, TradeSnapshot
+from strategies.exceptions import TransientError
 from trading.ib import mapping
 from trading.ib.requests import ask
 from trading.ib.tap import RawStatus, WireTap
@@ -58,13 +60,37 @@ class Capture:
         found: Capture | None = getattr(ib.wrapper, _ATTRIBUTE, None)
         return found
 
-    async def replay_executions(self, timeout: float = 30.0) -> int:  # noqa: ASYNC109 - seconds IB may take
-        """Request the day's executions; they pass the sink as replays. Return how many IB sent.
+    async def replay_executions(self, timeout: float = 30.0, client_id: int = 0) -> list[str]:  # noqa: ASYNC109
+        """Request the day's executions, of all clients or of one; they pass the sink as replays.
 
+        Return the references of the orders that were executed, unknown ones as empty text; one for each execution.
         Raises: TransientError when IB does not answer in time: then nothing is known to be complete.
         """
-        fills = await ask(self._ib.reqExecutionsAsync(), "the day's executions", timeout_s=timeout)
-        return len(fills)
+        if not self._ib.isConnected():
+            raise TransientError("Not connected to IB.", code="not_connected")
+        wanted = ExecutionFilter(clientId=client_id)
+        fills = await ask(self._ib.reqExecutionsAsync(wanted), "the day's executions", timeout_s=timeout)
+        return [fill.execution.orderRef for fill in fills]
+
+    def take_completed(self, trade: Trade) -> None:
+        """Pass on how an order ended, from an answer to reqCompletedOrders."""
+        try:
+            filled = mapping.to_optional_decimal(trade.order.filledQuantity) or Decimal(0)
+            snapshot = mapping.order_snapshot(
+                self._contract(trade.contract), trade.order, status=trade.orderStatus.status, filled=filled
+            )
+        except (ValueError, ArithmeticError):
+            self._report(f"completed order {trade.order.orderRef or trade.order.permId}")
+            return
+        status = StatusSnapshot(snapshot.status, filled, snapshot.remaining, None, datetime.now(UTC))
+        self._put(
+            {
+                "type": "status_change",
+                "strategy": self._owner(snapshot.order_ref),
+                "trade": snapshot,
+                "status": status,
+            }
+        )
 
     # from the tap
 
@@ -196,6 +222,6 @@ class Capture:
 
     def _report(self, what: str) -> None:
         self.unmapped += 1
-        logger.error("message could not be used strategy=%s what=%s", self.strategy, what, exc_info=True)
+        logger.error("message could not be used strategy=%s what=%s reason=%r", self.strategy, what, sys.exception())
         for listener in WireTap.of(self._ib).decode_errors:
             listener(what)

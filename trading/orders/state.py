@@ -1,8 +1,8 @@
 """The order's own state machine: the only table along which an order moves. Pure.
 
 IB's words are evidence, not the state: ib_async sets Cancelled on mere warnings, statuses repeat, arrive late or not
-at all, and fills overtake them. ``advance`` maps evidence to a state and never leaves a final one, but for a late fill:
-an order believed cancelled whose execution arrives was filled.
+at all, and fills overtake them. ``orders.progress`` maps evidence to a state and never leaves a final one, but for a
+late fill (an order believed cancelled whose execution arrives was filled) and for a status against a mere error text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ MOVES: dict[OrderState, frozenset[OrderState]] = {
     ),
     # A fill that overtook its cancel, or a status believed too early: executions win.
     OrderState.CANCELLED: frozenset({OrderState.FILLED}),
-    OrderState.REJECTED: frozenset({OrderState.PARTIAL, OrderState.FILLED}),
+    # An error text said no, but IB's own status says working: the status wins.
+    OrderState.REJECTED: frozenset({OrderState.ACCEPTED, OrderState.PARTIAL, OrderState.FILLED}),
     OrderState.DENIED: frozenset(),
     OrderState.FILLED: frozenset(),
 }

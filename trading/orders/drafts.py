@@ -1,0 +1,32 @@
+"""An order before it is one: what the strategy wants, in our words. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from strategies.events import ContractSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDraft:
+    """What is written down before anything is sent. Units: ``quantity`` unsigned, prices in the contract's currency."""
+
+    owner: str
+    contract: ContractSnapshot
+    side: str  # BUY or SELL
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    tif: str = "DAY"
+    account: str = ""
+    client_id: int | None = None
+    algo_strategy: str = ""
+    code_hash: str = ""
+    params_revision: int = 0
+
+    @property
+    def signed_quantity(self) -> Decimal:
+        """Return the change of the position: buys positive, sells negative."""
+        return self.quantity if self.side == "BUY" else -self.quantity

@@ -1,0 +1,135 @@
+"""Write an order down before it is sent: a crash between the two can then be told, and nothing is sent twice.
+
+Owns: Order rows in state INTENT and DENIED, with their events. Leaves: everything after the wire (``services``).
+Rule: one reference is sent at most once in its life. A reference stays in ``in_flight`` from before its commit until
+its order was handed to the socket or given up, so that a recovery running meanwhile does not take it for lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from django.db import transaction
+
+from strategies.crashpoints import reach
+from trading.engine import doorbell, events
+from trading.engine.events import EventKind
+from trading.models import Order, OrderEvent
+from trading.orders.drafts import OrderDraft
+from trading.orders.refs import new_ref
+from trading.orders.state import OrderState
+
+EpochCheck = Callable[[], None]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class IntentWriter:
+    """Commits intents. Thread-safe; every call is one transaction of its own on the calling thread's connection."""
+
+    def __init__(self, epoch_check: EpochCheck, now: Callable[[], datetime] = _utc_now) -> None:
+        self._epoch_check = epoch_check
+        self._now = now
+        self._lock = threading.Lock()
+        self._in_flight: set[str] = set()
+
+    @property
+    def in_flight(self) -> frozenset[str]:
+        """Return the references that are committed but not yet known to be sent or given up."""
+        with self._lock:
+            return frozenset(self._in_flight)
+
+    def commit(self, draft: OrderDraft) -> str:
+        """Commit the intent; return its reference.
+
+        Raises: StaleEpochError when another engine holds the lease: then nothing is written.
+        """
+        order_ref = new_ref(draft.owner)
+        with self._lock:
+            self._in_flight.add(order_ref)
+        try:
+            reach("intent_before")
+            self._write(order_ref, draft, OrderState.INTENT, "")
+        except BaseException:
+            self.settled(order_ref)
+            raise
+        reach("intent_after")
+        return order_ref
+
+    def deny(self, draft: OrderDraft, reason: str, code: str) -> str:
+        """Record an order that MATS refused to send; return its reference."""
+        order_ref = new_ref(draft.owner)
+        self._write(order_ref, draft, OrderState.DENIED, f"{code}: {reason}"[:400])
+        return order_ref
+
+    def give_up(self, order_ref: str, reason: str, code: str) -> None:
+        """Turn an intent that will not be sent into a denied order."""
+        now = self._now()
+        with transaction.atomic():
+            self._epoch_check()
+            row = Order.objects.get(order_ref=order_ref)
+            if row.state == OrderState.INTENT:
+                row.state, row.reason, row.updated_at = OrderState.DENIED, f"{code}: {reason}"[:400], now
+                row.save(update_fields=["state", "reason", "updated_at"])
+                self._report(row, now)
+        doorbell.ring(doorbell.EVENTS)
+        self.settled(order_ref)
+
+    def mark_sent(self, order_ref: str, client_id: int, order_id: int) -> None:
+        """Record that the order was handed to the socket, where no capture reports it."""
+        now = self._now()
+        with transaction.atomic():
+            self._epoch_check()
+            row = Order.objects.get(order_ref=order_ref)
+            if row.state == OrderState.INTENT:
+                row.state, row.sent_at, row.updated_at = OrderState.SENT, now, now
+                row.client_id, row.order_id = client_id, order_id
+                row.save(update_fields=["state", "sent_at", "updated_at", "client_id", "order_id"])
+                self._report(row, now)
+        self.settled(order_ref)
+
+    def settled(self, order_ref: str) -> None:
+        """Take note that the reference was handed to the socket, or never will be."""
+        with self._lock:
+            self._in_flight.discard(order_ref)
+
+    def _write(self, order_ref: str, draft: OrderDraft, state: OrderState, reason: str) -> None:
+        now = self._now()
+        with transaction.atomic():
+            self._epoch_check()
+            row = Order.objects.create(
+                order_ref=order_ref,
+                owner=draft.owner,
+                state=state,
+                account_id=draft.account,
+                con_id=draft.contract.con_id,
+                symbol=draft.contract.symbol,
+                sec_type=draft.contract.sec_type,
+                currency=draft.contract.currency,
+                side=draft.side,
+                quantity=draft.quantity,
+                order_type=draft.order_type,
+                limit_price=draft.limit_price,
+                stop_price=draft.stop_price,
+                tif=draft.tif,
+                client_id=draft.client_id,
+                code_hash=draft.code_hash,
+                params_revision=draft.params_revision,
+                reason=reason,
+                created_at=now,
+                updated_at=now,
+            )
+            self._report(row, now)
+        doorbell.ring(doorbell.EVENTS)
+
+    @staticmethod
+    def _report(row: Order, now: datetime) -> None:
+        OrderEvent.objects.create(
+            order=row, at=now, state=row.state, filled=Decimal(0), remaining=row.quantity, message=row.reason
+        )
+        events.emit(EventKind.ORDER, events.order_payload(row), row.owner)

@@ -1,0 +1,246 @@
+"""Record what IB says about orders: rows move along ``orders.state`` by evidence, inside the engine's batch.
+
+Owns: Order and OrderEvent rows after the intent. Leaves: quantities and cash (``portfolio.services``), who writes and
+when (``engine.handlers``), what goes to the pages (``engine.events``).
+Rule: every function takes a batch, reads the rows it touches with one query and writes them with one; repeating a
+message changes nothing; an event row is written only when the order changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from portfolio.facts import ExecutionFact
+from portfolio.models import Execution
+from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
+from trading.ib.codes import order_verdict
+from trading.models import Order
+from trading.orders.owners import Owners
+from trading.orders.progress import (
+    WORKING_WORDS,
+    Progress,
+    add_fill,
+    on_error,
+    on_status,
+    with_fills,
+    with_quantity,
+)
+from trading.orders.refs import row_ref
+from trading.orders.rows import OrderBatch
+from trading.orders.state import OrderState
+
+logger = logging.getLogger(__name__)
+
+owners = Owners()
+_ACKNOWLEDGING = WORKING_WORDS | {"PendingSubmit", "ApiPending", "Inactive"}
+
+
+def owner_of(fill: FillSnapshot) -> str:
+    """Return the owner of an execution: strategy symbol or Discretionary."""
+    return owners.of_fill(fill)
+
+
+def owner_of_ref(order_ref: str) -> str:
+    """Return the owner of an order reference: strategy symbol or Discretionary."""
+    return owners.of_ref(order_ref)
+
+
+def record_order(trade: TradeSnapshot, now: datetime) -> list[Order]:
+    """Record one order as placed or as IB describes it; return it if it changed."""
+    return record_orders([trade], now)
+
+
+def record_orders(trades: Sequence[TradeSnapshot], now: datetime) -> list[Order]:
+    """Record orders as placed or as IB describes them; return those that changed."""
+    batch = _open_batch(trades, now)
+    for trade in trades:
+        row = _row_for(batch, trade)
+        if row is None:
+            continue
+        changed = _take_description(row, trade, now)
+        progress = with_quantity(batch.progress(row), trade.quantity) if trade.quantity else batch.progress(row)
+        if trade.status in _ACKNOWLEDGING:  # final words are believed from a status, which says how much was filled
+            progress = on_status(progress, trade.status, trade.filled)
+        word = trade.status if trade.status in _ACKNOWLEDGING else ""
+        batch.advance(row, progress, ib_status=word, message=trade.message, changed=changed)
+    return batch.save()
+
+
+def record_status(trade: TradeSnapshot, status: StatusSnapshot, now: datetime) -> list[Order]:
+    """Record one status or error of an order; return the order if it changed."""
+    return record_statuses([(trade, status)], now)
+
+
+def record_statuses(items: Sequence[tuple[TradeSnapshot, StatusSnapshot]], now: datetime) -> list[Order]:
+    """Record statuses and errors in order of arrival; return the orders that changed."""
+    batch = _open_batch([trade for trade, _ in items], now)
+    for trade, status in items:
+        row = _row_for(batch, trade)
+        if row is None:
+            continue
+        changed = _take_description(row, trade, now)
+        before = batch.progress(row)
+        if status.code:
+            after = on_error(before, status.code, status.text, order_verdict(status.code))
+            message = f"{status.code} {status.text}"
+        else:
+            after, message = on_status(before, status.status, status.filled), status.text
+        batch.advance(row, after, ib_status=status.status, ib_filled=status.filled, message=message, changed=changed)
+    return batch.save()
+
+
+def record_executions(facts: Sequence[ExecutionFact], now: datetime) -> list[Order]:
+    """Record executions that the ledger just took in for the first time; return the orders that changed."""
+    by_ref: dict[str, list[ExecutionFact]] = defaultdict(list)
+    for fact in facts:
+        by_ref[row_ref(fact.order_ref, fact.perm_id) or f"exec/{fact.exec_id}"[:64]].append(fact)
+    batch = OrderBatch(by_ref, now)
+    for ref, group in by_ref.items():
+        row = batch.get(ref)
+        if row is None:
+            row = _row_from_execution(ref, group[0], now)
+            batch.add(row)
+        _take_executions(batch, row, group)
+    return batch.save()
+
+
+def _take_executions(batch: OrderBatch, row: Order, facts: Sequence[ExecutionFact]) -> None:
+    before = batch.progress(row)
+    after = before
+    if any(fact.corrects or fact.superseded for fact in facts):
+        after = with_fills(before, *_totals(row, facts))
+    else:
+        for fact in facts:
+            after = add_fill(after, abs(fact.quantity_change), fact.price)
+    if row.order_type == "":  # known through executions alone: no more than these was ordered, as far as we know
+        after = Progress(after.state, max(after.quantity, after.filled), after.filled, after.average_price)
+    last = facts[-1]
+    changed = _take_ids(row, last.client_id, last.order_id, last.perm_id)
+    message = ""
+    if after.is_overfilled and not before.is_overfilled:
+        message = f"Overfilled: {after.filled:f} of {after.quantity:f}."
+        after = Progress(
+            after.state, after.quantity, after.filled, after.average_price, after.cancelled_at, reason=message
+        )
+        logger.error("order_ref=%s overfilled filled=%s quantity=%s", row.order_ref, after.filled, after.quantity)
+    if row.state == OrderState.DENIED:
+        message = "Executed although MATS denied it."
+        logger.error("order_ref=%s executed although denied exec_id=%s", row.order_ref, last.exec_id)
+    batch.advance(row, after, message=message, changed=changed)
+
+
+def _totals(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decimal | None]:
+    """Return filled and average price from the ledger's live executions; corrections cannot be added up."""
+    keys = [fact.exec_id for fact in facts]
+    sample = Execution.objects.filter(exec_id__in=keys).values_list("perm_id", "order_ref").first()
+    if sample is None:
+        return row.filled, row.average_price
+    perm_id, order_ref = sample
+    found = Execution.objects.filter(order_ref=order_ref, superseded=False)
+    if perm_id:
+        found = found.filter(perm_id=perm_id)
+    parts = list(found.values_list("quantity", "price"))
+    filled = sum((abs(quantity) for quantity, _ in parts), Decimal(0))
+    value = sum((abs(quantity) * price for quantity, price in parts), Decimal(0))
+    return filled, value / filled if filled else None
+
+
+def _open_batch(trades: Sequence[TradeSnapshot], now: datetime) -> OrderBatch:
+    refs = (row_ref(trade.order_ref, trade.perm_id) for trade in trades)
+    return OrderBatch([ref for ref in refs if ref is not None], now)
+
+
+def _row_for(batch: OrderBatch, trade: TradeSnapshot) -> Order | None:
+    ref = row_ref(trade.order_ref, trade.perm_id)
+    if ref is None:
+        return None  # a foreign order that IB has not numbered yet; its next message carries the number
+    row = batch.get(ref)
+    if row is None:
+        row = _row_from_trade(ref, trade, batch.now)
+        batch.add(row)
+    return row
+
+
+def _row_from_trade(ref: str, trade: TradeSnapshot, now: datetime) -> Order:
+    contract = trade.contract
+    return Order(
+        order_ref=ref,
+        owner=owners.of_ref(trade.order_ref),
+        state=OrderState.SENT,
+        account_id=trade.account,
+        con_id=contract.con_id,
+        symbol=contract.symbol,
+        sec_type=contract.sec_type,
+        currency=contract.currency,
+        side=trade.action,
+        quantity=trade.quantity,
+        order_type=trade.order_type,
+        limit_price=trade.limit_price,
+        stop_price=trade.stop_price,
+        tif=trade.tif,
+        client_id=trade.client_id,
+        order_id=trade.order_id,
+        perm_id=trade.perm_id or None,
+        created_at=now,
+        sent_at=now,
+        updated_at=now,
+    )
+
+
+def _row_from_execution(ref: str, fact: ExecutionFact, now: datetime) -> Order:
+    return Order(
+        order_ref=ref,
+        owner=fact.strategy,
+        state=OrderState.UNKNOWN,
+        con_id=fact.con_id,
+        symbol=fact.symbol,
+        sec_type=fact.sec_type,
+        currency=fact.currency,
+        side="BUY" if fact.side == "BOT" else "SELL",
+        quantity=Decimal(0),
+        order_type="",
+        tif="",
+        client_id=fact.client_id,
+        order_id=fact.order_id,
+        perm_id=fact.perm_id or None,
+        reason="Known through its executions only.",
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _take_description(row: Order, trade: TradeSnapshot, now: datetime) -> bool:
+    """Take over what IB says the order is; tell whether that is news."""
+    changed = _take_ids(row, trade.client_id, trade.order_id, trade.perm_id)
+    described = {
+        "account_id": trade.account,
+        "order_type": trade.order_type,
+        "limit_price": trade.limit_price,
+        "stop_price": trade.stop_price,
+        "tif": trade.tif,
+    }
+    for name, value in described.items():
+        if value not in (None, "") and getattr(row, name) != value:
+            setattr(row, name, value)
+            changed = True
+    if row.sent_at is None:
+        row.sent_at = now
+        changed = True
+    return changed
+
+
+def _take_ids(row: Order, client_id: int, order_id: int, perm_id: int) -> bool:
+    if perm_id and row.perm_id not in (None, perm_id):
+        # A second order under one reference: both are booked, the row keeps the first.
+        logger.error("order_ref=%s has two permIds first=%s second=%s", row.order_ref, row.perm_id, perm_id)
+        return False
+    changed = False
+    if perm_id and row.perm_id is None:
+        row.perm_id, changed = perm_id, True
+    if order_id and (row.client_id, row.order_id) != (client_id, order_id):
+        row.client_id, row.order_id, changed = client_id, order_id, True
+    return changed
