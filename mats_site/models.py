@@ -1,4 +1,4 @@
-"""API keys. The key itself is shown once and never stored."""
+"""Access: API keys, shown once and never stored, and passwords that serve for one login."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.public_id})"
+
+
+class OneTimePassword(models.Model):
+    """A password that must be changed before anything else is shown. Identity: the user; void once it was changed."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="+", help_text="Whose."
+    )
+    fingerprint = models.CharField(max_length=64, help_text="HMAC of the stored hash it was made for, not of the password.")
+
+    def __str__(self) -> str:
+        return f"one-time password of {self.user_id}"

@@ -49,6 +49,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
     "mats_site.middleware.ContentSecurityPolicyMiddleware",
+    "mats_site.passwords.OneTimePasswordMiddleware",
 ]
 
 ROOT_URLCONF = "mats_site.urls"

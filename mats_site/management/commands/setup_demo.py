@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 from strategies.services import save_strategy
 from trading.market.sample_data import load_sample_bars
 
-from mats_site.services import require_password_change
+from mats_site.passwords import require_password_change
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 
