@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,7 +18,7 @@ from ninja.errors import AuthenticationError
 
 from mats_site import api_errors
 from mats_site.api_auth import ForbiddenError, default_auth
-from mats_site.api_parser import StrictParser
+from mats_site.api_parser import MAX_BODY_BYTES, StrictParser
 from portfolio.api import router as portfolio_router
 from strategies.api import router as strategies_router
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
@@ -82,7 +82,7 @@ def _guard(view: View) -> View:
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if _declared_length(request) > api_errors.MAX_BODY_BYTES:
+        if _declared_length(request) > MAX_BODY_BYTES:
             return api_errors.too_large()
         try:
             response = view(request, *args, **kwargs)
@@ -111,11 +111,11 @@ def _nothing_here(_request: HttpRequest) -> HttpResponse:
 
 
 def _guarded_urls(api: NinjaAPI) -> tuple[list[URLPattern], str, str]:
-    patterns, app_name, namespace = api.urls
+    found, app_name, namespace = api.urls
+    patterns = cast(list[URLPattern], found)  # ninja's routers hold no nested resolvers
     for pattern in patterns:
-        pattern.callback = _guard(pattern.callback)
-    patterns.append(re_path(r"", _guard(_nothing_here)))
-    return patterns, app_name, namespace
+        pattern.callback = _guard(cast(View, pattern.callback))
+    return [*patterns, re_path(r"", _guard(_nothing_here))], app_name, namespace
 
 
 api = build_api()

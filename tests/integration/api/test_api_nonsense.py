@@ -13,9 +13,8 @@ from django.test import RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mats_site import api_errors
 from mats_site.api import api as ninja_api
-from mats_site.api_parser import MAX_DEPTH
+from mats_site.api_parser import MAX_BODY_BYTES, MAX_DEPTH
 from strategies import exceptions
 from strategies.models import Strategy
 from tests.integration.api.conftest import Api, error_of
@@ -99,7 +98,7 @@ def test_missing_body_is_a_422(api: Api) -> None:
 
 @pytest.mark.parametrize("path", ["/strategies/save", "/strategies/stop-all", "/nothing"])
 def test_body_above_a_megabyte_is_a_413(api: Api, path: str) -> None:
-    body = b'{"description": "' + b"x" * api_errors.MAX_BODY_BYTES + b'"}'
+    body = b'{"description": "' + b"x" * MAX_BODY_BYTES + b'"}'
     assert error_of(api.post(path, body), 413)["code"] == "too_large"
 
 
