@@ -69,7 +69,9 @@ def stretch_of_bar(
     )
 
 
-def match(order: FillOrder, stretch: Stretch, *, participation: Decimal = Decimal(1), lot: Decimal = Decimal(1)) -> Outcome:
+def match(
+    order: FillOrder, stretch: Stretch, *, participation: Decimal = Decimal(1), lot: Decimal = Decimal(1)
+) -> Outcome:
     """Match one order against one stretch.
 
     ``participation`` is the share of the volume that the order may take, rounded down to whole lots.

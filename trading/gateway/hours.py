@@ -113,6 +113,16 @@ def next_open(calendar: str, moment: datetime, *, extended: bool) -> datetime | 
     return None
 
 
+def next_close(calendar: str, moment: datetime, *, extended: bool) -> datetime | None:
+    """The end of the session that runs at ``moment`` or comes next."""
+    day = moment.astimezone(NEW_YORK).date()
+    for offset in range(-1, 15):
+        for _, closes in sessions_of(calendar, day + timedelta(days=offset), extended=extended):
+            if closes > moment:
+                return closes
+    return None
+
+
 def _near(calendar: str, moment: datetime, *, extended: bool) -> list[Session]:
     day = moment.astimezone(NEW_YORK).date()
     return [

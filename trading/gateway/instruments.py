@@ -9,7 +9,7 @@ the user's file with the same conId replaces the shipped one.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
@@ -109,7 +109,7 @@ class InstrumentTable:
             if instrument.contract.local_symbol != instrument.contract.symbol:
                 self._by_symbol.setdefault(instrument.contract.local_symbol, []).append(instrument)
 
-    def __iter__(self) -> Iterable[Instrument]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Instrument]:
         return iter(self._by_id.values())
 
     def __len__(self) -> int:
@@ -124,6 +124,17 @@ class InstrumentTable:
             return self._by_id[con_id]
         except KeyError:
             raise RequestError(200, NO_DEFINITION) from None
+
+    def pairs(self, currency: str, base: str) -> Iterator[tuple[int, bool]]:
+        """FX pairs that convert a currency: conId, and whether its price must be inverted."""
+        for instrument in self._by_id.values():
+            contract = instrument.contract
+            if contract.sec_type != "CASH":
+                continue
+            if (contract.symbol, contract.currency) == (currency, base):
+                yield contract.con_id, False
+            elif (contract.symbol, contract.currency) == (base, currency):
+                yield contract.con_id, True
 
     def match(self, query: Contract) -> list[tuple[Instrument, Contract]]:
         """Instruments that fit the query, each with the contract as asked for (its exchange).

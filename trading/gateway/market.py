@@ -183,6 +183,11 @@ class Market:
     def head(self, con_id: int) -> datetime:
         """Where an instrument's history begins."""
         self._table.get(con_id)
+        return self.begins
+
+    @property
+    def begins(self) -> datetime:
+        """Where all history begins."""
         return from_micros(int(self._stamps()[0])) if self.replay_clock else HISTORY_BEGINS
 
     def _history(self, con_id: int) -> History:
@@ -249,9 +254,7 @@ class Market:
         day = self._days.get(con_id)
         if day is None or now_us < day.until_us or now_us >= day.begin_us + 86_400_000_000:
             zone = ZoneInfo(self._table.get(con_id).time_zone)
-            begin = to_micros(
-                from_micros(now_us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-            )
+            begin = to_micros(from_micros(now_us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0))
             first = prices.price(begin)
             day = self._days[con_id] = _DayFigures(begin, begin, first, first, first, prices.price_before(begin), 0.0)
         if now_us > day.until_us:

@@ -68,9 +68,7 @@ def parse_bar_size(text: str) -> str:
     size = _ALIASES.get(text.strip(), text.strip())
     if size not in BAR_SIZES:
         legal = ", ".join(BAR_SIZES)
-        raise RequestError(
-            321, f"{_CAUSE}Historical data bar size setting is invalid. Legal ones are: {legal}"
-        )
+        raise RequestError(321, f"{_CAUSE}Historical data bar size setting is invalid. Legal ones are: {legal}")
     return size
 
 

@@ -175,8 +175,12 @@ class History:
         starts = market_bars.intraday_edges(begin_us, end_us, seconds, self._zone)
         if len(starts) == 0:
             return _Cut(starts, starts, starts)
-        following = market_bars.intraday_edges(int(starts[-1]) + 1, int(starts[-1]) + market_bars.DAY_US, seconds, self._zone)
-        ends = np.append(starts[1:], following[1] if len(following) > 1 else starts[-1] + seconds * market_bars.SECOND_US)
+        following = market_bars.intraday_edges(
+            int(starts[-1]) + 1, int(starts[-1]) + market_bars.DAY_US, seconds, self._zone
+        )
+        ends = np.append(
+            starts[1:], following[1] if len(following) > 1 else starts[-1] + seconds * market_bars.SECOND_US
+        )
         return _Cut(starts, starts, np.minimum(ends, end_us))
 
     def _days(self, begin_us: int, end_us: int) -> _Cut:

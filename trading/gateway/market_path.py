@@ -87,9 +87,7 @@ class PricePath:
         size, total = self.length, float(self._cumulative[-1])
         passes, m = divmod(u, size)
         index = min(int(m), size - 1)
-        inside = float(
-            self._cumulative[index] + (m - index) * (self._cumulative[index + 1] - self._cumulative[index])
-        )
+        inside = float(self._cumulative[index] + (m - index) * (self._cumulative[index + 1] - self._cumulative[index]))
         if int(passes) % 2:
             index = min(int(size - m), size - 1)
             x = size - m

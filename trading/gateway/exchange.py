@@ -1,0 +1,358 @@
+"""The paper venue: market, orders and account of one paper account behind the ``Venue`` border.
+
+Owns: putting the parts together, the day's roll, saving what happened before it is told.
+Leaves: orders (``exchange_orders``), prices (``market``), books (``account``), disk (``persistence``).
+Rule: no event leaves before its record is in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from strategies.exceptions import ConfigError
+from trading.gateway import account_values, hours
+from trading.gateway.account import Account, Figures, RateOf
+from trading.gateway.exchange_orders import DeskOptions, OrderDesk
+from trading.gateway.exchange_state import VenueState
+from trading.gateway.hours import to_micros
+from trading.gateway.instruments import MARKET_RULES, InstrumentTable, details, load_table
+from trading.gateway.market import Market
+from trading.gateway.market_source import open_source
+from trading.gateway.model import (
+    AccountRow,
+    Bar,
+    Commission,
+    Contract,
+    ContractDetails,
+    Execution,
+    ExecutionFilter,
+    OrderRequest,
+    OrderSnapshot,
+    Pnl,
+    PositionRow,
+    PriceIncrement,
+    Quote,
+    RequestError,
+    VenueEvent,
+)
+from trading.gateway.persistence import Journal
+
+logger = logging.getLogger(__name__)
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOptions:
+    """What a paper venue is made of."""
+
+    market: str = "replay:sample"  # or replay:PATH, synthetic
+    speed: float = 60
+    clock: Literal["wall", "replay"] = "wall"
+    hours: Literal["always", "exchange"] = "always"
+    seed: int = 7
+    account: str = "DU1000001"
+    cash: Decimal = Decimal(1_000_000)
+    currency: str = "USD"
+    state_file: Path | None = None
+    instruments_file: Path | None = None
+    commission_delay_s: float = 0.05
+    partial_fills: bool = True
+
+
+def build_venue(options: VenueOptions) -> Exchange:
+    """Build the venue, restored from its state file when there is one.
+
+    Raises: ConfigError when options, bar file, instrument table or state file are unusable.
+    """
+    _check(options)
+    table = load_table(options.instruments_file)
+    market = Market(
+        table,
+        open_source(options.market),
+        seed=options.seed,
+        speed=options.speed,
+        replay_clock=options.clock == "replay",
+        exchange_hours=options.hours == "exchange",
+    )
+    account = Account(options.account, options.currency, {options.currency: options.cash})
+    state = VenueState(table, account)
+    journal = None
+    if options.state_file is not None:
+        journal = Journal(options.state_file)
+        state.restore(journal.load())
+    return Exchange(options, table, market, state, journal)
+
+
+def _check(options: VenueOptions) -> None:
+    if not 0 < options.speed <= 100_000:
+        raise ConfigError(f"The speed {options.speed} must lie above 0 and not above 100000.", code="bad_speed")
+    if options.clock not in ("wall", "replay"):
+        raise ConfigError(f"The clock {options.clock!r} is unknown: use wall or replay.", code="unknown_clock")
+    if options.hours not in ("always", "exchange"):
+        raise ConfigError(f"The hours {options.hours!r} are unknown: use always or exchange.", code="unknown_hours")
+    if options.commission_delay_s < 0:
+        raise ConfigError("The commission delay must not be negative.", code="bad_commission_delay")
+
+
+class Exchange:
+    """The paper venue; implements ``model.Venue``. Not thread-safe."""
+
+    def __init__(
+        self, options: VenueOptions, table: InstrumentTable, market: Market, state: VenueState, journal: Journal | None
+    ) -> None:
+        self._options, self._table, self._market, self._state, self._journal = options, table, market, state, journal
+        desk_options = DeskOptions(options.partial_fills, timedelta(seconds=options.commission_delay_s))
+        self._desk = OrderDesk(table, market, state, desk_options, self._rates)
+        self._now: datetime | None = None
+        self._day_ends_us = 0
+
+    # reference data
+
+    def resolve(self, query: Contract, *, include_expired: bool = False) -> Sequence[ContractDetails]:
+        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
+        return [details(instrument, contract, day) for instrument, contract in self._table.match(query)]
+
+    def search(self, pattern: str) -> Sequence[ContractDetails]:
+        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
+        return [details(instrument, instrument.contract, day) for instrument in self._table.search(pattern)]
+
+    def market_rule(self, rule_id: int) -> Sequence[PriceIncrement]:
+        if rule_id not in MARKET_RULES:
+            raise RequestError(321, f"Error validating request.-'cl' : cause - Invalid market rule id: {rule_id}")
+        return MARKET_RULES[rule_id]
+
+    # market data
+
+    def market_now(self, wall: datetime) -> datetime:
+        """The venue's present at a wall time: the same on the wall clock, the bars' own time on the replay clock.
+
+        The server's clock must go through this, so that everything it stamps is in the venue's time.
+        """
+        return self._market.market_now(wall)
+
+    def quote(self, con_id: int, now: datetime) -> Quote:
+        self._touch(now)
+        return self._market.quote(con_id, now)
+
+    def bars(
+        self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
+    ) -> Sequence[Bar]:
+        self._touch(now)
+        return self._market.bars(
+            con_id, end=end, duration=duration, bar_size=bar_size, what=what, use_rth=use_rth, now=now
+        )
+
+    def latest_bar(self, con_id: int, *, seconds: int, what: str, now: datetime) -> Bar | None:
+        self._touch(now)
+        return self._market.latest_bar(con_id, seconds=seconds, what=what, now=now)
+
+    def head_timestamp(self, con_id: int, what: str, use_rth: bool) -> datetime:
+        return self._market.head(con_id)
+
+    # orders
+
+    def next_order_id(self, client_id: int) -> int:
+        return self._state.next_ids.get(client_id, 1)
+
+    def place(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
+        events = self._touch(now)
+        events.extend(self._desk.place(request, now))
+        return self._saved(events)
+
+    def cancel(self, client_id: int, order_id: int, now: datetime) -> list[VenueEvent]:
+        events = self._touch(now)
+        events.extend(self._desk.cancel(client_id, order_id, now))
+        return self._saved(events)
+
+    def global_cancel(self, now: datetime) -> list[VenueEvent]:
+        events = self._touch(now)
+        events.extend(self._desk.cancel_all(now))
+        return self._saved(events)
+
+    def advance(self, now: datetime) -> list[VenueEvent]:
+        events = self._touch(now)
+        events.extend(self._desk.advance(now))
+        return self._saved(events)
+
+    def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]:
+        return [
+            order.snapshot()
+            for order in self._state.working.values()
+            if not order.held and client_id in (None, order.request.client_id)
+        ]
+
+    def completed_orders(self, *, api_only: bool) -> Sequence[OrderSnapshot]:
+        """Orders that ended today; all of them came through the API."""
+        return [order.snapshot() for order in self._state.by_perm.values() if order.is_done]
+
+    def executions(self, filter_: ExecutionFilter) -> Sequence[tuple[Execution, Commission | None]]:
+        return [
+            (entry.execution, entry.commission if entry.reported else None)
+            for entry in self._state.executions
+            if _passes(filter_, entry.execution)
+        ]
+
+    @property
+    def received_order_refs(self) -> Counter[str]:
+        """How often each order reference came with a new order."""
+        return self._state.order_refs
+
+    def inject_fills(
+        self,
+        con_id: int,
+        n: int,
+        order_ref: str,
+        client_id: int,
+        qty: Decimal | int = 1,
+        price: Decimal | None = None,
+        action: str = "BUY",
+    ) -> list[VenueEvent]:
+        """One order of a client that is filled in ``n`` executions at once, for measurements and tests."""
+        now = self._now
+        if now is None:
+            raise RuntimeError("the venue has not started: advance it once")
+        contract = self._table.get(con_id).contract
+        request = OrderRequest(
+            client_id=client_id,
+            order_id=self.next_order_id(client_id),
+            contract=contract,
+            action=action,
+            quantity=Decimal(qty) * n,
+            order_type="MKT",
+            order_ref=order_ref,
+            account=self._options.account,
+        )
+        at = price if price is not None else self._market.mark(con_id, now)
+        return self._saved(self._desk.inject(con_id, n, request, Decimal(qty), at, now))
+
+    # account
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        return (self._options.account,)
+
+    def positions(self, now: datetime) -> Sequence[PositionRow]:
+        self._touch(now)
+        return account_values.position_rows(self._state.account, lambda con_id: self._market.mark(con_id, now))
+
+    def account_values(self, now: datetime) -> Sequence[AccountRow]:
+        self._touch(now)
+        figures, rates = self._figures(now), self._rates(now)
+        return account_values.account_values(
+            self._state.account, figures, lambda con_id: self._market.mark(con_id, now), rates
+        )
+
+    def account_summary(self, tags: Sequence[str], now: datetime) -> Sequence[AccountRow]:
+        self._touch(now)
+        return account_values.account_summary(self._state.account, self._figures(now), self._rates(now), tags)
+
+    def pnl(self, now: datetime) -> Pnl:
+        self._touch(now)
+        figures = self._figures(now)
+        start = self._state.account.day_start_equity
+        daily = ZERO if start is None else figures.net_liquidation - start
+        return Pnl(daily, figures.unrealized, figures.realized)
+
+    def pnl_single(self, con_id: int, now: datetime) -> Pnl:
+        self._touch(now)
+        holding = self._state.account.holdings.get(con_id)
+        if holding is None:
+            self._table.get(con_id)
+            return Pnl(ZERO, ZERO, ZERO, ZERO, ZERO)
+        value = holding.quantity * self._market.mark(con_id, now) * holding.multiplier
+        unrealized = value - holding.quantity * holding.average_cost
+        return Pnl(unrealized + holding.realized, unrealized, holding.realized, holding.quantity, value)
+
+    # life
+
+    def save(self) -> None:
+        """Write the whole state into the state file, atomically."""
+        if self._journal is not None:
+            self._flush()
+            self._journal.compact(self._state.records())
+
+    def close(self) -> None:
+        """Save and let go of the state file."""
+        self.save()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _touch(self, now: datetime) -> list[VenueEvent]:
+        """Start the market at the first call, end the day when it is over."""
+        if self._now is None:
+            self._start(now)
+        self._now = now
+        if to_micros(now) >= self._day_ends_us:
+            local = now.astimezone(hours.NEW_YORK)
+            self._roll(local, now)
+        return []
+
+    def _start(self, now: datetime) -> None:
+        if not self._state.born_s:
+            self._state.begin(now)
+        before = self._state.anchor
+        anchor = self._market.anchor or self._market.start(before, now)
+        if anchor != before:
+            self._state.set_anchor(anchor)
+
+    def _roll(self, local: datetime, now: datetime) -> None:
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        self._day_ends_us = to_micros((midnight + timedelta(days=1)).astimezone(UTC))
+        day = local.date().isoformat()
+        if self._state.day != day:
+            self._state.roll_day(day)
+            self._state.set_day_equity(self._figures(now).net_liquidation)
+
+    def _figures(self, now: datetime) -> Figures:
+        return self._state.account.figures(lambda con_id: self._market.mark(con_id, now), self._rates(now))
+
+    def _rates(self, now: datetime) -> RateOf:
+        base = self._options.currency
+
+        def rate(currency: str) -> Decimal:
+            if currency == base:
+                return Decimal(1)
+            for con_id, inverse in self._table.pairs(currency, base):
+                mark = self._market.mark(con_id, now)
+                return 1 / mark if inverse else mark
+            raise RequestError(200, f"No exchange rate of {currency} in {base}: the instrument table lacks the pair.")
+
+        return rate
+
+    def _saved(self, events: list[VenueEvent]) -> list[VenueEvent]:
+        if self._state.unsaved:
+            self._flush()
+        return events
+
+    def _flush(self) -> None:
+        records, self._state.unsaved = self._state.unsaved, []
+        if self._journal is None or not records:
+            return
+        self._journal.append(records)
+        if self._journal.wants_compaction:
+            self._journal.compact(self._state.records())
+
+
+def _passes(wanted: ExecutionFilter, execution: Execution) -> bool:
+    contract = execution.contract
+    side = {"BUY": "BOT", "SELL": "SLD"}.get(wanted.side.upper(), wanted.side.upper())
+    pairs = (
+        (wanted.client_id, execution.client_id),
+        (wanted.account, execution.account),
+        (wanted.symbol, contract.symbol),
+        (wanted.sec_type, contract.sec_type),
+        (side, execution.side),
+    )
+    if any(asked and asked != value for asked, value in pairs):
+        return False
+    if wanted.exchange and wanted.exchange not in (execution.exchange, contract.exchange):
+        return False
+    return wanted.since is None or execution.time >= wanted.since

@@ -1,0 +1,405 @@
+"""Everything the paper exchange must not forget, and the records that rebuild it.
+
+Owns: orders, executions, ids, order references, account; every change is made by applying a record.
+Leaves: deciding (``exchange_orders``), storing (``persistence``).
+Rule: live and restored state go through the same ``_apply_*`` methods, so a restart cannot differ from never stopping.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from trading.brokers.fees import Traded
+from trading.gateway.account import Account, Holding, Trade
+from trading.gateway.hours import from_micros, to_micros
+from trading.gateway.instruments import InstrumentTable
+from trading.gateway.market import Anchor
+from trading.gateway.model import Commission, Contract, Execution, OrderRequest, OrderSnapshot
+from trading.gateway.persistence import Record
+
+ZERO = Decimal(0)
+DONE = frozenset({"Filled", "Cancelled", "Inactive"})
+
+
+@dataclass(slots=True)
+class OrderRecord:
+    """One order from its acceptance to the end of its day."""
+
+    request: OrderRequest
+    contract: Contract
+    perm_id: int
+    placed_us: int
+    expires_us: int | None = None  # None: good till cancelled
+    status: str = "PreSubmitted"
+    held: bool = False  # transmit was false: nobody knows of it yet
+    triggered: bool = False
+    since_us: int = 0  # the market before this moment does not count for it
+    filled: Decimal = ZERO
+    value: Decimal = ZERO  # Σ quantity times price
+    last_price: Decimal = ZERO
+    done_us: int | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.request.client_id, self.request.order_id
+
+    @property
+    def is_buy(self) -> bool:
+        return self.request.action == "BUY"
+
+    @property
+    def is_done(self) -> bool:
+        return self.status in DONE
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.request.quantity - self.filled
+
+    @property
+    def average_price(self) -> Decimal:
+        return self.value / self.filled if self.filled else ZERO
+
+    @property
+    def traded(self) -> Traded:
+        multiplier = Decimal(self.contract.multiplier or 1)
+        return Traded(self.filled, self.value * multiplier, not self.is_buy)
+
+    def snapshot(self) -> OrderSnapshot:
+        """The order as the wire shows it."""
+        done = "" if self.done_us is None else self.status
+        return OrderSnapshot(
+            request=self.request,
+            contract=self.contract,
+            perm_id=self.perm_id,
+            status=self.status,
+            filled=self.filled,
+            remaining=self.remaining,
+            average_price=self.average_price,
+            last_price=self.last_price,
+            completed_time="" if self.done_us is None else ib_time(from_micros(self.done_us)),
+            completed_status={"": "", "Filled": f"Filled Size: {self.filled}"}.get(done, "Cancelled by Trader"),
+            reject_reason=self.reason,
+        )
+
+
+@dataclass(slots=True)
+class ExecutionEntry:
+    """An execution with its commission, which is told only when due."""
+
+    execution: Execution
+    commission: Commission
+    due_us: int
+    reported: bool = False
+
+
+@dataclass
+class VenueState:
+    """All orders, executions, ids and balances."""
+
+    table: InstrumentTable
+    account: Account
+    anchor: Anchor | None = None
+    born_s: int = 0  # seconds of the epoch at the first start: keeps ids of different lives apart
+    day: str = ""  # ISO date in New York
+    orders: dict[tuple[int, int], OrderRecord] = field(default_factory=dict)
+    by_perm: dict[int, OrderRecord] = field(default_factory=dict)
+    working: dict[int, OrderRecord] = field(default_factory=dict)
+    executions: list[ExecutionEntry] = field(default_factory=list)
+    unreported: dict[str, ExecutionEntry] = field(default_factory=dict)
+    next_ids: dict[int, int] = field(default_factory=dict)
+    order_refs: Counter[str] = field(default_factory=Counter)
+    perm_ids: int = 0
+    exec_ids: int = 0
+    unsaved: list[Record] = field(default_factory=list)
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """Apply stored records."""
+        for record in records:
+            self._apply(record)
+
+    def _do(self, *record: Any) -> None:
+        self._apply(list(record))
+        self.unsaved.append(list(record))
+
+    def _apply(self, record: Record) -> None:
+        _APPLY[record[0]](self, *record[1:])
+
+    # changes
+
+    def begin(self, now: datetime) -> None:
+        self._do("born", int(now.timestamp()))
+
+    def set_anchor(self, anchor: Anchor) -> None:
+        self._do("anchor", anchor.origin_us, anchor.minutes, anchor.speed)
+
+    def use_id(self, client_id: int, order_id: int) -> None:
+        self._do("id", client_id, order_id + 1)
+
+    def count_ref(self, order_ref: str) -> None:
+        self._do("ref", order_ref, 1)
+
+    def next_perm_id(self) -> int:
+        """Unique in the account's life: it begins at the seconds of the epoch and fits 31 bits."""
+        return (self.born_s % 2_000_000_000) + self.perm_ids + 1
+
+    def put_order(self, order: OrderRecord) -> None:
+        """Store a new or changed order whole."""
+        self._do("order", encode_order(order))
+
+    def set_status(self, order: OrderRecord, status: str, now: datetime, reason: str = "") -> None:
+        done = to_micros(now) if status in DONE else None
+        self._do("status", order.perm_id, status, order.triggered, done, reason)
+
+    def add_execution(
+        self, order: OrderRecord, quantity: Decimal, price: Decimal, commission: Decimal, now: datetime, due: datetime
+    ) -> ExecutionEntry:
+        """Book an execution of an order into order and account."""
+        exec_id = f"{self.born_s & 0xFFFFFFFF:08x}.{self.exec_ids + 1:08x}.01.01"
+        record: Record = [
+            "exec", exec_id, order.perm_id, str(quantity), str(price), str(commission), to_micros(now), to_micros(due)
+        ]  # fmt: skip
+        self._apply(record)
+        self.unsaved.append(record)
+        return self.executions[-1]
+
+    def report_commissions(self, exec_ids: list[str]) -> None:
+        self._do("told", exec_ids)
+
+    def roll_day(self, day: str) -> None:
+        """Forget finished orders and executions of the day before."""
+        self._do("day", day)
+
+    def set_day_equity(self, equity: Decimal) -> None:
+        self._do("equity", str(equity))
+
+    # their effects
+
+    def _apply_born(self, seconds: int) -> None:
+        self.born_s = seconds
+
+    def _apply_anchor(self, origin_us: int, minutes: float, speed: float) -> None:
+        self.anchor = Anchor(origin_us, minutes, speed)
+
+    def _apply_id(self, client_id: int, next_id: int) -> None:
+        self.next_ids[client_id] = max(self.next_ids.get(client_id, 1), next_id)
+
+    def _apply_ref(self, order_ref: str, count: int) -> None:
+        self.order_refs[order_ref] += count
+
+    def _apply_order(self, encoded: dict[str, Any]) -> None:
+        order = decode_order(encoded, self.table)
+        known = self.by_perm.get(order.perm_id)
+        if known is not None:
+            # Others hold the record: change it in place.
+            for name in OrderRecord.__slots__:
+                setattr(known, name, getattr(order, name))
+            order = known
+        self.orders[order.key] = order
+        self.by_perm[order.perm_id] = order
+        self.perm_ids = max(self.perm_ids, order.perm_id - self.born_s % 2_000_000_000)
+        self._file(order)
+
+    def _file(self, order: OrderRecord) -> None:
+        if order.is_done:
+            self.working.pop(order.perm_id, None)
+        else:
+            self.working[order.perm_id] = order
+
+    def _apply_status(self, perm_id: int, status: str, triggered: bool, done_us: int | None, reason: str) -> None:  # noqa: FBT001 - positional in the record
+        order = self.by_perm[perm_id]
+        order.status, order.triggered, order.done_us, order.reason = status, triggered, done_us, reason
+        self._file(order)
+
+    def _apply_exec(
+        self, exec_id: str, perm_id: int, quantity_text: str, price_text: str, fee_text: str, time_us: int, due_us: int
+    ) -> None:
+        order = self.by_perm[perm_id]
+        quantity, price, fee = Decimal(quantity_text), Decimal(price_text), Decimal(fee_text)
+        order.filled += quantity
+        order.value += quantity * price
+        order.last_price = price
+        if order.remaining <= 0:
+            order.status, order.done_us = "Filled", time_us
+            self._file(order)
+        else:
+            order.status = "Submitted"
+        signed = quantity if order.is_buy else -quantity
+        realized = self.account.apply(Trade(order.contract, signed, price, fee))
+        self._file_execution(order, exec_id, quantity, price, fee, realized, time_us, due_us)
+
+    def _file_execution(
+        self,
+        order: OrderRecord,
+        exec_id: str,
+        quantity: Decimal,
+        price: Decimal,
+        fee: Decimal,
+        realized: Decimal | None,
+        time_us: int,
+        due_us: int,
+        cum: Decimal | None = None,
+        average: Decimal | None = None,
+    ) -> ExecutionEntry:
+        request = order.request
+        execution = Execution(
+            exec_id=exec_id,
+            time=from_micros(time_us),
+            account=self.account.account_id,
+            contract=order.contract,
+            side="BOT" if order.is_buy else "SLD",
+            quantity=quantity,
+            price=price,
+            perm_id=order.perm_id,
+            client_id=request.client_id,
+            order_id=request.order_id,
+            cum_quantity=order.filled if cum is None else cum,
+            average_price=order.average_price if average is None else average,
+            exchange=_execution_exchange(order.contract),
+            order_ref=request.order_ref,
+        )
+        commission = Commission(exec_id, fee, order.contract.currency, realized, request.client_id)
+        entry = ExecutionEntry(execution, commission, due_us)
+        self.executions.append(entry)
+        self.unreported[exec_id] = entry
+        self.exec_ids = max(self.exec_ids, int(exec_id.split(".")[1], 16))
+        return entry
+
+    def _apply_told(self, exec_ids: list[str]) -> None:
+        for exec_id in exec_ids:
+            entry = self.unreported.pop(exec_id, None)
+            if entry is not None:
+                entry.reported = True
+
+    def _apply_day(self, day: str) -> None:
+        self.day = day
+        self.account.end_day()
+        kept = [e for e in self.executions if not e.reported]
+        needed = {e.execution.perm_id for e in kept}
+        self.executions = kept
+        for order in [o for o in self.by_perm.values() if o.is_done and o.perm_id not in needed]:
+            del self.by_perm[order.perm_id]
+            if self.orders.get(order.key) is order:
+                del self.orders[order.key]
+
+    def _apply_equity(self, equity: str) -> None:
+        self.account.day_start_equity = Decimal(equity)
+
+    # snapshot
+
+    def records(self) -> Iterable[Record]:
+        """The fewest records that rebuild this state."""
+        yield ["born", self.born_s]
+        yield ["day", self.day]
+        if self.anchor is not None:
+            yield ["anchor", self.anchor.origin_us, self.anchor.minutes, self.anchor.speed]
+        yield from (["id", client_id, next_id] for client_id, next_id in self.next_ids.items())
+        yield from (["ref", ref, count] for ref, count in self.order_refs.items())
+        yield ["counters", self.perm_ids, self.exec_ids]
+        yield ["cash", {currency: str(amount) for currency, amount in self.account.cash.items()}]
+        for holding in self.account.holdings.values():
+            costs = [str(holding.quantity), str(holding.average_cost), str(holding.realized)]
+            yield ["holding", asdict(holding.contract), *costs]
+        if self.account.day_start_equity is not None:
+            yield ["equity", str(self.account.day_start_equity)]
+        yield from (["order", encode_order(order)] for order in self.by_perm.values())
+        yield from (_encode_past(entry) for entry in self.executions)
+        yield ["told", [e.execution.exec_id for e in self.executions if e.reported]]
+
+    def _apply_counters(self, perm_ids: int, exec_ids: int) -> None:
+        self.perm_ids, self.exec_ids = perm_ids, exec_ids
+
+    def _apply_cash(self, amounts: dict[str, str]) -> None:
+        self.account.cash = {currency: Decimal(amount) for currency, amount in amounts.items()}
+
+    def _apply_holding(self, contract: dict[str, Any], quantity: str, cost: str, realized: str) -> None:
+        restored = Contract(**contract)
+        self.account.holdings[restored.con_id] = Holding(restored, Decimal(quantity), Decimal(cost), Decimal(realized))
+
+    def _apply_past(self, encoded: dict[str, Any]) -> None:
+        """An execution that cash and positions already contain."""
+        order = self.by_perm[encoded["perm_id"]]
+        realized = encoded["realized"]
+        self._file_execution(
+            order,
+            encoded["exec_id"],
+            Decimal(encoded["quantity"]),
+            Decimal(encoded["price"]),
+            Decimal(encoded["commission"]),
+            None if realized is None else Decimal(realized),
+            encoded["time_us"],
+            encoded["due_us"],
+            Decimal(encoded["cum"]),
+            Decimal(encoded["average"]),
+        )
+
+
+_APPLY: dict[str, Any] = {
+    name.removeprefix("_apply_"): getattr(VenueState, name) for name in dir(VenueState) if name.startswith("_apply_")
+}
+
+
+def _encode_past(entry: ExecutionEntry) -> Record:
+    execution, commission = entry.execution, entry.commission
+    return [
+        "past",
+        {
+            "exec_id": execution.exec_id,
+            "perm_id": execution.perm_id,
+            "quantity": str(execution.quantity),
+            "price": str(execution.price),
+            "commission": str(commission.amount),
+            "realized": None if commission.realized_pnl is None else str(commission.realized_pnl),
+            "time_us": to_micros(execution.time),
+            "due_us": entry.due_us,
+            "cum": str(execution.cum_quantity),
+            "average": str(execution.average_price),
+        },
+    ]
+
+
+def encode_order(order: OrderRecord) -> dict[str, Any]:
+    """An order as JSON values."""
+    encoded = {name: getattr(order, name) for name in OrderRecord.__slots__}
+    encoded["request"] = asdict(order.request)
+    encoded["contract"] = {"con_id": order.contract.con_id, "exchange": order.contract.exchange}
+    for name in ("filled", "value", "last_price"):
+        encoded[name] = str(encoded[name])
+    for name in ("quantity", "limit_price", "aux_price"):
+        value = encoded["request"][name]
+        encoded["request"][name] = None if value is None else str(value)
+    return encoded
+
+
+def decode_order(encoded: dict[str, Any], table: InstrumentTable) -> OrderRecord:
+    """The order of its JSON values."""
+    values = dict(encoded)
+    request = dict(values["request"])
+    request["contract"] = Contract(**request["contract"])
+    request["algo_params"] = tuple((tag, value) for tag, value in request["algo_params"])
+    for name in ("quantity", "limit_price", "aux_price"):
+        request[name] = None if request[name] is None else Decimal(request[name])
+    values["request"] = OrderRequest(**request)
+    values["contract"] = replace(
+        table.get(values["contract"]["con_id"]).contract, exchange=values["contract"]["exchange"]
+    )
+    for name in ("filled", "value", "last_price"):
+        values[name] = Decimal(values[name])
+    return OrderRecord(**values)
+
+
+def ib_time(moment: datetime) -> str:
+    """IB's text of a moment: yyyymmdd hh:mm:ss UTC."""
+    return f"{moment:%Y%m%d %H:%M:%S} UTC"
+
+
+def _execution_exchange(contract: Contract) -> str:
+    """Smart-routed orders execute on a real exchange."""
+    if contract.exchange == "SMART":
+        return contract.primary_exchange or "NYSE"
+    return contract.exchange
