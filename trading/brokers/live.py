@@ -29,6 +29,7 @@ from trading.ib.capture import Capture
 from trading.orders import queries, risk
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import OrderDraft
+from trading.orders.inflight import in_flight
 from trading.orders.intents import IntentWriter
 from trading.orders.tickets import LiveTicket
 
@@ -125,7 +126,7 @@ class LiveBroker(Broker):
             await in_db_thread(self._intents.give_up, order_ref, str(error), NOT_CONNECTED)
             raise OrderDeniedError("The connection was lost before the order was sent.", code=NOT_CONNECTED) from error
         reach("sent")
-        self._intents.settled(order_ref)
+        in_flight.settle(order_ref)
         return ticket
 
     async def _committed(self, draft: OrderDraft) -> str:
@@ -290,6 +291,25 @@ class LiveBroker(Broker):
     def ticket(self, order_ref: str) -> LiveTicket | None:
         """Return the ticket of one of this broker's orders."""
         return self._tickets.get(order_ref)
+
+    async def adopt(self, order_ref: str) -> LiveTicket | None:
+        """Take over a working order that this client id placed in an earlier life; None when IB has it no more.
+
+        Raises: TransientError when IB does not answer.
+        """
+        known = self._tickets.get(order_ref)
+        if known is not None:
+            return known
+        working = await requests.ask(self.ib.reqOpenOrdersAsync(), "open orders", timeout_s=_REQUEST_TIMEOUT_S)
+        for trade in working:
+            if trade.order.orderRef == order_ref:
+                quantity = mapping.to_decimal(trade.order.totalQuantity)
+                ticket = LiveTicket(self.ib, order_ref, trade.contract, trade.order, quantity)
+                ticket.take_order(mapping.trade_snapshot(trade))
+                self._remember(ticket)
+                await self.capture.replay_executions(_REQUEST_TIMEOUT_S, client_id=self.ib.client.clientId)
+                return ticket
+        return None
 
     def _remember(self, ticket: LiveTicket) -> None:
         self._tickets[ticket.order_ref] = ticket

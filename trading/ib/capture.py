@@ -60,17 +60,17 @@ class Capture:
         found: Capture | None = getattr(ib.wrapper, _ATTRIBUTE, None)
         return found
 
-    async def replay_executions(self, timeout: float = 30.0, client_id: int = 0) -> list[str]:  # noqa: ASYNC109
+    async def replay_executions(self, timeout: float = 30.0, client_id: int = 0) -> int:  # noqa: ASYNC109
         """Request the day's executions, of all clients or of one; they pass the sink as replays.
 
-        Return the references of the orders that were executed, unknown ones as empty text; one for each execution.
+        Return how many IB sent.
         Raises: TransientError when IB does not answer in time: then nothing is known to be complete.
         """
         if not self._ib.isConnected():
             raise TransientError("Not connected to IB.", code="not_connected")
         wanted = ExecutionFilter(clientId=client_id)
         fills = await ask(self._ib.reqExecutionsAsync(wanted), "the day's executions", timeout_s=timeout)
-        return [fill.execution.orderRef for fill in fills]
+        return len(fills)
 
     def take_completed(self, trade: Trade) -> None:
         """Pass on how an order ended, from an answer to reqCompletedOrders."""

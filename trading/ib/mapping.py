@@ -136,11 +136,12 @@ def stop_of(order: Order) -> Decimal | None:
 def trade_snapshot(trade: Trade, *, status: str | None = None) -> TradeSnapshot:
     """Return a live trade as a snapshot; pass ``status`` when ib_async's own is only inferred."""
     at = trade.orderStatus
+    filled = to_decimal(at.filled) or to_optional_decimal(trade.order.filledQuantity) or Decimal(0)  # completed orders
     return order_snapshot(
         contract_snapshot(trade.contract),
         trade.order,
         status=at.status if status is None else status,
-        filled=to_decimal(at.filled),
+        filled=filled,
         remaining=to_decimal(at.remaining) if at.filled or at.remaining else None,
         average_price=positive_or_none(at.avgFillPrice),
         message=at.whyHeld,

@@ -1,13 +1,12 @@
 """Write an order down before it is sent: a crash between the two can then be told, and nothing is sent twice.
 
 Owns: Order rows in state INTENT and DENIED, with their events. Leaves: everything after the wire (``services``).
-Rule: one reference is sent at most once in its life. A reference stays in ``in_flight`` from before its commit until
-its order was handed to the socket or given up, so that a recovery running meanwhile does not take it for lost.
+Rule: one reference is sent at most once in its life. A reference is «in flight» from before its commit until some time
+after its order was handed to the socket: a recovery running meanwhile must not take it for lost.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ from trading.engine import doorbell, events
 from trading.engine.events import EventKind
 from trading.models import Order, OrderEvent
 from trading.orders.drafts import OrderDraft
+from trading.orders.inflight import in_flight
 from trading.orders.refs import new_ref
 from trading.orders.state import OrderState
 
@@ -35,14 +35,6 @@ class IntentWriter:
     def __init__(self, epoch_check: EpochCheck, now: Callable[[], datetime] = _utc_now) -> None:
         self._epoch_check = epoch_check
         self._now = now
-        self._lock = threading.Lock()
-        self._in_flight: set[str] = set()
-
-    @property
-    def in_flight(self) -> frozenset[str]:
-        """Return the references that are committed but not yet known to be sent or given up."""
-        with self._lock:
-            return frozenset(self._in_flight)
 
     def commit(self, draft: OrderDraft) -> str:
         """Commit the intent; return its reference.
@@ -50,13 +42,12 @@ class IntentWriter:
         Raises: StaleEpochError when another engine holds the lease: then nothing is written.
         """
         order_ref = new_ref(draft.owner)
-        with self._lock:
-            self._in_flight.add(order_ref)
+        in_flight.add(order_ref)
         try:
             reach("intent_before")
             self._write(order_ref, draft, OrderState.INTENT, "")
         except BaseException:
-            self.settled(order_ref)
+            in_flight.settle(order_ref)
             raise
         reach("intent_after")
         return order_ref
@@ -78,7 +69,7 @@ class IntentWriter:
                 row.save(update_fields=["state", "reason", "updated_at"])
                 self._report(row, now)
         doorbell.ring(doorbell.EVENTS)
-        self.settled(order_ref)
+        in_flight.settle(order_ref)
 
     def mark_sent(self, order_ref: str, client_id: int, order_id: int) -> None:
         """Record that the order was handed to the socket, where no capture reports it."""
@@ -91,12 +82,7 @@ class IntentWriter:
                 row.client_id, row.order_id = client_id, order_id
                 row.save(update_fields=["state", "sent_at", "updated_at", "client_id", "order_id"])
                 self._report(row, now)
-        self.settled(order_ref)
-
-    def settled(self, order_ref: str) -> None:
-        """Take note that the reference was handed to the socket, or never will be."""
-        with self._lock:
-            self._in_flight.discard(order_ref)
+        in_flight.settle(order_ref)
 
     def _write(self, order_ref: str, draft: OrderDraft, state: OrderState, reason: str) -> None:
         now = self._now()

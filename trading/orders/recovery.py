@@ -12,9 +12,10 @@ from datetime import datetime
 
 from strategies.events import StatusSnapshot, TradeSnapshot
 from trading.models import Order
+from trading.orders.inflight import in_flight
 from trading.orders.progress import CANCEL_WORDS, FILLED_WORD
-from trading.orders.rows import OrderBatch
 from trading.orders.recording import record_orders, record_statuses
+from trading.orders.rows import OrderBatch
 from trading.orders.state import WORKING, OrderState, can_move
 
 NEVER_REACHED = "Never reached the broker."
@@ -29,14 +30,11 @@ def resolve_unconfirmed(
     completed_orders: Sequence[TradeSnapshot] | None,
     executed_refs: Collection[str] | None,
     now: datetime,
-    *,
-    in_flight: Collection[str] = (),
-    asked_at: datetime | None = None,
 ) -> list[Order]:
     """Settle working orders against the broker's answers; return those that changed.
 
     ``open_orders`` must be complete (all clients). None for another answer means that it failed: then nothing is
-    concluded from absence. Orders in ``in_flight``, or made since ``asked_at``, are left alone.
+    concluded from absence. Orders that this process is just sending are left alone: the answers may be older.
     """
     changed = {row.order_ref: row for row in record_orders(open_orders, now)}
     ended = [trade for trade in completed_orders or () if trade.status in CANCEL_WORDS | {FILLED_WORD, "Inactive"}]
@@ -50,10 +48,7 @@ def resolve_unconfirmed(
     rows = [
         row
         for row in Order.objects.filter(state__in=[str(state) for state in WORKING])
-        if row.order_ref not in seen_refs
-        and row.perm_id not in seen_perm_ids
-        and row.order_ref not in in_flight
-        and (asked_at is None or row.created_at < asked_at)
+        if row.order_ref not in seen_refs and row.perm_id not in seen_perm_ids and not in_flight.has(row.order_ref)
     ]
     complete = completed_orders is not None and executed_refs is not None
     executed = frozenset(executed_refs or ())
