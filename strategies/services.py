@@ -7,6 +7,7 @@ Rule: a bad value is refused; a file that cannot be loaded is recorded on the ro
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -137,11 +138,12 @@ def checked_params(strategy: Strategy, loaded: LoadedStrategy | None) -> dict[st
 
     Raises: ConfigError (bad_params) with a sentence per parameter.
     """
-    if loaded is None or not strategy.params:
-        if loaded is not None:
-            validate_params(loaded, row_params(strategy, loaded.params))
+    _refuse_unstorable(strategy.params)
+    if loaded is None:
         return dict(strategy.params)
-    return validate_params(loaded, row_params(strategy, strategy.params))
+    checked = effective_params(strategy, loaded)
+    _refuse_unstorable(checked)
+    return checked if strategy.params else {}
 
 
 def row_params(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +180,17 @@ def write(strategy: Strategy, user: AbstractBaseUser | None, *, reason: str = ""
 def _sign(strategy: Any, user: AbstractBaseUser | None, reason: str) -> None:
     strategy._history_user = user  # where simple-history looks for author and reason
     strategy._change_reason = reason or None
+
+
+def _refuse_unstorable(params: Mapping[str, Any]) -> None:
+    """Refuse what JSON or a database cannot hold: NaN, infinity, lone surrogates, NUL characters."""
+    try:
+        text = json.dumps(params, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The parameters cannot be stored: {error}", code="bad_params", errors={"params": str(error)})
+    if "\\u0000" in text:
+        raise ConfigError("The parameters contain a NUL character.", code="bad_params", errors={"params": "NUL."})
 
 
 def _invalid(errors: Mapping[str, str]) -> MatsError:
