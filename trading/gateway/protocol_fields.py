@@ -101,9 +101,23 @@ class FieldReader:
             return True
         raise self._bad("0 or 1", text)
 
+    def switch(self) -> bool:
+        """Return the next field as a bool that every client spells out; empty means that the fields have shifted."""
+        text = self.text()
+        if text not in {"0", "1", "true", "false", "True", "False"}:
+            raise self._bad("0 or 1", text)
+        return text in {"1", "true", "True"}
+
+    def word(self) -> str:
+        """Return the next field, which is empty or a word; a number means that the fields have shifted."""
+        text = self.text()
+        if text and not text[0].isalpha():
+            raise self._bad("a word", text)
+        return text
+
     def count(self, limit: int = 1000) -> int:
-        """Return the next field as the length of a list that follows."""
-        value = self.integer()
+        """Return the next field as the length of a list that follows; it is never empty."""
+        value = self.integer(default=-1)
         if not 0 <= value <= limit:
             raise DecodeError(f"A list announces {value} entries.", self.req_id)
         return value

@@ -3,7 +3,8 @@
 Owns: the order of its hundred-odd fields, the optional blocks inside, the tail that grew with versions 158–170.
 Leaves: whether the order is any good (the venue decides).
 Rule: nothing may be left over. A parser one field off has been seen turning a whatIf into a live order, so a message
-that does not end where it must is refused whole with error 320.
+that does not end where it must is refused whole with error 320. Fields that open a block (algorithm, hedge, lists) must
+look like what they are, or a shifted field would open one and swallow the surplus.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _TEXTS = frozenset(
     {
         "secIdType", "secId", "openClose", "goodAfterTime", "goodTillDate", "faGroup", "faMethod", "faPercentage",
         "faProfile", "modelCode", "designatedLocation", "rule80A", "settlingFirm", "deltaNeutralOrderType",
-        "deltaNeutralSettlingFirm", "deltaNeutralClearingAccount", "deltaNeutralClearingIntent", "deltaNeutralOpenClose",
+        "deltaNeutralSettlingFirm", "deltaNeutralClearingAccount", "deltaNeutralClearingIntent",
+        "deltaNeutralOpenClose",
         "deltaNeutralDesignatedLocation", "scaleTable", "activeStartTime", "activeStopTime", "hedgeParam",
         "clearingAccount", "clearingIntent", "algoId", "orderMiscOptions", "referenceExchangeId", "adjustedOrderType",
         "extOperator", "softDollarTierName", "softDollarTierValue", "mifid2DecisionMaker", "mifid2DecisionAlgo",
@@ -99,9 +101,9 @@ def read_place_order(r: FieldReader, version: int) -> PlacedOrder:
     action, quantity, order_type = r.text(), r.decimal(), r.text()
     limit_price, aux_price, tif, oca_group, account = r.decimal(), r.decimal(), r.text(), r.text(), r.text()
     _keep(r, echo, ("openClose", "origin"))
-    order_ref, transmit, parent_id = r.text(), r.flag(), r.integer()
+    order_ref, transmit, parent_id = r.text(), r.switch(), r.integer()
     _keep(r, echo, ("blockOrder", "sweepToFill", "displaySize", "triggerMethod"))
-    outside_rth = r.flag()
+    outside_rth = r.switch()
     _keep(r, echo, ("hidden",))
     if contract.sec_type == "BAG":
         _combination(r, echo)
@@ -109,7 +111,7 @@ def read_place_order(r: FieldReader, version: int) -> PlacedOrder:
     _scale_and_hedge(r, echo)
     algo_strategy, algo_params = _algorithm(r)
     _keep(r, echo, ("algoId",))
-    what_if = r.flag()
+    what_if = r.switch()
     _keep(r, echo, ("orderMiscOptions", "solicited", "randomizeSize", "randomizePrice"))
     if order_type in {"PEG BENCH", "PEGBENCH"}:
         _keep(r, echo, _BLOCK_PEG_BENCH)
@@ -163,6 +165,8 @@ def _institution(r: FieldReader, echo: dict[str, str], version: int) -> None:
         _keep(r, echo, ("faProfile",))
     _keep(r, echo, _BLOCK_INSTITUTION)
     if "deltaNeutralOrderType" in echo:
+        if not echo["deltaNeutralOrderType"][0].isalpha():
+            raise DecodeError("The delta-neutral order type is no word.", r.req_id)
         _keep(r, echo, _BLOCK_DELTA_NEUTRAL)
 
 
@@ -171,17 +175,17 @@ def _scale_and_hedge(r: FieldReader, echo: dict[str, str]) -> None:
     if scaled(echo):
         _keep(r, echo, SCALE_MORE)
     _keep(r, echo, ("scaleTable", "activeStartTime", "activeStopTime"))
-    hedge_type = r.text()
+    hedge_type = r.word()
     if hedge_type:
         echo["hedgeType"] = hedge_type
         _keep(r, echo, ("hedgeParam",))
     _keep(r, echo, ("optOutSmartRouting", "clearingAccount", "clearingIntent", "notHeld"))
-    if r.flag():
+    if r.switch():
         echo["deltaNeutralContract"] = "\0".join(_shaped(r, _DELTA_NEUTRAL))
 
 
 def _algorithm(r: FieldReader) -> tuple[str, tuple[tuple[str, str], ...]]:
-    strategy = r.text()
+    strategy = r.word()
     if not strategy:
         return "", ()
     return strategy, tuple((r.text(), r.text()) for _ in range(r.count()))
