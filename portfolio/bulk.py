@@ -21,11 +21,23 @@ def _decimal_text(value: Any) -> str | None:
     return None if value is None else format(value.quantize(QUANTUM), "f")
 
 
+def _datetime_text() -> Adapter:
+    """Return an adapter that spells each moment once: all rows of a batch share theirs."""
+    seen: dict[Any, Any] = {}
+
+    def adapt(value: Any) -> Any:
+        if value not in seen:
+            seen[value] = connection.ops.adapt_datetimefield_value(value)
+        return seen[value]
+
+    return adapt
+
+
 def _adapter(field: models.Field[Any, Any]) -> Adapter | None:
     if isinstance(field, models.DecimalField) and connection.vendor == "sqlite":
         return _decimal_text
     if isinstance(field, models.DateTimeField) and connection.vendor == "sqlite":
-        return connection.ops.adapt_datetimefield_value
+        return _datetime_text()
     return None
 
 

@@ -1,0 +1,232 @@
+"""Bring ArcticDB up to the ledger: append what it lacks, in order, exactly once.
+
+Owns: cursors, flushing, rebuilding. Leaves: rows (``sources``), columns (``schema``), writing (``writer``).
+Rule: each version of a symbol carries ``last_seq``, the last ledger row in it, and commits with its rows. After a crash
+that metadata decides what is missing; the cursors in the database only save looking. A row already in ArcticDB is never
+appended again, a failed append is retried by the next flush.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from portfolio.arctic import strategies_table
+from portfolio.arctic.client import ArcticClient
+from portfolio.arctic.schema import frame, increasing
+from portfolio.arctic.sources import Fetch, Record, Source, Target, sources
+from portfolio.arctic.writer import ArcticWriter, LeaseCheck, always
+from portfolio.bulk import upsert_rows
+from portfolio.models import ProjectionCursor
+from strategies.crashpoints import reach
+
+logger = logging.getLogger(__name__)
+
+FLUSH_ROWS = 5_000
+REBUILD_ROWS = 50_000
+Progress = Callable[[str, int], object]
+
+
+@dataclass(slots=True)
+class ProjectionResult:
+    """What a flush or rebuild wrote: rows by ``library:symbol``; ``more`` when the ledger has rows left."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    more: bool = False
+    strategies: int = 0
+
+    @property
+    def total(self) -> int:
+        """All rows written."""
+        return sum(self.rows.values())
+
+
+@dataclass(slots=True)
+class _Tip:
+    """Where a symbol ends."""
+
+    seq: int = 0
+    stamp: int = 0
+
+
+class Projector:
+    """Appends the ledger to ArcticDB. One per engine; any thread may call, one at a time works."""
+
+    def __init__(
+        self,
+        lease_check: LeaseCheck = always,
+        *,
+        client: ArcticClient | None = None,
+        order_rows_after: Fetch | None = None,
+        batch_rows: int = FLUSH_ROWS,
+    ) -> None:
+        self.writer = ArcticWriter(lease_check, client=client)
+        self._orders = order_rows_after
+        self._batch_rows = batch_rows
+        self._guard = threading.RLock()
+        self._tips: dict[str, _Tip] = {}
+        self._scanned: dict[str, int] = {}
+
+    def flush(self) -> ProjectionResult:
+        """Append one batch of each source; call again while ``more``.
+
+        Raises: ArcticUnavailableError or ArcticBusyError; nothing is lost, the next flush goes on.
+        """
+        with self._guard:
+            self.writer.open()
+            result = ProjectionResult()
+            for source in sources(self._orders):
+                self._flush_source(source, result)
+            return result
+
+    def flush_all(self, progress: Progress | None = None) -> ProjectionResult:
+        """Flush until ArcticDB has everything that the ledger had when it was last looked at."""
+        total = ProjectionResult()
+        while True:
+            done = self.flush()
+            for key, rows in done.rows.items():
+                total.rows[key] = total.rows.get(key, 0) + rows
+            if progress is not None:
+                progress("rows", total.total)
+            if not done.more:
+                return total
+
+    def sync_strategies(self, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
+        """Write ``general/strategies`` when it differs from the rows; return how many rows it holds."""
+        with self._guard:
+            self.writer.open()
+            return strategies_table.sync_strategies(self.writer, rows)
+
+    def rebuild(
+        self, symbols: Collection[str] | str | None = None, progress: Progress | None = None
+    ) -> ProjectionResult:
+        """Write symbols again from the ledger, all of them without names; the result equals what flushing made.
+
+        Shape: names are ``library:symbol``, for example ``DU1000001:fills/ALPHA``.
+        """
+        wanted = {symbols} if isinstance(symbols, str) else None if symbols is None else set(symbols)
+        with self._guard:
+            self.writer.open()
+            result = ProjectionResult()
+            for source in sources(self._orders):
+                self._rebuild_source(source, wanted, result, progress)
+            return result
+
+    def close(self) -> None:
+        """Give the writer lock back."""
+        with self._guard:
+            self.writer.close()
+            self._tips.clear()
+            self._scanned.clear()
+
+    def _flush_source(self, source: Source, result: ProjectionResult) -> None:
+        after = self._scan_start(source)
+        rows = source.fetch(after, self._batch_rows)
+        if not rows:
+            return
+        batch = source.split(rows)
+        for target, records in batch.items():
+            self._append(target, records, result)
+        reach("arctic")
+        last = _seq(rows[-1])
+        self._remember(source, last, batch)
+        self._scanned[source.name] = last
+        result.more = result.more or len(rows) == self._batch_rows
+
+    def _append(self, target: Target, records: Sequence[Record], result: ProjectionResult) -> None:
+        tip = self._tip(target)
+        missing = [record for record in records if record.seq > tip.seq]
+        if not missing:
+            return
+        try:
+            self._tips[target.key] = self._put(target, missing, tip, self.writer.append)
+        except Exception:
+            # The version may have been committed before the failure: only the store knows, ask it next time.
+            self._tips.pop(target.key, None)
+            raise
+        result.rows[target.key] = result.rows.get(target.key, 0) + len(missing)
+
+    def _put(self, target: Target, records: Sequence[Record], tip: _Tip, put: Callable[..., int]) -> _Tip:
+        stamps = increasing([_nanoseconds(record.at) for record in records], tip.stamp)
+        after = _Tip(records[-1].seq, stamps[-1])
+        data = frame([record.values for record in records], target.schema, stamps)
+        put(target.library, target.symbol, data, {"last_seq": after.seq, "last_ts": after.stamp})
+        return after
+
+    def _tip(self, target: Target) -> _Tip:
+        found = self._tips.get(target.key)
+        if found is None:
+            metadata = self.writer.client.metadata(target.library, target.symbol)
+            found = _Tip(int(metadata.get("last_seq", 0)), int(metadata.get("last_ts", 0)))
+            self._tips[target.key] = found
+        return found
+
+    def _scan_start(self, source: Source) -> int:
+        """Return the row to go on after: the saved one, or an earlier one when a symbol lost what it once had."""
+        if source.name in self._scanned:
+            return self._scanned[source.name]
+        saved = ProjectionCursor.objects.filter(symbol=source.name).values_list("last_seq", flat=True).first() or 0
+        names = _schemas_of(source)
+        start = saved
+        for cursor in ProjectionCursor.objects.filter(symbol__contains=":"):
+            library, _, symbol = cursor.symbol.partition(":")
+            kind = symbol.partition("/")[0]
+            if kind not in names:
+                continue
+            tip = self._tip(Target(library, symbol, kind))
+            if tip.seq < cursor.last_seq:
+                logger.warning("arctic lags its cursor symbol=%s has=%d had=%d", symbol, tip.seq, cursor.last_seq)
+                start = min(start, tip.seq)
+        self._scanned[source.name] = start
+        return start
+
+    def _remember(self, source: Source, last: int, targets: Collection[Target]) -> None:
+        now = timezone.now()
+        rows = [(target.key, self._tips[target.key].seq, now) for target in targets if target.key in self._tips]
+        with transaction.atomic():
+            upsert_rows(
+                ProjectionCursor,
+                ("symbol", "last_seq", "updated_at"),
+                ("symbol",),
+                [*rows, (source.name, last, now)],
+            )
+
+    def _rebuild_source(
+        self, source: Source, wanted: set[str] | None, result: ProjectionResult, progress: Progress | None
+    ) -> None:
+        tips: dict[str, _Tip] = {}
+        last = 0
+        while rows := source.fetch(last, REBUILD_ROWS):
+            last = _seq(rows[-1])
+            batch = source.split(rows)
+            for target, records in batch.items():
+                if wanted is not None and target.key not in wanted:
+                    continue
+                known = tips.get(target.key)
+                put = self.writer.write if known is None else self.writer.append
+                tips[target.key] = self._tips[target.key] = self._put(target, records, known or _Tip(), put)
+                result.rows[target.key] = result.rows.get(target.key, 0) + len(records)
+            if progress is not None:
+                progress(source.name, last)
+        self._scanned.pop(source.name, None)
+
+
+def _schemas_of(source: Source) -> tuple[str, ...]:
+    return ("orders",) if source.name == "orders" else ("fills", "positions")
+
+
+def _seq(row: Mapping[str, Any]) -> int:
+    return int(row["seq"] if "seq" in row else row["id"])
+
+
+def _nanoseconds(moment: datetime) -> int:
+    """Return UTC nanoseconds, exactly: a float's timestamp() loses microseconds."""
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return whole * 1_000_000_000 + moment.microsecond * 1_000

@@ -1,0 +1,200 @@
+"""Where projected rows come from: the ledger's movements, and order events that another app hands in.
+
+Owns: the ledger's rows as flat mappings, in order. Rule: a row depends only on what never changes after it is booked,
+so that a rebuild gives the same frames.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from portfolio.arctic.schema import FILLS, ORDERS, POSITIONS, Schema
+from portfolio.models import Movement
+
+Row = Mapping[str, Any]
+Fetch = Callable[[int, int], Sequence[Row]]
+
+_COLUMNS = (
+    "id",
+    "kind",
+    "account_id",
+    "owner",
+    "quantity",
+    "price",
+    "cash",
+    "currency",
+    "realized_pnl",
+    "quantity_after",
+    "average_after",
+    "realized_after",
+    "cash_after",
+    "booked_at",
+    "execution__exec_id",
+    "execution__order_ref",
+    "execution__order_id",
+    "execution__perm_id",
+    "execution__side",
+    "execution__exchange",
+    "execution__executed_at",
+    "instrument_id",
+    "instrument__symbol",
+    "instrument__sec_type",
+    "instrument__currency",
+    "instrument__multiplier",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of one symbol: its place in the source, its time, its values."""
+
+    seq: int
+    at: datetime
+    values: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A symbol and its schema."""
+
+    library: str
+    symbol: str
+    schema_name: str
+
+    @property
+    def key(self) -> str:
+        """The name in ProjectionCursor."""
+        return f"{self.library}:{self.symbol}"
+
+    @property
+    def schema(self) -> Schema:
+        """The columns of this symbol."""
+        return SCHEMAS[self.schema_name]
+
+
+SCHEMAS: dict[str, Schema] = {"fills": FILLS, "positions": POSITIONS, "orders": ORDERS}
+Batch = dict[Target, list[Record]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An ordered stream of rows that feeds one or more symbols for each owner."""
+
+    name: str
+    fetch: Fetch
+    split: Callable[[Sequence[Row]], Batch]
+
+
+def movement_rows(after: int, limit: int) -> Sequence[Row]:
+    """Return movements above an id, in order."""
+    rows = Movement.objects.filter(id__gt=after).order_by("id").values(*_COLUMNS)
+    return list(rows[:limit])
+
+
+def split_movements(rows: Sequence[Row]) -> Batch:
+    """Sort movements into ``fills/<owner>`` and ``positions/<owner>`` of their account's library."""
+    found: Batch = defaultdict(list)
+    for row in rows:
+        account, owner, seq, at = row["account_id"], row["owner"], row["id"], row["booked_at"]
+        if row["execution__exec_id"] is not None:
+            found[Target(account, f"fills/{owner}", "fills")].append(Record(seq, at, _fill(row)))
+        states = found[Target(account, f"positions/{owner}", "positions")]
+        if row["instrument_id"] is not None:
+            states.append(Record(seq, at, _position(row)))
+        if row["cash"]:
+            states.append(Record(seq, at, _cash(row)))
+    return {target: records for target, records in found.items() if records}
+
+
+def split_orders(rows: Sequence[Row]) -> Batch:
+    """Sort order events into ``orders/<owner>``; rows hold the columns of ``schema.ORDERS`` and ``at``."""
+    found: Batch = defaultdict(list)
+    for row in rows:
+        target = Target(row["account"], f"orders/{row['strategy']}", "orders")
+        found[target].append(Record(row["seq"], row["at"], row))
+    return dict(found)
+
+
+_order_rows: list[Fetch] = []
+
+
+def register_order_rows(fetch: Fetch) -> None:
+    """Set where order events come from: ``fetch(after_seq, limit)`` returns rows by ``schema.ORDERS`` plus ``at``.
+
+    Orders belong to an app above this one; it registers itself when it is ready.
+    """
+    _order_rows[:] = [fetch]
+
+
+def sources(order_rows_after: Fetch | None = None) -> list[Source]:
+    """Return every source: movements always, orders when someone hands them in."""
+    found = [Source("movements", movement_rows, split_movements)]
+    orders = order_rows_after or next(iter(_order_rows), None)
+    if orders is not None:
+        found.append(Source("orders", orders, split_orders))
+    return found
+
+
+def _fill(row: Row) -> Row:
+    is_fee = not row["quantity"]
+    return {
+        "seq": row["id"],
+        "kind": row["kind"],
+        "account": row["account_id"],
+        "strategy": row["owner"],
+        "exec_id": row["execution__exec_id"],
+        "order_ref": row["execution__order_ref"],
+        "order_id": row["execution__order_id"],
+        "perm_id": row["execution__perm_id"],
+        "con_id": row["instrument_id"],
+        "symbol": row["instrument__symbol"],
+        "asset_class": row["instrument__sec_type"],
+        "exchange": row["execution__exchange"],
+        "currency": row["currency"],
+        "multiplier": row["instrument__multiplier"],
+        "side": row["execution__side"],
+        "quantity": row["quantity"],
+        "price": row["price"],
+        "commission": -row["cash"] if is_fee else None,
+        "cash": row["cash"],
+        "realized_pnl": row["realized_pnl"],
+        "exec_time": row["execution__executed_at"],
+    }
+
+
+def _position(row: Row) -> Row:
+    return {
+        "seq": row["id"],
+        "row_type": "POSITION",
+        "account": row["account_id"],
+        "strategy": row["owner"],
+        "con_id": row["instrument_id"],
+        "symbol": row["instrument__symbol"],
+        "asset_class": row["instrument__sec_type"],
+        "exchange": row["execution__exchange"],
+        "currency": row["instrument__currency"],
+        "multiplier": row["instrument__multiplier"],
+        "quantity": row["quantity_after"],
+        "avg_cost": row["average_after"],
+        "realized_pnl": row["realized_after"],
+    }
+
+
+def _cash(row: Row) -> Row:
+    return {
+        "seq": row["id"],
+        "row_type": "CASH",
+        "account": row["account_id"],
+        "strategy": row["owner"],
+        "con_id": 0,
+        "symbol": row["currency"],
+        "asset_class": "CASH",
+        "currency": row["currency"],
+        "multiplier": 1,
+        "quantity": row["cash_after"],
+        "avg_cost": 1,
+    }

@@ -1,0 +1,99 @@
+"""Write to ArcticDB: appends, whole tables, compaction.
+
+Owns: every write. Rules: only under the process lock and the caller's lease; one thread at a time for each symbol; a
+failed append is raised and repeated by the caller, never replaced by a write, which would drop the history; old
+versions are pruned by compaction now and then, not on every append, which would double its cost and break readers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from portfolio.arctic.client import ArcticClient, get_ac, guarded
+from portfolio.arctic.lock import writer_lock
+
+logger = logging.getLogger(__name__)
+
+COMPACT_EVERY = 500
+PRUNE_TABLE_EVERY = 100
+LeaseCheck = Callable[[], object]
+
+
+def always() -> None:
+    """Permit writing: for tools that run under the process lock alone."""
+
+
+class ArcticWriter:
+    """Writes to one store; takes the process lock at the first write and keeps it until ``close``."""
+
+    def __init__(self, lease_check: LeaseCheck = always, *, client: ArcticClient | None = None) -> None:
+        self._lease_check = lease_check
+        self._client = client
+        self._guard = threading.RLock()
+        self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+        self._holds = False
+
+    @property
+    def client(self) -> ArcticClient:
+        """The store, opened at first use: after a fork, and only by who writes."""
+        if self._client is None:
+            self._client = get_ac()
+        return self._client
+
+    def open(self) -> None:
+        """Take the process lock.
+
+        Raises: ArcticBusyError when another process writes; ArcticUnavailableError.
+        """
+        with self._guard:
+            if not self._holds:
+                writer_lock(self.client).acquire()
+                self._holds = True
+
+    def close(self) -> None:
+        """Give the lock back; writing again takes it again."""
+        with self._guard:
+            if self._holds:
+                self._holds = False
+                writer_lock(self.client).release()
+
+    def append(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
+        """Append rows and their metadata as one version, and compact when it is time; return the version.
+
+        Raises: ArcticUnavailableError; the rows may then be written or not, the metadata tells.
+        """
+        store, lock = self._ready(library, symbol)
+        with lock:
+            item = guarded(self.client.uri, lambda: store.append(symbol, data, metadata=_plain(metadata)))
+            version = int(item.version)
+            if version and version % COMPACT_EVERY == 0:
+                guarded(self.client.uri, lambda: store.compact_data(symbol, prune_previous_versions=True))
+                logger.info("arctic compacted library=%s symbol=%s version=%d", library, symbol, version)
+        return version
+
+    def write(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
+        """Replace a whole table; the last versions stay readable. Histories are appended to, not written."""
+        store, lock = self._ready(library, symbol)
+        with lock:
+            item = guarded(self.client.uri, lambda: store.write(symbol, data, metadata=_plain(metadata)))
+            version = int(item.version)
+            if version and version % PRUNE_TABLE_EVERY == 0:
+                guarded(self.client.uri, lambda: store.prune_previous_versions(symbol))
+        return version
+
+    def _ready(self, library: str, symbol: str) -> tuple[Any, threading.RLock]:
+        self.open()
+        self._lease_check()
+        with self._guard:
+            lock = self._locks[library, symbol]
+        return self.client.library(library), lock
+
+
+def _plain(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if metadata is None else dict(metadata)
