@@ -14,7 +14,8 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, re_path
 from ninja import NinjaAPI
-from ninja.errors import AuthenticationError
+from ninja.errors import AuthenticationError, Throttled
+from ninja.renderers import JSONRenderer
 
 from mats_site import api_errors
 from mats_site.api_auth import ForbiddenError, default_auth
@@ -36,6 +37,12 @@ Errors: `{"error": {"code", "message", "fields"}}`.
 """
 
 
+class _Utf8Renderer(JSONRenderer):
+    """JSON as people write it, without escaping every letter beyond ASCII."""
+
+    json_dumps_params = {"ensure_ascii": False}
+
+
 def _docs_for_known_callers(view: View) -> View:
     """Show documentation and schema to logged-in users and keys; send people to the login page."""
 
@@ -43,7 +50,7 @@ def _docs_for_known_callers(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             known = any(check(request) for check in default_auth())
-        except (AuthenticationError, ForbiddenError):
+        except (AuthenticationError, ForbiddenError, Throttled):
             known = False
         if known:
             return view(request, *args, **kwargs)
@@ -63,6 +70,7 @@ def build_api() -> NinjaAPI:
         urls_namespace="api",
         auth=default_auth(),
         parser=StrictParser(),
+        renderer=_Utf8Renderer(),
         docs_decorator=_docs_for_known_callers,
     )
     api_errors.install(api)
@@ -88,6 +96,7 @@ def _guard(view: View) -> View:
             response = view(request, *args, **kwargs)
         except Http404 as error:
             return api_errors.on_not_found(request, error)
+        response.headers.setdefault("Cache-Control", "no-store")
         if response.status_code != 405:
             return response
         allowed = response.headers.get("Allow", "")

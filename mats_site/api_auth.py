@@ -6,11 +6,14 @@ A key never does more than its user; a request that shows a bad key is refused e
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest
-from ninja.errors import AuthenticationError
+from ninja.errors import AuthenticationError, Throttled
 from ninja.security.apikey import APIKeyCookie, APIKeyHeader
 from ninja.security.http import HttpAuthBase
 from ninja.utils import check_csrf
@@ -21,7 +24,11 @@ from strategies.api_rules import OPERATE, Caller
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+logger = logging.getLogger(__name__)
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_WRONG_KEYS = 60  # from one address in one window; a client with a revoked key must not keep the database busy
+WINDOW_S = 60
 
 
 class ForbiddenError(Exception):
@@ -40,8 +47,12 @@ def _authorise(request: HttpRequest, user: User) -> None:
 
 
 def _by_key(request: HttpRequest, text: str) -> Caller:
+    counter = f"api:wrong-keys:{request.META.get('REMOTE_ADDR', '')}"
+    if cache.get(counter, 0) >= MAX_WRONG_KEYS:
+        raise Throttled(WINDOW_S)
     key = verify_api_key(text.strip())
     if key is None:
+        _count_wrong_key(counter)
         raise AuthenticationError(message="The API key is unknown, expired or revoked.")
     if request.method not in SAFE_METHODS and not key.can_write:
         raise ForbiddenError("read_only_key", "This API key may only read; make one with --write.")
@@ -49,6 +60,13 @@ def _by_key(request: HttpRequest, text: str) -> Caller:
     _authorise(request, user)
     request.user = user  # the history of changes names whoever the key belongs to
     return Caller(user, "api")
+
+
+def _count_wrong_key(counter: str) -> None:
+    cache.add(counter, 0, WINDOW_S)
+    with contextlib.suppress(ValueError):  # its window ended this very moment
+        if cache.incr(counter) == MAX_WRONG_KEYS:
+            logger.warning("api_wrong_keys counter=%r limit=%s", counter, MAX_WRONG_KEYS)
 
 
 class BearerKeyAuth(HttpAuthBase):

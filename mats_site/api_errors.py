@@ -15,7 +15,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Suspicio
 from django.db import IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from ninja import NinjaAPI
-from ninja.errors import HttpError
+from ninja.errors import HttpError, Throttled
 from ninja.errors import ValidationError as RequestInvalid
 from ninja.responses import NinjaJSONEncoder
 
@@ -66,7 +66,8 @@ class _Encoder(NinjaJSONEncoder):
 def error_response(status: int, code: str, message: str, fields: Mapping[str, Any] | None = None) -> HttpResponse:
     """Return the one error shape, with the headers that its status asks for."""
     body = {"error": {"code": code, "message": message, "fields": dict(fields or {})}}
-    response = JsonResponse(body, status=status, encoder=_Encoder)
+    response = JsonResponse(body, status=status, encoder=_Encoder, json_dumps_params={"ensure_ascii": False})
+    response["Cache-Control"] = "no-store"
     if status == 401:
         response["WWW-Authenticate"] = 'Bearer realm="MATS"'
     if status == 503:
@@ -97,7 +98,10 @@ def on_http_error(_request: HttpRequest, error: HttpError) -> HttpResponse:
         return too_large()
     if status == 400 and error.__cause__ is not None:
         return error_response(400, "bad_json", f"The body is not usable JSON: {error.__cause__}")
-    return error_response(status, CODE_BY_STATUS.get(status, "error"), message)
+    response = error_response(status, CODE_BY_STATUS.get(status, "error"), message)
+    if isinstance(error, Throttled) and error.wait is not None:
+        response["Retry-After"] = str(error.wait)
+    return response
 
 
 def on_invalid_request(_request: HttpRequest, error: RequestInvalid) -> HttpResponse:

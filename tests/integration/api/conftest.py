@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
@@ -63,6 +64,12 @@ def _user(name: str, group: str) -> User:
     user = User.objects.create_user(name, password="correct horse 7")
     user.groups.add(Group.objects.get(name=group))
     return user
+
+
+@pytest.fixture(autouse=True)
+def _fresh_counters() -> None:
+    """Wrong keys of other tests do not count."""
+    cache.clear()
 
 
 @pytest.fixture

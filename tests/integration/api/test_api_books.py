@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from portfolio.models import EquitySnapshot
 from portfolio.services import ensure_account, fold_batch, open_account, record_marks
+from strategies.events import CommissionSnapshot, FillSnapshot
 from strategies.models import Strategy
 from strategies.schemas import plain
 from tests.integration.api.conftest import Api, error_of
@@ -26,7 +27,13 @@ def books(db: None) -> None:
     Strategy.objects.create(symbol="ALPHA", filename="alpha.py")
     ensure_account(ACCOUNT, "USD")
     open_account(ACCOUNT, {"USD": Decimal(1_000_000)}, [], [], now)
-    items = [fill(1, 100, "50.1234567890"), fee(1, "1.05"), fill(2, -40, 51), fee(2, "0.35"), fill(3, 1, 52)]
+    items: list[FillSnapshot | CommissionSnapshot] = [
+        fill(1, 100, "50.1234567890"),
+        fee(1, "1.05"),
+        fill(2, -40, 51),
+        fee(2, "0.35"),
+        fill(3, 1, 52),
+    ]
     fold_batch(ACCOUNT, items, owner_of, now)
     record_marks({SHARE: Decimal("53.5")}, now)
 

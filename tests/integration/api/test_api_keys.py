@@ -16,6 +16,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from mats_site.api_auth import MAX_WRONG_KEYS
 from mats_site.models import ApiKey
 from mats_site.services import KEY_FORM, create_api_key, revoke_api_keys, verify_api_key
 from strategies.exceptions import ConfigError
@@ -77,6 +78,21 @@ def test_bad_key_is_not_saved_by_a_good_session(viewer: User) -> None:
     caller = Api(user=viewer)
     caller.headers["authorization"] = "Bearer mats_nonsense"
     error_of(caller.get("/strategies"), 401)
+
+
+def test_too_many_wrong_keys_are_held_off_and_sessions_are_not(viewer: User) -> None:
+    wrong = Api(key="mats_" + "1" * 16 + "_" + "2" * 64)
+    for _try in range(MAX_WRONG_KEYS):
+        error_of(wrong.get("/engine/state"), 401)
+    response = wrong.get("/engine/state")
+    assert error_of(response, 429)["code"] == "too_many_requests"
+    assert int(response["Retry-After"]) > 0
+    assert Api(user=viewer).get("/engine/state").status_code == 200
+
+
+def test_answers_are_never_cached(reader: Api) -> None:
+    assert reader.get("/engine/state")["Cache-Control"] == "no-store"
+    assert reader.get("/nothing")["Cache-Control"] == "no-store"
 
 
 def test_use_is_noted_at_most_once_a_minute(viewer: User) -> None:

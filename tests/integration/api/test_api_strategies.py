@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,8 @@ MA_CROSS = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, settings: Any) -> Iterator[Path]:
+def folder(tmp_path: Path, settings: Any) -> Path:
     """A registered strategy folder of the test's own."""
-    import dataclasses
-
     settings.MATS = dataclasses.replace(django_settings.MATS, strategy_path=(tmp_path,))
     return tmp_path
 
