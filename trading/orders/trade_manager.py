@@ -244,11 +244,11 @@ class TradeManager:
 
     @staticmethod
     def _on_strategy(strategy: Any, work: Work[T]) -> Any:
-        loop = strategy._loop
+        loop: asyncio.AbstractEventLoop | None = strategy._loop
         if loop is None or loop.is_closed():
             raise OrderRefusedError(f"{strategy.symbol} is ending; try again.", code="owner_gone")
         if _running_loop() is loop:
-            return loop.create_task(work(strategy.broker))
+            return asyncio.ensure_future(work(strategy.broker))
         future = asyncio.run_coroutine_threadsafe(work(strategy.broker), loop)
         try:
             return future.result(CALL_TIMEOUT_S)

@@ -1,0 +1,212 @@
+"""Prices of everything held or traded: marks for valuation, 5-second bars for charts and history.
+
+Owns: the market data lines on the master's connection. Leaves: events and marks (``engine``), storage (``bars``).
+Rule: one recorder a connection; it starts itself, ends with its connection, and stays below IB's 100 lines so that
+strategies find some. A mark is reported at most once a second, and only when it moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from ib_async import IB, Contract, RealTimeBarList, Ticker
+
+from portfolio.arctic.market_data import Bar
+from portfolio.models import Instrument, Position
+from trading.ib import codes
+from trading.ib.mapping import to_decimal
+from trading.market.bars import BarStore
+from trading.models import Order
+from trading.orders.db_threads import in_db_thread
+
+logger = logging.getLogger(__name__)
+
+MAX_LINES = 90
+LINES_EACH = 2  # quotes and bars count as one line each
+LOOK_EVERY_S = 2.0
+MARKS_EVERY_S = 1.0
+RECENT = timedelta(days=1)
+_NO_TRADES = frozenset({"CASH", "CMDTY"})
+_SMART = frozenset({"STK", "OPT", "WAR", "BOND", "FUND"})
+
+Ohlc = tuple[Decimal, Decimal, Decimal, Decimal]
+MarksListener = Callable[[dict[int, Decimal]], None]
+BarListener = Callable[[int, str, datetime, Ohlc, Decimal], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An instrument to record."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    exchange: str
+    currency: str
+
+    def contract(self) -> Contract:
+        """Return the contract to ask for."""
+        exchange = "SMART" if self.sec_type in _SMART else self.exchange
+        return Contract(
+            conId=self.con_id, symbol=self.symbol, secType=self.sec_type, exchange=exchange, currency=self.currency
+        )
+
+
+def wanted_instruments() -> list[Wanted]:
+    """Return what is held, then what was ordered in the last day; held ones first, for they need marks."""
+    held = Instrument.objects.filter(con_id__in=Position.objects.exclude(quantity=0).values("instrument_id"))
+    found = {
+        row.con_id: Wanted(row.con_id, row.symbol, row.sec_type, row.exchange, row.currency)
+        for row in held.order_by("con_id")
+    }
+    since = datetime.now(UTC) - RECENT
+    recent = Order.objects.filter(created_at__gte=since).exclude(con_id__in=found)
+    for row in recent.values("con_id", "symbol", "sec_type", "currency").distinct():
+        exchange = "IDEALPRO" if row["sec_type"] == "CASH" else "SMART"
+        found.setdefault(
+            row["con_id"], Wanted(row["con_id"], row["symbol"], row["sec_type"], exchange, row["currency"])
+        )
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class _Line:
+    wanted: Wanted
+    contract: Contract
+    ticker: Ticker
+    bars: RealTimeBarList
+
+
+class MarketRecorder:
+    """Records on the loop that made it; ends when its connection does."""
+
+    def __init__(
+        self,
+        ib: IB,
+        *,
+        on_marks: MarksListener,
+        on_bar: BarListener,
+        wanted: Callable[[], list[Wanted]] = wanted_instruments,
+        store: BarStore | None = None,
+        max_lines: int = MAX_LINES,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._ib = ib
+        self._on_marks, self._on_bar = on_marks, on_bar
+        self._wanted = wanted
+        self._store = store if store is not None else BarStore()
+        self._max_instruments = max_lines // LINES_EACH
+        self._look_every_s = look_every_s
+        self._lines: dict[int, _Line] = {}
+        self._told: dict[int, Decimal] = {}
+        self._moved: dict[int, Decimal] = {}
+        self._full_told = False
+        ib.disconnectedEvent += self.stop
+        ib.errorEvent += self._on_error
+        ib.pendingTickersEvent += self._on_tickers
+        self._store.start()
+        self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._look(), self._tell())]
+
+    @property
+    def recorded(self) -> frozenset[int]:
+        """Return the contract ids that are recorded now."""
+        return frozenset(self._lines)
+
+    def stop(self) -> None:
+        """End recording; what waits is still stored."""
+        self._ib.disconnectedEvent -= self.stop
+        self._ib.errorEvent -= self._on_error
+        self._ib.pendingTickersEvent -= self._on_tickers
+        for task in self._tasks:
+            task.cancel()
+        if self._ib.isConnected():
+            for line in list(self._lines.values()):
+                self._unsubscribe(line)
+        self._lines.clear()
+        self._store.stop()
+
+    # lines
+
+    async def _look(self) -> None:
+        await self._every(self._look_every_s, self._look_once)
+
+    async def _look_once(self) -> None:
+        wanted = {one.con_id: one for one in await in_db_thread(self._wanted)}
+        for con_id in set(self._lines) - set(wanted):
+            self._unsubscribe(self._lines.pop(con_id))
+        for con_id, one in wanted.items():
+            if con_id in self._lines:
+                continue
+            if len(self._lines) >= self._max_instruments:
+                if not self._full_told:
+                    logger.warning("no market data line left for %s; held instruments come first", one.symbol)
+                self._full_told = True
+                break
+            self._lines[con_id] = self._subscribe(one)
+
+    def _subscribe(self, wanted: Wanted) -> _Line:
+        contract = wanted.contract()
+        ticker = self._ib.reqMktData(contract, "", False, False)
+        what = "MIDPOINT" if wanted.sec_type in _NO_TRADES else "TRADES"
+        bars = self._ib.reqRealTimeBars(contract, 5, what, False)
+        bars.updateEvent += partial(self._on_real_time_bar, wanted)
+        return _Line(wanted, contract, ticker, bars)
+
+    def _unsubscribe(self, line: _Line) -> None:
+        self._ib.cancelMktData(line.contract)
+        self._ib.cancelRealTimeBars(line.bars)
+
+    def _on_error(self, req_id: int, code: int, text: str, contract: Any) -> None:
+        if code == codes.DATA_LOST:
+            wanted = [line.wanted for line in self._lines.values()]
+            for line in self._lines.values():
+                self._unsubscribe(line)
+            self._lines = {one.con_id: self._subscribe(one) for one in wanted}
+
+    # prices
+
+    def _on_tickers(self, tickers: set[Ticker]) -> None:
+        for ticker in tickers:
+            con_id = ticker.contract.conId if ticker.contract else 0
+            if con_id in self._lines:
+                price = ticker.marketPrice()
+                price = ticker.close if math.isnan(price) else price
+                if not math.isnan(price) and price > 0:
+                    self._moved[con_id] = to_decimal(price)
+
+    async def _tell(self) -> None:
+        await self._every(MARKS_EVERY_S, self._tell_once)
+
+    async def _tell_once(self) -> None:
+        moved, self._moved = self._moved, {}
+        news = {con_id: price for con_id, price in moved.items() if self._told.get(con_id) != price}
+        if news:
+            self._told |= news
+            self._on_marks(news)
+
+    def _on_real_time_bar(self, wanted: Wanted, bars: RealTimeBarList, has_new: bool) -> None:
+        if not has_new or not bars:
+            return
+        bar = bars[-1]
+        del bars[:-1]  # ib_async keeps every bar for ever
+        ohlc = (to_decimal(bar.open_), to_decimal(bar.high), to_decimal(bar.low), to_decimal(bar.close))
+        volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
+        start = bar.time.astimezone(UTC)
+        self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
+        self._store.add(wanted.symbol, Bar(start, *ohlc, volume))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception:  # task border: a failed look must not end the recording
+                logger.exception("market recorder")
+            await asyncio.sleep(seconds)
