@@ -63,7 +63,11 @@ def running_gateway(
 ) -> Iterator[RunningGateway]:
     """Run a gateway for the length of a ``with`` block; ``venue_options`` are those of VenueOptions."""
     exchange = venue if venue is not None else build_venue(VenueOptions(**{"state_file": None, **venue_options}))
-    options: dict[str, Any] = {"clock": lambda: datetime.now(UTC), "tick_s": 0.02, **(server_options or {})}
+    options: dict[str, Any] = {
+        "clock": lambda: exchange.market_now(datetime.now(UTC)),
+        "tick_s": 0.02,
+        **(server_options or {}),
+    }
     server = GatewayServer(exchange, port=port or free_port(), **options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run_loop, args=(loop,), name="gateway", daemon=True)

@@ -34,6 +34,7 @@ class UnpluggedIbAsync(Client):
         super().__init__(Heard())
         self.connState = Client.CONNECTED
         self._serverVersion = version
+        self.clientId = 3
         self.sent: list[str] = []
 
     def sendMsg(self, msg: str) -> None:

@@ -126,7 +126,7 @@ def _build(options: dict[str, Any], state_file: Path) -> GatewayServer:
     )
     master = options["master_client_id"]
     return GatewayServer(
-        venue, options["host"], options["port"], clock=lambda: datetime.now(UTC),
+        venue, options["host"], options["port"], clock=lambda: venue.market_now(datetime.now(UTC)),
         master_client_id=None if master < 0 else master, max_clients=options["max_clients"],
         max_messages_per_s=options["max_messages"], pacing=options["pacing"],
         strict_executions=options["strict_executions"],
