@@ -3,7 +3,7 @@
 Owns: fee schedules and the commission of an order's executions one after the other.
 Leaves: when it is reported (``gateway.exchange``, the backtest).
 Rule: minimum and maximum count per order, so an execution costs what the order costs with it less what it cost before.
-Units: amounts in the currency the instrument trades in (FX: the quote currency; the minimum is given in it by the caller).
+Units: amounts in the currency the instrument trades in; for FX that is the quote currency, the minimum included.
 Source: interactivebrokers.com commission pages (US stocks fixed and tiered, IDEALPRO). Pure.
 """
 

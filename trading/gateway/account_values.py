@@ -14,16 +14,22 @@ from trading.gateway.model import AccountRow, PositionRow
 
 ZERO = Decimal(0)
 _CENT = Decimal("0.01")
+# Keys that IB always sends and that a paper account without such products holds at zero.
 _UNUSED = (
-    "AccruedCash AccruedDividend Billable FuturesPNL FutureOptionValue OptionMarketValue FundValue "
-    "MutualFundValue MoneyMarketFundValue CorporateBondValue TBondValue TBillValue WarrantValue NetDividend"
-).split()
-SUMMARY_TAGS = frozenset(
-    "AccountType NetLiquidation TotalCashValue SettledCash AccruedCash BuyingPower EquityWithLoanValue "
-    "PreviousDayEquityWithLoanValue GrossPositionValue RegTEquity RegTMargin SMA InitMarginReq MaintMarginReq "
-    "AvailableFunds ExcessLiquidity Cushion FullInitMarginReq FullMaintMarginReq FullAvailableFunds "
-    "FullExcessLiquidity LookAheadNextChange LookAheadInitMarginReq LookAheadMaintMarginReq LookAheadAvailableFunds "
-    "LookAheadExcessLiquidity HighestSeverity DayTradesRemaining Leverage".split()
+    "AccruedCash",
+    "AccruedDividend",
+    "Billable",
+    "CorporateBondValue",
+    "FundValue",
+    "FutureOptionValue",
+    "FuturesPNL",
+    "MoneyMarketFundValue",
+    "MutualFundValue",
+    "NetDividend",
+    "OptionMarketValue",
+    "TBillValue",
+    "TBondValue",
+    "WarrantValue",
 )
 
 
@@ -94,7 +100,7 @@ def account_summary(account: Account, figures: Figures, rate_of: RateOf, tags: S
     """Rows of the tags asked for, in IB's way: unknown tags are left out, ``$LEDGER`` gives cash by currency."""
     known = totals(account, figures)
     rows: list[AccountRow] = []
-    for tag in _expand(tags):
+    for tag in _expand(tags, known):
         if tag.startswith("$LEDGER"):
             rows.extend(_ledger(account, figures, rate_of, tag))
         elif tag in known:
@@ -103,10 +109,10 @@ def account_summary(account: Account, figures: Figures, rate_of: RateOf, tags: S
     return rows
 
 
-def _expand(tags: Sequence[str]) -> Iterable[str]:
+def _expand(tags: Sequence[str], known: Iterable[str]) -> Iterable[str]:
     for tag in tags:
         if tag in ("All", "AllTags"):
-            yield from sorted(SUMMARY_TAGS)
+            yield from sorted(known)
         else:
             yield tag
 
@@ -168,7 +174,7 @@ def _block(currency: str, cash: Decimal, figures: Figures, rate: Decimal) -> lis
         "UnrealizedPnL": _text(figures.unrealized),
         "RealizedPnL": _text(figures.realized),
         "ExchangeRate": f"{rate:.7f}",
-        **{key: "0.00" for key in _UNUSED},
+        **dict.fromkeys(_UNUSED, "0.00"),
     }
     return [AccountRow(key, text, currency) for key, text in values.items()]
 

@@ -24,6 +24,7 @@ from trading.gateway.exchange_state import VenueState
 from trading.gateway.hours import to_micros
 from trading.gateway.instruments import MARKET_RULES, InstrumentTable, details, load_table
 from trading.gateway.market import Market
+from trading.gateway.market_bars import check_what
 from trading.gateway.market_source import open_source
 from trading.gateway.model import (
     AccountRow,
@@ -87,6 +88,7 @@ def build_venue(options: VenueOptions) -> Exchange:
     if options.state_file is not None:
         journal = Journal(options.state_file)
         state.restore(journal.load())
+    table.check_currencies(options.currency)
     return Exchange(options, table, market, state, journal)
 
 
@@ -135,6 +137,8 @@ class Exchange:
 
         The server's clock must go through this, so that everything it stamps is in the venue's time.
         """
+        if self._options.clock == "replay" and self._market.anchor is None:
+            self._market.start(self._state.anchor, wall)
         return self._market.market_now(wall)
 
     def quote(self, con_id: int, now: datetime) -> Quote:
@@ -154,6 +158,7 @@ class Exchange:
         return self._market.latest_bar(con_id, seconds=seconds, what=what, now=now)
 
     def head_timestamp(self, con_id: int, what: str, use_rth: bool) -> datetime:
+        check_what(what, self._table.get(con_id).contract.sec_type)
         return self._market.head(con_id)
 
     # orders
@@ -162,24 +167,20 @@ class Exchange:
         return self._state.next_ids.get(client_id, 1)
 
     def place(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
-        events = self._touch(now)
-        events.extend(self._desk.place(request, now))
-        return self._saved(events)
+        self._touch(now)
+        return self._saved(self._desk.place(request, now))
 
     def cancel(self, client_id: int, order_id: int, now: datetime) -> list[VenueEvent]:
-        events = self._touch(now)
-        events.extend(self._desk.cancel(client_id, order_id, now))
-        return self._saved(events)
+        self._touch(now)
+        return self._saved(self._desk.cancel(client_id, order_id, now))
 
     def global_cancel(self, now: datetime) -> list[VenueEvent]:
-        events = self._touch(now)
-        events.extend(self._desk.cancel_all(now))
-        return self._saved(events)
+        self._touch(now)
+        return self._saved(self._desk.cancel_all(now))
 
     def advance(self, now: datetime) -> list[VenueEvent]:
-        events = self._touch(now)
-        events.extend(self._desk.advance(now))
-        return self._saved(events)
+        self._touch(now)
+        return self._saved(self._desk.advance(now))
 
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]:
         return [
@@ -285,7 +286,7 @@ class Exchange:
             self._journal.close()
             self._journal = None
 
-    def _touch(self, now: datetime) -> list[VenueEvent]:
+    def _touch(self, now: datetime) -> None:
         """Start the market at the first call, end the day when it is over."""
         if self._now is None:
             self._start(now)
@@ -293,7 +294,6 @@ class Exchange:
         if to_micros(now) >= self._day_ends_us:
             local = now.astimezone(hours.NEW_YORK)
             self._roll(local, now)
-        return []
 
     def _start(self, now: datetime) -> None:
         if not self._state.born_s:

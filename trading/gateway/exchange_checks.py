@@ -154,6 +154,6 @@ def odd_lot_notice(request: OrderRequest, instrument: Instrument) -> Refusal | N
     contract = instrument.contract
     return Refusal(
         399,
-        f"Order Message:\n{request.action} {request.quantity} {contract.local_symbol} Forex\nWarning: Your order size is "
-        f"below the {contract.symbol} {FX_MINIMUM:,} IdealPro minimum and will be routed as an odd lot order.",
+        f"Order Message:\n{request.action} {request.quantity} {contract.local_symbol} Forex\nWarning: Your order size "
+        f"is below the {contract.symbol} {FX_MINIMUM:,} IdealPro minimum and will be routed as an odd lot order.",
     )

@@ -1,7 +1,7 @@
 """The order desk of the paper exchange: accepts, matches, changes and cancels orders.
 
 Owns: the life of an order and the sequence of events that a client sees of it.
-Leaves: checks (``exchange_checks``), what is stored (``exchange_state``), prices (``market``), fills (``brokers.fills``).
+Leaves: checks (``exchange_checks``), what is stored (``exchange_state``), prices (``market``), fills (``fills``).
 Rule: as on a real gateway, a marketable order is PreSubmitted, executes, is Filled; commissions follow later; an order
 that is refused before anyone worked on it ends in an error alone, one refused for margin is Inactive as well.
 """
@@ -64,7 +64,7 @@ class OrderDesk:
         self._table, self._market, self._state, self._options = table, market, state, options
         self._rate_of = rate_of
         self._matched_us: int | None = None
-        # Orders of closed markets are looked at again when theirs opens.
+        # What the market did since the last look, once for all orders of an instrument.
         self._stretches: dict[tuple[int, int], fills.Stretch] = {}
 
     # what clients ask
@@ -126,9 +126,8 @@ class OrderDesk:
                     events.extend(self._end(order, now))
                 elif not self._waits_for_parent(order):
                     events.extend(self._work(order, now))
-            self._matched_us = now_us
-        else:
-            self._matched_us = to_micros(now)
+        # A clock that is set back must not let the market pass twice.
+        self._matched_us = max(self._matched_us or 0, to_micros(now))
         if self._state.unreported:
             events.extend(self.due_commissions(now))
         return events

@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from strategies.exceptions import ConfigError
 from trading.brokers.fees import Traded
 from trading.gateway.account import Account, Holding, Trade
 from trading.gateway.hours import from_micros, to_micros
@@ -133,7 +134,8 @@ class VenueState:
     # changes
 
     def begin(self, now: datetime) -> None:
-        self._do("born", int(now.timestamp()))
+        self._do("born", int(now.timestamp()), self.account.account_id, self.account.currency)
+        self._do("cash", {currency: str(amount) for currency, amount in self.account.cash.items()})
 
     def set_anchor(self, anchor: Anchor) -> None:
         self._do("anchor", anchor.origin_us, anchor.minutes, anchor.speed)
@@ -180,7 +182,13 @@ class VenueState:
 
     # their effects
 
-    def _apply_born(self, seconds: int) -> None:
+    def _apply_born(self, seconds: int, account: str, currency: str) -> None:
+        if (account, currency) != (self.account.account_id, self.account.currency):
+            raise ConfigError(
+                f"The gateway's state file belongs to account {account} in {currency}: use these, another state file, "
+                "or --reset.",
+                code="state_file",
+            )
         self.born_s = seconds
 
     def _apply_anchor(self, origin_us: int, minutes: float, speed: float) -> None:
@@ -211,7 +219,7 @@ class VenueState:
         else:
             self.working[order.perm_id] = order
 
-    def _apply_status(self, perm_id: int, status: str, triggered: bool, done_us: int | None, reason: str) -> None:  # noqa: FBT001 - positional in the record
+    def _apply_status(self, perm_id: int, status: str, triggered: bool, done_us: int | None, reason: str) -> None:
         order = self.by_perm[perm_id]
         order.status, order.triggered, order.done_us, order.reason = status, triggered, done_us, reason
         self._file(order)
@@ -294,7 +302,7 @@ class VenueState:
 
     def records(self) -> Iterable[Record]:
         """The fewest records that rebuild this state."""
-        yield ["born", self.born_s]
+        yield ["born", self.born_s, self.account.account_id, self.account.currency]
         yield ["day", self.day]
         if self.anchor is not None:
             yield ["anchor", self.anchor.origin_us, self.anchor.minutes, self.anchor.speed]

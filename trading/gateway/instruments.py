@@ -22,9 +22,28 @@ from trading.gateway.model import Contract, ContractDetails, PriceIncrement, Req
 
 SHIPPED_TABLE = Path(__file__).with_name("data") / "instruments.csv"
 COLUMNS = (
-    "con_id symbol sec_type exchange primary_exchange currency local_symbol trading_class multiplier long_name stock_type "
-    "industry category subcategory market_rule calendar time_zone size_increment reference_price daily_volume volatility"
-).split()
+    "con_id",
+    "symbol",
+    "sec_type",
+    "exchange",
+    "primary_exchange",
+    "currency",
+    "local_symbol",
+    "trading_class",
+    "multiplier",
+    "long_name",
+    "stock_type",
+    "industry",
+    "category",
+    "subcategory",
+    "market_rule",
+    "calendar",
+    "time_zone",
+    "size_increment",
+    "reference_price",
+    "daily_volume",
+    "volatility",
+)
 
 MARKET_RULES: dict[int, tuple[PriceIncrement, ...]] = {
     26: (PriceIncrement(Decimal(0), Decimal("0.01")),),
@@ -124,6 +143,20 @@ class InstrumentTable:
             return self._by_id[con_id]
         except KeyError:
             raise RequestError(200, NO_DEFINITION) from None
+
+    def check_currencies(self, base: str) -> None:
+        """Refuse a table with a currency that cannot be valued in the account's.
+
+        Raises: ConfigError naming the currency.
+        """
+        listed = {i.contract.currency for i in self._by_id.values()}
+        listed |= {i.contract.symbol for i in self._by_id.values() if i.contract.sec_type == "CASH"}
+        for currency in sorted(listed - {base}):
+            if next(self.pairs(currency, base), None) is None:
+                raise ConfigError(
+                    f"The instrument table has no FX pair between {currency} and the account's currency {base}.",
+                    code="instruments_file",
+                )
 
     def pairs(self, currency: str, base: str) -> Iterator[tuple[int, bool]]:
         """FX pairs that convert a currency: conId, and whether its price must be inverted."""

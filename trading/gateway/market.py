@@ -3,7 +3,7 @@
 Owns: paths, ticks and spreads, quotes, history.
 Leaves: orders (``exchange``), where bars come from (``market_source``).
 Rule: whatever the resolution, open, high, low, close and volume agree: a quote lies within the bar of its moment, and
-bars of one size add up to those of the next. Spread and rounding are non-decreasing in the price, so this survives them.
+bars of one size add up to those of the next. Spread and rounding never fall as the price rises, so this survives them.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Market:
         self.replay_clock = replay_clock
         self.exchange_hours = exchange_hours
         self.anchor: Anchor | None = None
+        self._present = HISTORY_BEGINS  # the moment of the start: sessions are laid out around it
         self._prices: dict[int, Prices] = {}
         self._times: dict[object, MarketTime] = {}
         self._days: dict[int, _DayFigures] = {}
@@ -84,7 +85,7 @@ class Market:
         elif anchor.speed != self.speed:
             elapsed = (to_micros(now) - anchor.origin_us) / 60e6 * anchor.speed
             anchor = Anchor(to_micros(now), anchor.minutes + elapsed, self.speed)
-        self.anchor = anchor
+        self.anchor, self._present = anchor, now
         self._prices.clear()
         self._times.clear()
         self._days.clear()
@@ -121,7 +122,7 @@ class Market:
         day = self._day(con_id, prices, now_us)
         live = self.is_open(con_id, now)
         quoted = live and prices.has_quotes
-        bid_size, ask_size = _sizes(con_id, now_us)
+        bid_size, ask_size = self._sizes(con_id, now_us)
         return Quote(
             time=now,
             bid=prices.bid(price) if quoted else None,
@@ -161,7 +162,7 @@ class Market:
 
     def displayed(self, con_id: int, now: datetime, *, buying: bool) -> Decimal:
         """The size shown on the side that an order would take from."""
-        bid_size, ask_size = _sizes(con_id, to_micros(now))
+        bid_size, ask_size = self._sizes(con_id, to_micros(now))
         return ask_size if buying else bid_size
 
     # history
@@ -238,8 +239,7 @@ class Market:
     def _make_time(self, instrument: Instrument, anchor: Anchor) -> MarketTime:
         if not self.exchange_hours:
             return SteadyTime(anchor.origin_us, anchor.minutes, anchor.speed)
-        present = from_micros(anchor.origin_us).date()
-        last = present + timedelta(days=360)
+        last = self._present.date() + timedelta(days=360)
         extended = instrument.contract.sec_type != "CASH"
         sessions = hours.session_array(instrument.calendar, HISTORY_BEGINS.date(), last, extended=extended)
         return SessionTime(anchor.origin_us, anchor.minutes, anchor.speed, sessions)
@@ -248,6 +248,12 @@ class Market:
         if self._source is not None:
             return self._source.stamps
         return _GENERATED_STAMPS
+
+    def _sizes(self, con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
+        """Displayed bid and ask size: round lots that change every second, the same for everyone who asks."""
+        mixed = (con_id * 2_654_435_761 + now_us // 1_000_000 * 40_503) & 0xFFFFFFFF
+        lot = 250_000 if self._table.get(con_id).contract.sec_type == "CASH" else 100
+        return Decimal(lot * (1 + (mixed >> 8) % 12)), Decimal(lot * (1 + (mixed >> 20) % 12))
 
     def _day(self, con_id: int, prices: Prices, now_us: int) -> _DayFigures:
         """Figures of the local day so far, extended from the last time they were asked for."""
@@ -263,12 +269,6 @@ class Market:
             day.volume += volume
             day.until_us = now_us
         return day
-
-
-def _sizes(con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
-    """Displayed sizes: round lots that change every second, the same for everyone who asks."""
-    mixed = (con_id * 2_654_435_761 + now_us // 1_000_000 * 40_503) & 0xFFFFFFFF
-    return Decimal(100 * (1 + (mixed >> 8) % 12)), Decimal(100 * (1 + (mixed >> 20) % 12))
 
 
 def _generated_stamps() -> Micros:

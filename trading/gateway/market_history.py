@@ -19,7 +19,7 @@ from trading.gateway import hours, market_bars
 from trading.gateway.hours import Micros, from_micros, to_micros
 from trading.gateway.instruments import Instrument
 from trading.gateway.market_path import Floats, PricePath, Spans
-from trading.gateway.market_time import MarketTime
+from trading.gateway.market_time import BarTime, MarketTime
 from trading.gateway.model import Bar, RequestError
 
 # Steps of a price grid are exact in decimals and not in binary: a price that is 3 ticks may read 2.9999999999.
@@ -127,7 +127,7 @@ class History:
         size = market_bars.parse_bar_size(bar_size)
         length = market_bars.parse_duration(duration, size)
         market_bars.check_what(what, sec_type)
-        end_us = min(to_micros(end), to_micros(now))
+        end_us = self._last_traded(min(to_micros(end), to_micros(now)), length, use_rth=use_rth)
         begin_us = max(self._begin(end_us, length, use_rth=use_rth), self._head_us)
         if begin_us >= end_us:
             raise self._no_data(what)
@@ -155,7 +155,9 @@ class History:
         return RequestError(162, f"{NO_DATA}{contract.symbol}@{contract.exchange} {what.title()}")
 
     def _begin(self, end_us: int, length: market_bars.Duration, *, use_rth: bool) -> int:
-        """Durations in days mean trading days where the exchange's hours count."""
+        """Durations in days mean trading days where sessions or the bars' own days count."""
+        if length.unit == "D" and isinstance(self._prices.time, BarTime):
+            return self._prices.time.days_before(end_us, length.count)
         if not self._exchange_hours or length.unit != "D":
             return market_bars.begin_of(end_us, length, self._zone)
         found = 0
@@ -166,6 +168,17 @@ class History:
                 if found == length.count:
                     return to_micros(opens)
         return market_bars.begin_of(end_us, length, self._zone)
+
+    def _last_traded(self, end_us: int, length: market_bars.Duration, *, use_rth: bool) -> int:
+        """Durations in seconds count back from the last trade, also when the market has closed since."""
+        if length.unit != "S" or not self._exchange_hours:
+            return end_us
+        today = from_micros(end_us).astimezone(self._zone).date() + timedelta(days=1)
+        for back in range(15):
+            for opens, closes in reversed(self._sessions(today - timedelta(days=back), use_rth=use_rth)):
+                if to_micros(opens) < end_us:
+                    return min(end_us, to_micros(closes))
+        return end_us
 
     def _sessions(self, day: date, *, use_rth: bool) -> tuple[hours.Session, ...]:
         extended = not use_rth and self._instrument.contract.sec_type == "STK"
@@ -185,7 +198,7 @@ class History:
 
     def _days(self, begin_us: int, end_us: int) -> _Cut:
         days = market_bars.days_between(begin_us, end_us, self._zone)
-        if len(days) > 1 and not self._exchange_hours:
+        if len(days) > 1 and not self._exchange_hours and not isinstance(self._prices.time, BarTime):
             # A duration that ends within a day reaches into one day more than it has: IB counts the open day as one.
             days = days[1:]
         starts = market_bars.midnights([*days, days[-1] + timedelta(days=1)], self._zone)

@@ -133,7 +133,8 @@ class PricePath:
 
     def _fold(self, u: Floats) -> Floats:
         m = np.mod(u, 2 * self.length)
-        return np.minimum(m, 2 * self.length - m)
+        result: Floats = np.minimum(m, 2 * self.length - m)
+        return result
 
     def _locate_all(self, u: Floats, *, left: bool) -> tuple[Ints, Floats]:
         size = self.length
@@ -151,7 +152,8 @@ class PricePath:
         scaled = np.clip(fraction, 0.0, 1.0) * 3
         leg = np.minimum(scaled.astype(np.int64), 2)
         start, end = self._knots[index, leg], self._knots[index, leg + 1]
-        return start + (end - start) * (scaled - leg)
+        result: Floats = start + (end - start) * (scaled - leg)
+        return result
 
     def _range_of(self, first: Ints, last: Ints, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Highest high and lowest low of the whole minutes first..last, where valid."""

@@ -51,7 +51,7 @@ class BarFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._bars = {symbol: bars for symbol, bars in _split(_read(path), path)}
+        self._bars = dict(_split(_read(path), path))
         stamps = np.unique(np.concatenate([b.stamps for b in self._bars.values()]))
         self.stamps: Micros = stamps
 

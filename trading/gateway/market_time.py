@@ -15,6 +15,7 @@ from trading.gateway.hours import Micros
 from trading.gateway.market_path import Floats
 
 MINUTE_US = 60_000_000
+_DAY_US = 86_400_000_000
 
 
 class MarketTime(Protocol):
@@ -45,7 +46,8 @@ class SessionTime:
         lengths = sessions[:, 1] - sessions[:, 0]
         self._edges = sessions.reshape(-1)
         # Traded microseconds up to each edge: openings repeat the total of the closing before.
-        self._traded = np.repeat(np.concatenate(([0], np.cumsum(lengths))), 2)[1:-1].astype(np.float64)
+        totals = np.repeat(np.concatenate(([0], np.cumsum(lengths))), 2)[1:-1]
+        self._traded: Floats = np.array(totals, dtype=np.float64)
         self._origin_u, self._rate = origin_u, speed / MINUTE_US
         self._origin_traded = float(np.interp(origin_us, self._edges, self._traded))
 
@@ -64,6 +66,15 @@ class BarTime:
 
     def __init__(self, stamps_us: Micros) -> None:
         self._stamps = stamps_us
+
+    def days_before(self, end_us: int, count: int) -> int:
+        """The first stamp of the last ``count`` UTC days with bars that start before ``end_us``."""
+        known = self._stamps[: np.searchsorted(self._stamps, end_us)]
+        if len(known) == 0:
+            return end_us
+        days = known // _DAY_US
+        first = np.unique(days)[-count:][0]
+        return int(known[np.searchsorted(days, first)])
 
     def at(self, micros: int) -> float:
         return float(self.at_all(np.array([micros], dtype=np.int64))[0])
