@@ -110,3 +110,4 @@ class QueueMessage(TypedDict):
     commission: NotRequired[CommissionSnapshot]
     text: NotRequired[str]
     level: NotRequired[str]
+    logger: NotRequired[str]

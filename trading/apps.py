@@ -8,3 +8,9 @@ class TradingConfig(AppConfig):
 
     name = "trading"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Listen to what happens to strategy rows."""
+        from trading import receivers
+
+        receivers.connect()

@@ -1,5 +1,179 @@
-"""Commands to the engine: which there are."""
+"""What the engine does for each kind of command.
 
+Owns: one function per kind. Leaves: claiming, acknowledging and recording the outcome (``dispatch``), which arguments
+there are (``specs``). Rule: a conflict is the command's failure with a code; nothing is half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from strategies.exceptions import ConflictError, MatsError, NotFoundError, StrategyError, TransientError
+from strategies.models import Strategy
+from trading.engine import gate as gates
+from trading.engine.lifecycle import StrategyState
+from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
+from trading.engine.supervisor import ENDED, SETTLED, find_strategy
+from trading.models import Order
+from trading.orders.state import FINAL, OrderState
 
-__all__ = ["SPECS", "CommandSpec", "check_args"]
+if TYPE_CHECKING:
+    from trading.engine.manager import StrategyManager
+
+__all__ = ["HANDLERS", "SPECS", "CommandSpec", "check_args"]
+
+START_WAIT_S = 30.0
+GATE_WAIT_S = 10.0
+
+Args = Mapping[str, Any]
+Result = dict[str, Any]
+
+
+def start_strategy(engine: StrategyManager, args: Args) -> Result:
+    """Start one strategy and wait until it runs or failed."""
+    find_strategy(args["symbol"])
+    require_connection(engine)
+    runner = engine.supervisor.start(args["symbol"])
+    runner.wait_until(SETTLED, START_WAIT_S)
+    return settled(runner)
+
+
+def require_connection(engine: StrategyManager) -> None:
+    """Refuse when the gate is shut for want of a gateway; wait a moment while the books are being compared."""
+    gate = engine.gate
+    if not gate.is_open and gate.reason == gates.NOT_RECONCILED:
+        gate.wait_open(GATE_WAIT_S)
+    if not gate.is_open and gate.reason == gates.NOT_CONNECTED:
+        raise TransientError("The engine has no connection to the gateway.", code="no_connection")
+    if not gate.is_open and gate.reason == gates.ENGINE_STOPPING:
+        raise ConflictError("The engine is stopping.", code="engine_stopping")
+
+
+def settled(runner: Runner) -> Result:
+    """Return a started strategy's state.
+
+    Raises: StrategyError (start_failed) when it failed.
+    """
+    if runner.state is StrategyState.FAILED:
+        raise StrategyError(f"{runner.symbol} failed: {runner.message}", code="start_failed")
+    return {"symbol": runner.symbol, "state": str(runner.state), "client_id": runner.client_id}
+
+
+def stop_strategy(engine: StrategyManager, args: Args) -> Result:
+    """Stop one strategy and wait until its thread ended."""
+    runner = engine.supervisor.stop(args["symbol"], engine.settings.stop_timeout_s, engine.stop_grace_s)
+    if runner.state not in ENDED:
+        raise StrategyError(f"{runner.symbol} does not stop: {runner.message}.", code="does_not_stop")
+    return {"symbol": runner.symbol, "state": str(runner.state), "message": runner.message}
+
+
+def start_all(engine: StrategyManager, args: Args) -> Result:
+    """Start all active strategies that do not run; tell of each."""
+    require_connection(engine)
+    outcomes: Result = {}
+    started: list[Runner] = []
+    for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
+        try:
+            started.append(engine.supervisor.start(symbol))
+        except MatsError as error:
+            outcomes[symbol] = {"started": False, "error": error.message, "error_code": error.code}
+    for runner in started:
+        runner.wait_until(SETTLED, START_WAIT_S)
+        failed = runner.state is StrategyState.FAILED
+        outcomes[runner.symbol] = {"started": not failed, "error": runner.message if failed else "", "error_code": ""}
+    return {"strategies": outcomes}
+
+
+def stop_all(engine: StrategyManager, args: Args) -> Result:
+    """Stop all running strategies in parallel with one deadline."""
+    return {"strategies": engine.supervisor.stop_all(engine.settings.stop_timeout_s, engine.stop_grace_s)}
+
+
+def cancel_order(engine: StrategyManager, args: Args) -> Result:
+    """Ask the broker to cancel one order through the client that placed it."""
+    row = Order.objects.filter(order_ref=args["order_ref"]).first()
+    if row is None:
+        raise NotFoundError(f"There is no order {args['order_ref']}.", code="unknown_order")
+    if OrderState(row.state) in FINAL:
+        raise ConflictError(f"Order {row.order_ref} is {row.state} already.", code="order_done")
+    engine.trade_manager.cancel_order(row.order_ref)
+    return {"order_ref": row.order_ref}
+
+
+def cancel_all(engine: StrategyManager, args: Args) -> Result:
+    """Ask the broker to cancel the open orders of one strategy, or of all."""
+    found = Order.objects.exclude(state__in=[str(state) for state in FINAL]).order_by("id")
+    if args.get("strategy"):
+        found = found.filter(owner=find_strategy(args["strategy"]).symbol)
+    asked: list[str] = []
+    errors: dict[str, str] = {}
+    for order_ref in found.values_list("order_ref", flat=True):
+        try:
+            engine.trade_manager.cancel_order(order_ref)
+            asked.append(order_ref)
+        except MatsError as error:
+            errors[order_ref] = error.message
+    return {"asked": asked, "errors": errors}
+
+
+def flatten_strategy(engine: StrategyManager, args: Args) -> Result:
+    """Cancel a strategy's orders and close its positions."""
+    symbol = find_strategy(args["symbol"]).symbol
+    require_connection(engine)
+    return {"symbol": symbol, "order_refs": engine.trade_manager.flatten(symbol)}
+
+
+def update_params(engine: StrategyManager, args: Args) -> Result:
+    """Hand the stored parameters to a running strategy."""
+    row = find_strategy(args["symbol"])
+    return {"symbol": row.symbol, "applied": engine.apply_params(row), "params_revision": row.params_revision}
+
+
+def sync_strategies(engine: StrategyManager, args: Args) -> Result:
+    """Write the strategy table to ArcticDB now."""
+    return {"synced": engine.sync_strategies()}
+
+
+def disconnect_client(engine: StrategyManager, args: Args) -> Result:
+    """Disconnect the master, or stop the strategy that uses the client id."""
+    client_id = int(args["client_id"])
+    if client_id == 0:
+        engine.session.disconnect()
+        return {"client_id": 0}
+    if client_id == engine.QUEUE_CLIENT_ID:
+        raise ConflictError("Client 99 carries the message queue; it is not disconnected by hand.", code="refused")
+    runner = engine.supervisor.by_client_id(client_id)
+    if runner is None:
+        raise NotFoundError(f"No strategy uses client id {client_id}.", code="not_running")
+    return {"client_id": client_id, **stop_strategy(engine, {"symbol": runner.symbol})}
+
+
+def connect(engine: StrategyManager, args: Args) -> Result:
+    """Let the master connect; wait until the books are compared."""
+    engine.session.connect()
+    if not engine.gate.wait_open(START_WAIT_S):
+        raise TransientError(f"Not connected yet: {engine.state_message}", code="no_connection")
+    return {"connected": True}
+
+
+def reconcile(engine: StrategyManager, args: Args) -> Result:
+    """Replay the day's executions and compare positions now."""
+    return engine.session.reconcile()
+
+
+HANDLERS: dict[str, Callable[[StrategyManager, Args], Result]] = {
+    "start_strategy": start_strategy,
+    "stop_strategy": stop_strategy,
+    "start_all": start_all,
+    "stop_all": stop_all,
+    "cancel_order": cancel_order,
+    "cancel_all": cancel_all,
+    "flatten_strategy": flatten_strategy,
+    "update_params": update_params,
+    "sync_strategies": sync_strategies,
+    "disconnect_client": disconnect_client,
+    "connect": connect,
+    "reconcile": reconcile,
+}

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import connection
 
+from portfolio.facts import BreakFact, CashFact, CommissionFact, EquityFact, ExecutionFact, PositionFact
 from strategies.crashpoints import reach
 from trading.models import EngineCommand, EngineEvent, Order, StrategyRun
 
@@ -175,3 +176,79 @@ def bar_payload(
         "volume": plain(volume),
         "seconds": 5,
     }
+
+
+def fill_payload(fact: ExecutionFact) -> dict[str, Any]:
+    """Describe an execution and its owner's position after it."""
+    return {
+        "exec_id": fact.exec_id,
+        "strategy": fact.strategy,
+        "order_ref": fact.order_ref,
+        "con_id": fact.con_id,
+        "symbol": fact.symbol,
+        "side": fact.side,
+        "quantity": plain(fact.quantity),
+        "price": plain(fact.price),
+        "currency": fact.currency,
+        "executed_at": iso(fact.executed_at),
+        "commission": plain(fact.commission),
+        "position": plain(fact.position),
+        "average_cost": plain(fact.average_cost),
+        "realized_pnl": plain(fact.realized_pnl),
+    }
+
+
+def commission_payload(fact: CommissionFact) -> dict[str, Any]:
+    """Describe a fee and the owner's profit after it."""
+    return {
+        "exec_id": fact.exec_id,
+        "strategy": fact.strategy,
+        "commission": plain(fact.commission),
+        "currency": fact.currency,
+        "realized_pnl": plain(fact.realized_pnl),
+    }
+
+
+def position_payload(fact: PositionFact) -> dict[str, Any]:
+    """Describe an owner's position."""
+    return {
+        "strategy": fact.strategy,
+        "con_id": fact.con_id,
+        "symbol": fact.symbol,
+        "currency": fact.currency,
+        "quantity": plain(fact.quantity),
+        "average_cost": plain(fact.average_cost),
+        "realized_pnl": plain(fact.realized_pnl),
+    }
+
+
+def cash_payload(fact: CashFact) -> dict[str, Any]:
+    """Describe an owner's cash in one currency."""
+    return {"strategy": fact.strategy, "currency": fact.currency, "amount": plain(fact.amount)}
+
+
+def break_payload(fact: BreakFact) -> dict[str, Any]:
+    """Describe a difference between the broker's position and the ledger's."""
+    return {
+        "con_id": fact.con_id,
+        "symbol": fact.symbol,
+        "ib_quantity": plain(fact.ib_quantity),
+        "ledger_quantity": plain(fact.ledger_quantity),
+        "state": fact.state,
+    }
+
+
+def equity_payload(at: datetime, facts: Iterable[EquityFact]) -> dict[str, Any]:
+    """Describe the equity of all owners at one moment; owner empty is the account."""
+    rows = [
+        {
+            "owner": fact.owner,
+            "equity": plain(fact.equity),
+            "cash": plain(fact.cash),
+            "realized_pnl": plain(fact.realized_pnl),
+            "unrealized_pnl": plain(fact.unrealized_pnl),
+            "currency": fact.currency,
+        }
+        for fact in facts
+    ]
+    return {"at": iso(at), "rows": rows}

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,16 @@ class Job:
     work: Callable[[], Any]
     name: str
     future: Future[Any] = field(default_factory=Future)
+
+    def settle(self, result: Any) -> None:
+        """Hand over the result; a waiter that gave up is no error."""
+        with suppress(InvalidStateError):
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Hand over the failure; a waiter that gave up is no error."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -106,7 +117,6 @@ class MessageQueue:
 
     def put(self, message: QueueMessage) -> None:
         """Accept one message; never blocks for long."""
-        reach("enqueue")
         with self._lock:
             if self._is_superfluous(message):
                 return

@@ -40,6 +40,12 @@ class Host(Protocol):
     def publish_run(self, row: StrategyRun) -> None:
         """Store the row and tell the pages, in order."""
 
+    def interrupt_connect(self, symbol: str) -> None:
+        """End a strategy's attempts to connect."""
+
+    def forget_connection(self, symbol: str) -> None:
+        """Forget the connection of a strategy that has ended."""
+
     def log(self, strategy_symbol: str, text: str, level: str = "info") -> None:
         """Write a line for the strategy's page."""
 
@@ -145,6 +151,7 @@ class Supervisor:
             strategy = runner.strategy
         if strategy is not None:
             strategy.request_stop(timeout_s)
+            self._host.interrupt_connect(runner.symbol)
         if runner.state is not StrategyState.STOPPING:
             self._try_move(runner, StrategyState.STOPPING, "waiting for working orders")
         return runner
@@ -241,6 +248,7 @@ class Supervisor:
             runner.move(target, message, traceback)
         if client_id is not None:
             self._host.release_client_id(client_id)
+            self._host.forget_connection(runner.symbol)
         if target is StrategyState.FAILED:
             self._host.log(runner.symbol, f"Failed: {message}", "error")
             runner.restart_wanted = by_itself and not runner.stop_wanted

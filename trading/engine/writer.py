@@ -216,7 +216,9 @@ class LedgerWriter:
         self.figures.parked += 1
         self.parked.append(slot)
         logger.error("message parked: %r", slot.item, exc_info=error)
-        if slot.item is not None and not isinstance(slot.item, Job):
+        if isinstance(slot.item, Job):
+            slot.item.fail(error)
+        elif slot.item is not None:
             self._queue.forget(slot.item)
         self._on_parked(slot, error)
 

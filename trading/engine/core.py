@@ -1,0 +1,425 @@
+"""The engine's parts put together, and what they ask of one another.
+
+Owns: making and wiring the parts, start and shutdown in order, the engine's state, the sides that strategies, session
+and supervisor see. Leaves the public interface of the seeds to ``manager``.
+Rule: the constructor opens nothing. Start: lease, ledger writer, commands, master; orders only after the books agree.
+Shutdown: gate, strategies, master, queue drained, projections, lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+
+import psutil
+from django.conf import settings as django_settings
+from django.db import connection as database
+from django.db import transaction
+from ib_async import IB
+
+from portfolio.arctic.client import get_ac
+from portfolio.manager import PortfolioManager
+from strategies.exceptions import MatsError
+from strategies.loader import load_strategy_class
+from strategies.models import Strategy
+from strategies.ports import Broker
+from strategies.services import effective_params, store_params
+from trading.brokers.live import LiveBroker
+from trading.engine import gate as gates
+from trading.engine.commands import HANDLERS
+from trading.engine.companion import QueueConnection
+from trading.engine.dispatch import Dispatcher, fail_orphans
+from trading.engine.gate import Gate
+from trading.engine.handlers import Folding
+from trading.engine.jobs import PRUNE_EVERY_S, Periodic, prune, snapshot_equity
+from trading.engine.lease import Lease
+from trading.engine.lifecycle import StrategyState
+from trading.engine.links import StrategyLinks
+from trading.engine.loglines import EventLogHandler
+from trading.engine.message_queue import Job, MessageQueue, Slot
+from trading.engine.options import EngineSettings, account_rule
+from trading.engine.projection import Projection
+from trading.engine.publisher import Publisher
+from trading.engine.session import MasterSession
+from trading.engine.supervisor import Supervisor
+from trading.engine.writer import LedgerWriter
+from trading.ib.client_ids import ClientIdPool
+from trading.ib.connection import IBConnection
+from trading.market.recorder import MarketRecorder
+from trading.models import StrategyRun
+from trading.orders import services as orders
+from trading.orders.intents import IntentWriter
+from trading.orders.trade_manager import TradeManager
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+BEATS_EVERY_S = 5.0
+DRAIN_S = 30.0
+VERSION = "0.1.0"
+
+
+class EngineCore:
+    """All parts of one engine. Thread-safe."""
+
+    QUEUE_CLIENT_ID = 99
+    stop_grace_s = 20.0  # what a strategy gets beyond its drain to unwind and disconnect
+
+    def __init__(self, arctic_client: Any = None, *, settings: EngineSettings | None = None) -> None:
+        self.settings: EngineSettings = settings or django_settings.MATS
+        self._account_rule = account_rule(self.settings)
+        self._arctic_client = arctic_client
+        self.portfolio_manager = PortfolioManager(self, record_status=self._record_status)
+        self.message_queue = MessageQueue(self.settings.queue_size)
+        self.lease = Lease(self.settings.lease_ttl_s)
+        self.gate = Gate()
+        self.account_id = self._account_rule.account
+        self.state, self.state_message = "stopped", ""
+        self.started_at: datetime | None = None
+        self.stale = False
+        self.autostart = True
+        self.stop_event = threading.Event()
+        self._state_lock = threading.Lock()
+        self._autostarted = False
+        self._beats_written = 0.0
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        self.publisher = Publisher(self.message_queue, lambda: self.lease.epoch)
+        self.folding = Folding(lambda: self.account_id, self.message_queue)
+        self.writer = LedgerWriter(
+            self.message_queue,
+            self.folding,
+            self.lease.assert_epoch,
+            on_stale=self.on_stale,
+            on_trouble=self._on_ledger_trouble,
+            on_parked=self._on_parked,
+        )
+        self.pool = ClientIdPool(self.settings.max_clients)
+        self.intents = IntentWriter(self.lease.assert_epoch)
+        self.supervisor = Supervisor(self)
+        self.links = StrategyLinks(self.message_queue, self.make_connection, self._on_link_state)
+        self.session = MasterSession(self, self.message_queue, self.folding.release)
+        self.companion = QueueConnection(
+            self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
+        )
+        self.trade_manager = TradeManager(cast(Any, self))
+        self.dispatcher = Dispatcher(
+            self.lease, {kind: partial(handler, cast(Any, self)) for kind, handler in HANDLERS.items()}, self.on_stale
+        )
+        self.projection = Projection(self.lease.assert_epoch)
+        self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
+        self._jobs = [
+            Periodic("equity", self.settings.equity_interval_s, self._snapshot),
+            Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
+            Periodic("projector", 1.0, self.projection.flush),
+        ]
+        self._log_handler = EventLogHandler(self.publisher.log)
+
+    # -- life
+
+    def start(self) -> None:
+        """Take the lease and start every part; returns at once, the gateway may come later.
+
+        Raises: EngineHeldError when another engine runs.
+        """
+        epoch = self.lease.acquire()
+        self.started_at = datetime.now(UTC)
+        logger.info("engine started epoch=%s holder=%s", epoch, self.lease.holder)
+        logging.getLogger().addHandler(self._log_handler)
+        self._reset_runs()
+        self.writer.start()
+        self.set_state("starting", "Starting.")
+        self._heartbeat.start()
+        fail_orphans(self.lease)
+        self.session.start()
+        self.dispatcher.start()
+        for job in self._jobs:
+            job.start()
+
+    def run_forever(self) -> None:
+        """Start, work until ``stop_event`` is set, then clean up."""
+        self.start()
+        self.stop_event.wait()
+        self.cleanup()
+
+    def cleanup(self, stop_timeout_s: float | None = None) -> dict[str, bool]:
+        """Stop everything in order; tell of each strategy whether its thread ended. A second call does nothing."""
+        with self._state_lock:
+            if self.state in ("stopping", "stopped"):
+                return {}
+            self.state = "stopping"
+        self.gate.shut(gates.ENGINE_STOPPING)
+        if self.stale:
+            return self._abandon()
+        self.state_message = "Stopping the strategies."
+        self.publisher.engine("stopping", self.state_message)
+        self.supervisor.close()
+        timeout_s = self.settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
+        ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)
+        self.dispatcher.stop(self.stop_grace_s)
+        self.session.stop()
+        self._finish()
+        return ended
+
+    def _finish(self) -> None:
+        for job in self._jobs:
+            job.stop(DRAIN_S)
+        self.publisher.engine("stopped", "Stopped in order.")
+        logging.getLogger().removeHandler(self._log_handler)
+        drained = self.writer.stop(DRAIN_S)
+        if not drained:
+            logger.error(
+                "queue not drained left=%s; the next start replays the day's executions", len(self.message_queue)
+            )
+        self.projection.finish()
+        self._heartbeat.stop(5.0)
+        self.state, self.state_message = "stopped", "Stopped in order." if drained else "Stopped with messages left."
+        try:
+            self.lease.release(self.heartbeat_status())
+        finally:
+            database.close()
+        logger.info("engine stopped")
+
+    def _abandon(self) -> dict[str, bool]:
+        """End without touching the database: it belongs to another engine now."""
+        self.supervisor.close()
+        ended = self.supervisor.stop_all(0.0, self.stop_grace_s)
+        self._heartbeat.stop(1.0)
+        for job in self._jobs:
+            job.stop(1.0)
+        self.dispatcher.stop(1.0)
+        self.session.stop()
+        self.writer.stop(1.0)
+        logging.getLogger().removeHandler(self._log_handler)
+        self.state, self.state_message = "stopped", "Another engine took over."
+        return ended
+
+    def _reset_runs(self) -> None:
+        """Say of every strategy that an earlier engine left behind that it does not run."""
+        with transaction.atomic():
+            self.lease.assert_epoch()
+            StrategyRun.objects.exclude(state__in=[StrategyState.STOPPED, StrategyState.FAILED]).update(
+                state=StrategyState.STOPPED, client_id=None, connected=False, message="the engine was restarted"
+            )
+
+    def set_state(self, state: str, message: str) -> None:
+        """Show the engine's state; once stopping, nothing else."""
+        with self._state_lock:
+            if self.state == "stopping" or (self.state, self.state_message) == (state, message):
+                return
+            self.state, self.state_message = state, message
+        logger.info("engine state=%s message=%s", state, message)
+        self.publisher.engine(state, message)
+
+    def on_stale(self) -> None:
+        """Stop at once: another engine holds the lease."""
+        if not self.stale:
+            self.stale = True
+            logger.error("another engine holds the lease; this one stops")
+            self.gate.shut(gates.ENGINE_STOPPING)
+            self.stop_event.set()
+
+    # -- what the message thread reports
+
+    def _on_ledger_trouble(self, text: str) -> None:
+        self.gate.set_ledger_trouble(bool(text))
+        if text:
+            self.state_message = text
+        else:
+            self.session.request_check()
+
+    def _on_parked(self, slot: Slot, error: BaseException) -> None:
+        what = slot.item.name if isinstance(slot.item, Job) else str(slot.item and slot.item["type"])
+        self.publisher.log("error", "", f"A {what} message could not be booked and was set aside: {error}", __name__)
+        self.session.request_check()
+
+    def _record_status(self, strategy: str, trade: Any, status: Any) -> Any:
+        return orders.record_status(trade, status, datetime.now(UTC))
+
+    # -- what the session asks
+
+    def make_connection(self, client_id: int, **options: Any) -> IBConnection:
+        """Return an unconnected IBConnection with the engine's host, port and account rules."""
+        return IBConnection(
+            client_id,
+            host=self.settings.ib_host,
+            port=self.settings.ib_port,
+            connect_timeout_s=self.settings.ib_connect_timeout_s,
+            expected_account=self.account_id,
+            paper_only=self._account_rule.paper_only,
+            **options,
+        )
+
+    def set_account(self, account_id: str) -> None:
+        """Take note of the account that is traded; it stays for the life of the engine."""
+        self.account_id = account_id
+
+    def is_live_client(self, client_id: int) -> bool:
+        """Tell whether a strategy is connected as that client and so hears its own orders."""
+        runner = self.supervisor.by_client_id(client_id) if client_id else None
+        return runner is not None and runner.connected
+
+    def on_master_state(self, connected: bool, message: str) -> None:
+        """Show the master's connection."""
+        self.publisher.connection(0, "master", "Master", connected, message)
+
+    def on_connected(self, ib: IB) -> None:
+        """Start what lives on the master's connection; called on its loop after every connect."""
+        self.recorder = MarketRecorder(ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar)
+        if self.companion.connection is None:
+            self.writer.spawn(self.companion.keep)
+
+    def on_ready(self) -> None:
+        """Start the active strategies, the first time that orders may flow."""
+        if self._autostarted or not self.autostart:
+            return
+        self._autostarted = True
+        threading.Thread(target=self._autostart, name="mats-autostart", daemon=True).start()
+
+    def _autostart(self) -> None:
+        try:
+            for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
+                try:
+                    self.supervisor.start(symbol)
+                except MatsError as error:
+                    logger.warning("not started strategy=%s reason=%s", symbol, error.message)
+        finally:
+            database.close()
+
+    # -- what the supervisor asks
+
+    def make_strategy(self, row: Strategy, client_id: int) -> Any:
+        """Load file and parameters and return the instance.
+
+        Raises: LoadError, ConfigError (bad_params).
+        """
+        loaded = load_strategy_class(row.filename)
+        if not row.params and loaded.params:
+            row = store_params(row.symbol, loaded.params, source="file")
+        strategy = loaded.cls(
+            client_id, self, effective_params(row, loaded), broker_type="live", strategy_symbol=row.symbol
+        )
+        strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
+        return strategy
+
+    def acquire_client_id(self) -> int:
+        """Take the lowest free client id."""
+        return self.pool.acquire()
+
+    def release_client_id(self, client_id: int) -> None:
+        """Give a client id back."""
+        self.pool.release(client_id)
+
+    def publish_run(self, row: StrategyRun) -> None:
+        """Store and report a strategy's runtime state."""
+        self.publisher.run(row)
+
+    def interrupt_connect(self, symbol: str) -> None:
+        """End a strategy's attempts to connect."""
+        self.links.interrupt(symbol)
+
+    def forget_connection(self, symbol: str) -> None:
+        """Forget the connection of a strategy that has ended."""
+        self.links.drop(symbol)
+
+    # -- what strategies ask (strategies.ports.EnginePort)
+
+    @property
+    def ac(self) -> Any:
+        """Return the ArcticDB client, opened at first use.
+
+        Raises: ArcticUnavailableError.
+        """
+        if self._arctic_client is None:
+            self._arctic_client = get_ac()
+        return self._arctic_client
+
+    @ac.setter
+    def ac(self, client: Any) -> None:
+        self._arctic_client = client
+
+    @property
+    def active_strategies(self) -> dict[str, Any]:
+        """Return the instances that have not ended, by symbol."""
+        return {runner.symbol: runner.strategy for runner in self.supervisor.alive() if runner.strategy is not None}
+
+    async def connect_strategy(self, strategy: Any) -> IB:
+        """Connect the strategy's own IB on the calling loop, retrying with backoff."""
+        return await self.links.connect(strategy)
+
+    def make_broker(self, strategy: Any) -> Broker:
+        """Return the live broker over the strategy's connection."""
+        return LiveBroker(strategy.ib, strategy.symbol, None, engine=self, intents=self.intents, strategy=strategy)
+
+    def strategy_changed(self, strategy: Any, state: str, message: str = "", traceback: str = "") -> None:
+        """Take note of a lifecycle word from a strategy."""
+        self.supervisor.strategy_changed(strategy, state, message, traceback)
+
+    def strategy_beat(self, strategy: Any) -> None:
+        """Take note that a strategy's loop lives."""
+        self.supervisor.beat(strategy)
+
+    def log(self, strategy_symbol: str, text: str, level: str = "info") -> None:
+        """Write a line for a strategy's page and into the log."""
+        number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+        logging.getLogger(f"strategies.{strategy_symbol or 'engine'}").log(
+            number, "%s", text, extra={"strategy": strategy_symbol}
+        )
+
+    def _on_link_state(self, symbol: str, client_id: int, connected: bool, message: str) -> None:
+        self.supervisor.connection_changed(symbol, connected, message)
+        self.publisher.connection(client_id, "strategy", symbol, connected, message)
+
+    # -- by the clock
+
+    def _beat(self) -> None:
+        self.lease.renew(self.heartbeat_status())
+        self.supervisor.tick()
+        if time.monotonic() - self._beats_written >= BEATS_EVERY_S:
+            self._beats_written = time.monotonic()
+            rows = [runner.row() for runner in self.supervisor.alive() if runner.beat_at is not None]
+            if rows:
+                self.message_queue.submit(lambda: StrategyRun.objects.bulk_update(rows, ["heartbeat_at"]), "heartbeats")
+
+    def heartbeat_status(self) -> dict[str, Any]:
+        """Return the figures of the heartbeat row."""
+        process = psutil.Process()
+        figures = self.message_queue.figures()
+        return {
+            "state": self.state,
+            "message": self.state_message,
+            "account": self.account_id,
+            "gate": self.gate.reason,
+            "connections": self.connection_rows(),
+            "queue": {
+                "size": figures.size,
+                "high_water": figures.high_water,
+                "coalesced": figures.coalesced,
+                "spilled": figures.spilled,
+                "duplicates": figures.duplicates,
+                "parked": self.writer.figures.parked,
+            },
+            "arctic": self.projection.status(),
+            "memory_mb": round(process.memory_info().rss / 1_048_576, 1),
+            "threads": process.num_threads(),
+            "started_at": self.started_at.isoformat().replace("+00:00", "Z") if self.started_at else None,
+            "version": VERSION,
+        }
+
+    def connection_rows(self) -> list[dict[str, Any]]:
+        """Return all connections as they are now: master, message queue, strategies."""
+        own = [self.session.connection, self.companion.connection]
+        return [*(one.status() for one in own if one is not None), *self.links.statuses()]
+
+    def _snapshot(self) -> None:
+        if self.account_id and self.session.connected:
+            self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+
+
+def void(_: object) -> None:
+    """Take a result that nobody wants."""

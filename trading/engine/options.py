@@ -1,0 +1,69 @@
+"""What the engine reads of the settings, and which account they allow.
+
+Rule: paper is the default; real money needs MATS_ALLOW_LIVE and the account's id in MATS_LIVE_ACCOUNT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from strategies.exceptions import ConfigError
+
+
+class EngineSettings(Protocol):
+    """The part of ``settings.MATS`` that the engine needs. Units: ``*_s`` seconds."""
+
+    @property
+    def mats_home(self) -> Path: ...
+    @property
+    def ib_host(self) -> str: ...
+    @property
+    def ib_port(self) -> int: ...
+    @property
+    def ib_account(self) -> str: ...
+    @property
+    def ib_connect_timeout_s(self) -> float: ...
+    @property
+    def max_clients(self) -> int: ...
+    @property
+    def allow_live(self) -> bool: ...
+    @property
+    def live_account(self) -> str: ...
+    @property
+    def equity_interval_s(self) -> float: ...
+    @property
+    def queue_size(self) -> int: ...
+    @property
+    def stop_timeout_s(self) -> float: ...
+    @property
+    def lease_ttl_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRule:
+    """Which account a connection must have; empty ``account`` means the first paper account."""
+
+    account: str
+    paper_only: bool
+
+
+def account_rule(settings: EngineSettings) -> AccountRule:
+    """Return the rule that the settings mean.
+
+    Raises: ConfigError when live trading is only half switched on.
+    """
+    if not settings.allow_live:
+        return AccountRule(settings.ib_account, paper_only=True)
+    if not settings.live_account:
+        raise ConfigError(
+            "MATS_ALLOW_LIVE is set, MATS_LIVE_ACCOUNT is not: name the account that may trade real money.",
+            code="live_account_missing",
+        )
+    if settings.ib_account and settings.ib_account != settings.live_account:
+        raise ConfigError(
+            f"MATS_IB_ACCOUNT ({settings.ib_account}) and MATS_LIVE_ACCOUNT ({settings.live_account}) differ.",
+            code="live_account_differs",
+        )
+    return AccountRule(settings.live_account, paper_only=False)
