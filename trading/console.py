@@ -7,6 +7,7 @@ key, so that a fact told twice is shown once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -14,13 +15,16 @@ from typing import Any
 
 from django.utils import timezone
 
-from portfolio.models import Account, AccountValue, Break, BreakState, CashBalance, EquitySnapshot, Execution, Position
+from portfolio import queries as books
+from portfolio.models import Account, AccountValue, EquitySnapshot
 from strategies.models import DISCRETIONARY, Strategy
 from trading import queries
-from trading.queries import Row, iso, plain
+from trading.engine.events import iso, plain
+from trading.queries import Row
 
 PALETTE = ("#2f9bff", "#f59f00", "#2fb344", "#ae3ec9", "#e8590c", "#17a2b8", "#d6336c", "#74b816")
 FOREIGN = "#8a94a6"
+SIDES = {"BOT": "BUY", "SLD": "SELL"}
 FILLS_SHOWN = 60
 LOGS_SHOWN = 80
 EQUITY_WINDOW = timedelta(hours=6)
@@ -37,8 +41,9 @@ ACCOUNT_TAGS = {
 def colors() -> dict[str, str]:
     """Return the colour of every owner: the strategy's own, else one of the palette by order."""
     rows = Strategy.objects.values_list("symbol", "color")
-    chosen = {symbol: color or PALETTE[place % len(PALETTE)] for place, (symbol, color) in enumerate(rows)}
-    return {**chosen, DISCRETIONARY: FOREIGN}
+    taken = {color.lower() for _, color in rows}
+    free = itertools.cycle([color for color in PALETTE if color not in taken] or PALETTE)
+    return {**{symbol: color or next(free) for symbol, color in rows}, DISCRETIONARY: FOREIGN}
 
 
 def account_row() -> Row:
@@ -64,30 +69,23 @@ def account_row() -> Row:
 
 def positions(owner: str | None = None) -> list[Row]:
     """Return positions that are not flat, with mark, value and unrealised profit where a mark is known."""
-    found = Position.objects.exclude(quantity=0).select_related("instrument__mark")
-    if owner is not None:
-        found = found.filter(owner=owner)
-    return [_position_row(position) for position in found.order_by("owner", "instrument__symbol")]
+    return [_position_row(view) for view in books.positions(owner=owner)]
 
 
-def _position_row(position: Position) -> Row:
-    instrument = position.instrument
-    mark = getattr(instrument, "mark", None)
-    value = None if mark is None else position.quantity * mark.price * instrument.multiplier
-    cost = position.quantity * position.average_cost * instrument.multiplier
+def _position_row(view: books.PositionView) -> Row:
     return {
-        "strategy": position.owner,
-        "con_id": instrument.con_id,
-        "symbol": instrument.symbol,
-        "currency": instrument.currency,
-        "multiplier": plain(instrument.multiplier),
-        "quantity": plain(position.quantity),
-        "average_cost": plain(position.average_cost),
-        "realized_pnl": plain(position.realized_pnl),
-        "mark": None if mark is None else plain(mark.price),
-        "marked_at": None if mark is None else iso(mark.marked_at),
-        "market_value": plain(value),
-        "unrealized_pnl": None if value is None else plain(value - cost),
+        "strategy": view.owner,
+        "con_id": view.con_id,
+        "symbol": view.symbol,
+        "currency": view.currency,
+        "multiplier": plain(view.multiplier),
+        "quantity": plain(view.quantity),
+        "average_cost": plain(view.average_cost),
+        "realized_pnl": plain(view.realized_pnl),
+        "mark": plain(view.mark),
+        "stale": view.stale,
+        "market_value": plain(view.market_value),
+        "unrealized_pnl": plain(view.unrealized_pnl),
     }
 
 
@@ -109,24 +107,22 @@ def exposure(rows: Sequence[Row], currency: str) -> Row:
 
 def fills(owner: str | None = None, limit: int = FILLS_SHOWN) -> list[Row]:
     """Return the latest executions in force, newest first, in the words of the ``fill`` event."""
-    found = Execution.objects.filter(superseded=False).select_related("instrument").order_by("-executed_at", "-id")
-    if owner is not None:
-        found = found.filter(owner=owner)
     return [
         {
-            "exec_id": execution.exec_id,
-            "strategy": execution.owner,
-            "order_ref": execution.order_ref,
-            "con_id": execution.instrument_id,
-            "symbol": execution.instrument.symbol,
-            "side": "BUY" if execution.quantity > 0 else "SELL",
-            "quantity": plain(abs(execution.quantity)),
-            "price": plain(execution.price),
-            "currency": execution.instrument.currency,
-            "executed_at": iso(execution.executed_at),
-            "commission": plain(execution.commission),
+            "exec_id": view.exec_id,
+            "strategy": view.owner,
+            "order_ref": view.order_ref,
+            "con_id": view.con_id,
+            "symbol": view.symbol,
+            "side": SIDES.get(view.side, view.side),
+            "quantity": plain(view.quantity),
+            "price": plain(view.price),
+            "currency": view.currency,
+            "executed_at": iso(view.executed_at),
+            "commission": plain(view.commission),
         }
-        for execution in found[:limit]
+        for view in books.fills(owner, limit)
+        if not view.superseded
     ]
 
 
@@ -154,16 +150,15 @@ def equity_series(owners: Sequence[str] | None = None) -> Row:
 
 def open_breaks() -> list[Row]:
     """Return open differences between IB and the books in the words of the ``break`` event."""
-    found = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("opened_at")
     return [
         {
-            "con_id": row.instrument_id,
-            "symbol": row.instrument.symbol,
-            "ib_quantity": plain(row.ib_quantity),
-            "ledger_quantity": plain(row.ledger_quantity),
-            "state": row.state,
+            "con_id": view.con_id,
+            "symbol": view.symbol,
+            "ib_quantity": plain(view.ib_quantity),
+            "ledger_quantity": plain(view.ledger_quantity),
+            "state": "open",
         }
-        for row in found
+        for view in books.open_breaks()
     ]
 
 
@@ -229,10 +224,7 @@ def strategy_state(strategy: Strategy) -> dict[str, Any]:
         "account": account_row(),
         "strategy": _strategy_rows(palette, [symbol])[0],
         "positions": held,
-        "cash": [
-            {"currency": row.currency, "amount": plain(row.amount)}
-            for row in CashBalance.objects.filter(owner=symbol).order_by("currency")
-        ],
+        "cash": [{"currency": view.currency, "amount": plain(view.amount)} for view in books.cash(owner=symbol)],
         "orders": queries.orders(symbol, open_only=True, limit=50),
         "fills": shown_fills,
         "logs": logs(symbol),

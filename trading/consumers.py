@@ -29,7 +29,8 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from strategies.models import STRATEGY_SYMBOL_PATTERN
-from trading import live, queries
+from trading import live
+from trading.engine.events import iso
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
             if engine is not None and len(self._unacked) < self.window:
                 await self.send(
                     text_data=f'{{"type":"heartbeat","engine":{engine},"last":{self._cursor},'
-                    f'"server_time":"{queries.iso(timezone.now())}"}}'
+                    f'"server_time":"{iso(timezone.now())}"}}'
                 )
             await asyncio.sleep(self.heartbeat_s)
 

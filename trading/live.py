@@ -24,6 +24,7 @@ from django.db import connection
 
 from trading import queries
 from trading.engine.doorbell import EVENTS, Listener
+from trading.engine.events import iso
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def _event_text(event_id: int, at: datetime | str, kind: str, strategy: str, pay
     moment = datetime.fromisoformat(at).replace(tzinfo=UTC) if isinstance(at, str) else at
     body = payload if isinstance(payload, str) else json.dumps(payload)
     return (
-        f'{{"id":{event_id},"at":"{queries.iso(moment)}","kind":{json.dumps(kind)},'
+        f'{{"id":{event_id},"at":"{iso(moment)}","kind":{json.dumps(kind)},'
         f'"strategy":{json.dumps(strategy)},"payload":{body}}}'
     )
 

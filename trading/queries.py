@@ -8,17 +8,16 @@ ISO 8601 UTC with ``Z``, unknown is None. So a page can start from a query and g
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max
 from django.utils import timezone
 
 from portfolio.models import EquitySnapshot, Position
 from strategies.models import Strategy
+from trading.engine.events import iso, order_payload, plain
 from trading.engine.lifecycle import StrategyState
 from trading.models import EngineEvent, EngineLease, Order, StrategyRun
 from trading.orders.state import WORKING
@@ -27,23 +26,7 @@ Row = dict[str, Any]
 
 MASTER_CLIENT_ID = 0
 QUEUE_CLIENT_ID = 99
-
-
-def plain(value: Decimal | None) -> str | None:
-    """Write a decimal without exponent and trailing zeros; None stays None."""
-    if value is None:
-        return None
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
-
-
-def iso(moment: datetime | None) -> str | None:
-    """Write an aware time as ISO 8601 UTC with ``Z``; None stays None."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+RECENT_SPAN = 100_000  # events looked through, newest first, for rare kinds: no page waits for a walk through all
 
 
 def engine_state() -> Row:
@@ -199,18 +182,6 @@ def _last_per_owner(snapshots: Any) -> dict[str, EquitySnapshot]:
     return {row.owner: row for row in EquitySnapshot.objects.filter(id__in=ids)}
 
 
-def realized_by_owner() -> dict[str, Decimal]:
-    """Return cumulative realised profit by owner, summed over its positions in their own currencies' figures.
-
-    Only owners whose positions share one currency are listed: sums across currencies need a rate.
-    """
-    totals: dict[str, dict[str, Decimal]] = defaultdict(dict)
-    rows = Position.objects.values("owner", "instrument__currency").annotate(total=Sum("realized_pnl"))
-    for row in rows:
-        totals[row["owner"]][row["instrument__currency"]] = row["total"]
-    return {owner: next(iter(by.values())) for owner, by in totals.items() if len(by) == 1}
-
-
 def orders(owner: str | None = None, *, open_only: bool = False, limit: int = 100) -> list[Row]:
     """Return orders, newest first, in the words of the ``order`` event plus created_at, client_id and perm_id."""
     found = Order.objects.order_by("-created_at", "-id")
@@ -224,21 +195,7 @@ def orders(owner: str | None = None, *, open_only: bool = False, limit: int = 10
 def order_row(order: Order) -> Row:
     """Return one order in the words of the ``order`` event plus created_at, client_id and perm_id."""
     return {
-        "order_ref": order.order_ref,
-        "strategy": order.owner,
-        "symbol": order.symbol,
-        "con_id": order.con_id,
-        "side": order.side,
-        "quantity": plain(order.quantity),
-        "order_type": order.order_type,
-        "limit_price": plain(order.limit_price),
-        "stop_price": plain(order.stop_price),
-        "tif": order.tif,
-        "state": order.state,
-        "filled": plain(order.filled),
-        "average_price": plain(order.average_price),
-        "reason": order.reason,
-        "updated_at": iso(order.updated_at),
+        **order_payload(order),
         "created_at": iso(order.created_at),
         "client_id": order.client_id,
         "perm_id": order.perm_id,
@@ -276,7 +233,7 @@ def events_after(after: int, limit: int = 500, kinds: Iterable[str] | None = Non
 
 def recent_events(kind: str, limit: int = 100, strategy: str | None = None) -> list[Row]:
     """Return the newest events of a kind, newest first."""
-    found = EngineEvent.objects.filter(kind=kind).order_by("-id")
+    found = EngineEvent.objects.filter(kind=kind, id__gt=last_event_id() - RECENT_SPAN).order_by("-id")
     if strategy is not None:
         found = found.filter(strategy=strategy)
     return [event_row(event) for event in found[:limit]]
@@ -288,7 +245,8 @@ def recent_bars(con_id: int, limit: int = 720, within: timedelta = timedelta(hou
     Shape: the ``bar`` payload: con_id, symbol, start, open, high, low, close, volume, seconds.
     """
     since = timezone.now() - within
-    found = EngineEvent.objects.filter(kind="bar", payload__con_id=con_id, at__gte=since).order_by("-id")
+    oldest = last_event_id() - RECENT_SPAN
+    found = EngineEvent.objects.filter(kind="bar", id__gt=oldest, payload__con_id=con_id, at__gte=since).order_by("-id")
     by_start: dict[str, Row] = {}
     for payload in found.values_list("payload", flat=True)[:limit]:
         by_start.setdefault(payload["start"], payload)

@@ -1,14 +1,19 @@
 // Equity and price on uPlot (global, vendored); colours come from the stylesheet, so that dark and light both fit.
-import { money, price as writePrice } from "./format.js";
+import { price as writePrice, whole } from "./format.js";
 
 const POINTS = 1500;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
-const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC");
+
+const clockOf = (seconds) => new Date(seconds * 1000).toISOString();
+const hourMinute = (seconds) => clockOf(seconds).slice(11, 16);
+// Without the cursor on the chart the legend shows the latest figures, and with it those under the cursor.
+const latest = (plot, series) => plot.data[series].findLast((value) => value != null);
+const time = { label: "UTC", value: (plot, value) => clockOf(value ?? plot.data[0].at(-1)).slice(11, 19) };
 
 function axes(format, size) {
   const line = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: '11px "Inter Variable", system-ui' };
-  return [{ ...line, size: 26, space: 80 }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
+  return [{ ...line, size: 26, space: 80, values: (_, splits) => splits.map(hourMinute) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
 }
 
 class Chart {
@@ -22,7 +27,10 @@ class Chart {
   }
 
   // Room for the plot itself: the host less its padding and the legend's line.
-  room() { return { width: Math.max(120, this.host.clientWidth - 12), height: Math.max(80, this.host.clientHeight - 32) }; }
+  room() {
+    const legend = this.host.querySelector(".u-legend")?.offsetHeight ?? 22;
+    return { width: Math.max(120, this.host.clientWidth - 12), height: Math.max(80, this.host.clientHeight - legend - 8) };
+  }
 
   resize() { this.plot?.setSize(this.room()); }
 
@@ -42,7 +50,8 @@ class Chart {
     if (!has) return;
     if (this.plot && this.plot.series.length === data.length) { this.plot.setData(data); return; }
     this.plot?.destroy();
-    this.plot = new uPlot({ ...this.room(), tzDate: utc, legend: { live: true }, cursor: { drag: { x: true, y: false }, points: { size: 5 } }, padding: [8, 4, 0, 8], ...this.options() }, data, this.host);
+    this.plot = new uPlot({ ...this.room(), tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"), legend: { live: true }, cursor: { drag: { x: true, y: false }, points: { size: 5 } }, padding: [8, 4, 0, 8], ...this.options() }, data, this.host);
+    this.resize();
   }
 }
 
@@ -69,7 +78,11 @@ export class EquityChart extends Chart {
     this.later();
   }
 
-  names() { return [...this.owners.keys()].sort(); }
+  // The account first, what nobody's strategy traded last.
+  names() {
+    const rank = (owner) => (owner === "" ? 0 : owner === "Discretionary" ? 2 : 1);
+    return [...this.owners.keys()].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  }
 
   data() {
     const lines = this.names().map((owner) => {
@@ -85,9 +98,9 @@ export class EquityChart extends Chart {
     const lines = this.names().map((owner) => ({
       label: owner || "Account", width: owner ? 1.4 : 2, spanGaps: true, points: { show: false },
       stroke: owner ? this.colors[owner] ?? css("--dim") : css("--text"),
-      value: (_, value) => money(value),
+      value: (plot, value, series) => whole(value ?? latest(plot, series)),
     }));
-    return { series: [{ label: "UTC", value: "{HH}:{mm}:{ss}" }, ...lines], axes: axes((value) => short.format(value), 58) };
+    return { series: [time, ...lines], axes: axes((value) => short.format(value), 58) };
   }
 }
 
@@ -114,10 +127,21 @@ export class PriceChart extends Chart {
 
   options() {
     return {
-      series: [{ label: "UTC", value: "{HH}:{mm}:{ss}" }, { label: "Close", stroke: css("--accent"), width: 1.5, points: { show: false }, fill: `${css("--accent")}14`, value: (_, value) => writePrice(value) }],
+      series: [time, { label: "Close", stroke: css("--accent"), width: 1.5, points: { show: false }, fill: `${css("--accent")}14`, value: (plot, value, series) => writePrice(value ?? latest(plot, series)) }],
       axes: axes((value) => writePrice(value), 62),
+      scales: { y: { range: (plot, low, high) => this.span(plot, low, high) } },
       hooks: { draw: [(plot) => this.drawFills(plot)] },
     };
+  }
+
+  // The scale holds the fills in view too, else a fill away from the closes would be drawn outside.
+  span(plot, low, high) {
+    const { min, max } = plot.scales.x;
+    const seen = this.fills.filter((fill) => { const at = Date.parse(fill.executed_at) / 1000; return at >= min && at <= max; });
+    const prices = seen.map((fill) => Number(fill.price));
+    const least = Math.min(low, ...prices), most = Math.max(high, ...prices);
+    const margin = (most - least) * 0.12 || Math.abs(most) * 0.001 || 1;
+    return [least - margin, most + margin];
   }
 
   drawFills(plot) {

@@ -10,22 +10,26 @@ export function put(root, field, text, className) {
 }
 
 export class Feed {
-  // options: body, template id, fill(row, data), cap, newestFirst, empty (element shown when there are none)
+  // options: body, template id, fill(row, data), cap, newestFirst, empty (element shown when there are none), key(id)
   constructor(options) {
-    Object.assign(this, { cap: 200, newestFirst: true, empty: null }, options);
+    Object.assign(this, { cap: 200, newestFirst: true, empty: null, key: String }, options);
     this.template = document.getElementById(options.template).content.firstElementChild;
-    this.rows = new Map([...this.body.children].map((row) => [row.dataset.key, row]));
+    this.rows = new Map([...this.body.children].map((row) => [this.key(row.dataset.key), row]));
     this.pending = new Map();
   }
 
-  has(key) { return this.rows.has(String(key)) || this.pending.has(String(key)); }
+  // ``partial`` data only changes a row that is there; it never makes one.
+  set(id, data) {
+    const key = this.key(id);
+    const known = this.pending.get(key);
+    this.pending.set(key, { ...known, ...data, partial: (known ? known.partial : true) && data.partial === true });
+  }
 
-  set(key, data) { this.pending.set(String(key), { ...this.pending.get(String(key)), ...data }); }
-
-  remove(key) {
-    this.pending.delete(String(key));
-    this.rows.get(String(key))?.remove();
-    this.rows.delete(String(key));
+  remove(id) {
+    const key = this.key(id);
+    this.pending.delete(key);
+    this.rows.get(key)?.remove();
+    this.rows.delete(key);
     this.#showEmpty();
   }
 
@@ -39,7 +43,7 @@ export class Feed {
     for (const [key, data] of this.pending) {
       const known = this.rows.get(key);
       if (known) { this.fill(known, data); continue; }
-      if (skip-- > 0 || data.partial) continue;
+      if (data.partial || skip-- > 0) continue;
       const row = this.template.cloneNode(true);
       row.dataset.key = key;
       row.classList.add("fresh");

@@ -84,6 +84,9 @@ function logFields(row, line) {
   put(row, "text", line.text);
 }
 
+// IB corrects an execution by sending it again with a higher last segment: one row for all its revisions.
+const family = (execId) => String(execId).replace(/^(.+\..+\..+)\.\d+$/, "$1");
+
 class Log extends Feed {
   constructor() {
     super({ body: $("#log"), template: "log-row", fill: logFields, cap: 400, newestFirst: false, empty: $("#log-empty") });
@@ -111,7 +114,7 @@ class Log extends Feed {
 }
 
 export function startShell(strategy) {
-  const fills = new Feed({ body: $("#fills tbody"), template: "fill-row", fill: fillFields, cap: 200, empty: $("#fills-empty") });
+  const fills = new Feed({ body: $("#fills tbody"), template: "fill-row", fill: fillFields, key: family, cap: 200, empty: $("#fills-empty") });
   const log = new Log();
   const feeds = [fills, log];
   const live = new Live(state.last, strategy);
@@ -119,7 +122,7 @@ export function startShell(strategy) {
   live.onHeartbeat = showEngine;
   live.onBatch = () => feeds.forEach((feed) => feed.flush());
   live.on("fill", (fill) => fills.set(fill.exec_id, fill));
-  live.on("commission", (fee) => fills.set(fee.exec_id, fills.has(fee.exec_id) ? { commission: fee.commission } : { commission: fee.commission, partial: true }));
+  live.on("commission", (fee) => fills.set(fee.exec_id, { commission: fee.commission, partial: true }));
   live.on("log", (line, event) => { if (!strategy || line.strategy === strategy) log.set(event.id, { ...line, at: event.at }); });
   live.on("command", settle);
   live.on("break", showBreak);

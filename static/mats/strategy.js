@@ -48,8 +48,7 @@ async function choose(conId) {
   for (const button of document.querySelectorAll("#instruments button")) button.setAttribute("aria-pressed", String(Number(button.dataset.conId) === conId));
   if (!bars.has(String(conId))) {
     const reply = await fetch(`/api/market/bars?con_id=${conId}`, { headers: { Accept: "application/json" } }).catch(() => null);
-    const answer = reply?.ok ? await reply.json() : [];
-    bars.set(String(conId), Array.isArray(answer) ? answer : answer.bars ?? []);
+    bars.set(String(conId), reply?.ok ? (await reply.json()).items : []);
   }
   drawPrices();
 }

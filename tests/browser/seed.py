@@ -86,7 +86,7 @@ def strategies() -> None:
             "TREND",
             "Trend following",
             "0.4",
-            "#4c9bff",
+            "#2f9bff",
             "ma_cross.py",
             {"symbol": "AAPL", "fast": 10, "slow": 30, "size": 25, "use_rth": True},
         ),
@@ -332,3 +332,8 @@ def everything() -> None:
     engine()
     books()
     stream()
+
+
+def prune_up_to(last: int) -> None:
+    """Forget events up to an id, as the engine does by age."""
+    EngineEvent.objects.filter(id__lte=last).delete()
