@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, re_path
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, Throttled
+from ninja.openapi.schema import OpenAPISchema
 from ninja.renderers import JSONRenderer
 
 from mats_site import api_errors
@@ -22,6 +23,7 @@ from mats_site.api_auth import ForbiddenError, default_auth
 from mats_site.api_parser import MAX_BODY_BYTES, StrictParser
 from portfolio.api import router as portfolio_router
 from strategies.api import router as strategies_router
+from strategies.schemas import ErrorOut
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
 from trading.strategies_api import router as strategy_engine_router
 
@@ -35,6 +37,29 @@ What the engine must do is queued: the answer is 202 with `command_id` and `stat
 An `Idempotency-Key` header makes repeating such a request safe. Decimals are text, times ISO 8601 in UTC.
 Errors: `{"error": {"code", "message", "fields"}}`.
 """
+
+
+class MatsApi(NinjaAPI):
+    """Ninja's API whose schema also names the one shape of errors."""
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """Return the schema with the error shape as every operation's default answer."""
+        schema = super().get_openapi_schema(**options)
+        schema["components"]["schemas"] |= _error_schemas()
+        answer = {
+            "description": "Any error",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}},
+        }
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"]["default"] = answer
+        return schema
+
+
+def _error_schemas() -> dict[str, Any]:
+    schema = ErrorOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs")
+    return {**parts, "ErrorOut": schema}
 
 
 class _Utf8Renderer(JSONRenderer):
@@ -63,7 +88,7 @@ def _docs_for_known_callers(view: View) -> View:
 
 def build_api() -> NinjaAPI:
     """Return the API with every router mounted."""
-    api = NinjaAPI(
+    api = MatsApi(
         title="MATS",
         version="1",
         description=DESCRIPTION,

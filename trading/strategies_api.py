@@ -16,17 +16,14 @@ from portfolio import queries as books
 from strategies import queries as strategy_queries
 from strategies import services as strategy_services
 from strategies.api_rules import caller
-from strategies.exceptions import ConflictError
 from strategies.schemas import MAX_PAGE, Limit, Page, Symbol
 from trading import queries, schemas
 from trading.api_queue import queue
-from trading.engine.lifecycle import StrategyState
 
 router = Router()
 
 QUEUED = {202: schemas.QueuedOut}
 EQUITY_DAYS = 90
-IDLE = frozenset({StrategyState.STOPPED, StrategyState.FAILED})
 
 
 class DeletedOut(Schema):
@@ -92,9 +89,5 @@ def stop_strategy(request: HttpRequest, response: HttpResponse, symbol: Path[Sym
 @router.post("/{symbol}/delete", response=DeletedOut)
 def delete_strategy(request: HttpRequest, symbol: Path[Symbol]) -> dict[str, Any]:
     """Delete a strategy that is not running and owns nothing."""
-    strategy = strategy_queries.get_strategy(symbol)
-    state = queries.strategy_rows([strategy.symbol])[0]["state"]
-    if StrategyState(state) not in IDLE:
-        raise ConflictError(f"{symbol} is {state}; stop it before deleting it.", code="strategy_running", state=state)
-    strategy_services.delete_strategy(strategy.symbol, caller(request).user)
-    return {"deleted": strategy.symbol}
+    strategy_services.delete_strategy(symbol, caller(request).user)
+    return {"deleted": symbol}

@@ -129,3 +129,13 @@ def test_documentation_page_fits_the_content_security_policy(reader: Api) -> Non
     for tag in page.split("<script")[1:]:
         opening, rest = tag.split(">", 1)
         assert "src=" in opening or 'type="application/json"' in opening, f"inline script: {rest[:80]}"
+
+
+def test_schema_names_the_error_shape_for_every_operation(reader: Api) -> None:
+    schema = reader.get("/openapi.json").json()
+    assert set(schema["components"]["schemas"]["ErrorOut"]["properties"]) == {"error"}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"]["default"]["content"]["application/json"]
+            assert content["schema"]["$ref"].rsplit("/", 1)[1] == "ErrorOut"
+            assert operation["security"]

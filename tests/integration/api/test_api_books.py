@@ -118,3 +118,9 @@ def test_details_bring_configuration_life_statistics_and_positions(reader: Api, 
 )
 def test_decimal_is_written_plain(value: str, text: str) -> None:
     assert plain(Decimal(value)) == text
+
+
+def test_strategy_that_owns_a_position_is_not_deleted(api: Api, books: None) -> None:
+    error = error_of(api.post("/strategies/ALPHA/delete"), 409)
+    assert error["code"] == "strategy_in_use"
+    assert Strategy.objects.filter(symbol="ALPHA").exists()
