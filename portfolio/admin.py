@@ -1,0 +1,256 @@
+"""The books in the admin: to look at, never to change.
+
+Owns: read-only lists. Rule: rows come from the broker or from a fold; a wrong figure is corrected by a movement.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from portfolio.ledger.money import plain
+from portfolio.models import (
+    Account,
+    AccountValue,
+    Break,
+    CashBalance,
+    EquitySnapshot,
+    Execution,
+    Instrument,
+    Movement,
+    PendingCommission,
+    Position,
+    ProjectionCursor,
+)
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+def _number(value: Decimal | None) -> str:
+    return "unknown" if value is None else plain(value)
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """A list and a detail page without a single button that writes."""
+
+    list_per_page = 50
+    show_full_result_count = False  # counting millions of rows for a heading is not worth it
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nothing is entered by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nothing is edited."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nothing is deleted, nor together with something else."""
+        return False
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnlyAdmin):
+    """Accounts and when their books were opened."""
+
+    list_display = ["account_id", "base_currency", "opened_at"]
+
+
+@admin.register(Instrument)
+class InstrumentAdmin(ReadOnlyAdmin):
+    """Contracts by id."""
+
+    list_display = ["con_id", "symbol", "local_symbol", "sec_type", "currency", "exchange", "primary_exchange"]
+    list_filter = ["sec_type", "currency"]
+    search_fields = ["=con_id", "symbol", "local_symbol"]
+
+
+@admin.register(Execution)
+class ExecutionAdmin(ReadOnlyAdmin):
+    """What IB reported."""
+
+    list_display = [
+        "executed_at",
+        "owner",
+        "instrument",
+        "side",
+        "shown_quantity",
+        "shown_price",
+        "shown_commission",
+        "order_ref",
+        "exec_id",
+        "superseded",
+    ]
+    list_select_related = ["instrument"]
+    list_filter = ["owner", "side", "superseded", "executed_at"]
+    search_fields = ["exec_id", "order_ref", "=perm_id", "instrument__symbol"]
+    ordering = ["-id"]
+
+    @admin.display(description="quantity")
+    def shown_quantity(self, row: Execution) -> str:
+        """The signed quantity."""
+        return _number(row.quantity)
+
+    @admin.display(description="price")
+    def shown_price(self, row: Execution) -> str:
+        """The price per unit."""
+        return _number(row.price)
+
+    @admin.display(description="commission")
+    def shown_commission(self, row: Execution) -> str:
+        """The fee with its currency."""
+        return f"{_number(row.commission)} {row.commission_currency}".strip()
+
+
+@admin.register(Movement)
+class MovementAdmin(ReadOnlyAdmin):
+    """The journal."""
+
+    list_display = [
+        "id",
+        "booked_at",
+        "owner",
+        "kind",
+        "instrument",
+        "shown_quantity",
+        "shown_cash",
+        "shown_realized",
+        "shown_balance",
+        "key",
+    ]
+    list_select_related = ["instrument"]
+    list_filter = ["kind", "owner", "currency"]
+    search_fields = ["key", "instrument__symbol"]
+    ordering = ["-id"]
+
+    @admin.display(description="quantity")
+    def shown_quantity(self, row: Movement) -> str:
+        """The change of the position."""
+        return _number(row.quantity)
+
+    @admin.display(description="cash")
+    def shown_cash(self, row: Movement) -> str:
+        """The change of cash."""
+        return f"{_number(row.cash)} {row.currency}"
+
+    @admin.display(description="realised")
+    def shown_realized(self, row: Movement) -> str:
+        """What it realised."""
+        return _number(row.realized_pnl)
+
+    @admin.display(description="cash after")
+    def shown_balance(self, row: Movement) -> str:
+        """The balance after it."""
+        return _number(row.cash_after)
+
+
+@admin.register(Position)
+class PositionAdmin(ReadOnlyAdmin):
+    """Who holds what."""
+
+    list_display = ["owner", "instrument", "shown_quantity", "shown_average", "shown_realized", "updated_at"]
+    list_select_related = ["instrument"]
+    list_filter = ["owner", "account"]
+    search_fields = ["instrument__symbol", "=instrument__con_id"]
+    ordering = ["owner", "instrument__symbol"]
+
+    @admin.display(description="quantity")
+    def shown_quantity(self, row: Position) -> str:
+        """The signed quantity."""
+        return _number(row.quantity)
+
+    @admin.display(description="average cost")
+    def shown_average(self, row: Position) -> str:
+        """The average price."""
+        return _number(row.average_cost)
+
+    @admin.display(description="realised P&L")
+    def shown_realized(self, row: Position) -> str:
+        """Cumulative, net of fees."""
+        return f"{_number(row.realized_pnl)} {row.instrument.currency}"
+
+
+@admin.register(CashBalance)
+class CashBalanceAdmin(ReadOnlyAdmin):
+    """Who has how much cash."""
+
+    list_display = ["owner", "currency", "shown_amount", "account", "updated_at"]
+    list_select_related = ["account"]
+    list_filter = ["owner", "currency"]
+    ordering = ["owner", "currency"]
+
+    @admin.display(description="amount")
+    def shown_amount(self, row: CashBalance) -> str:
+        """The signed balance."""
+        return _number(row.amount)
+
+
+@admin.register(Break)
+class BreakAdmin(ReadOnlyAdmin):
+    """Differences between IB's positions and ours."""
+
+    list_display = ["instrument", "state", "shown_ib", "shown_ledger", "opened_at", "cleared_at"]
+    list_select_related = ["instrument"]
+    list_filter = ["state"]
+    search_fields = ["instrument__symbol"]
+    ordering = ["-id"]
+
+    @admin.display(description="IB holds")
+    def shown_ib(self, row: Break) -> str:
+        """IB's quantity."""
+        return _number(row.ib_quantity)
+
+    @admin.display(description="ledger holds")
+    def shown_ledger(self, row: Break) -> str:
+        """Σ owners."""
+        return _number(row.ledger_quantity)
+
+
+@admin.register(EquitySnapshot)
+class EquitySnapshotAdmin(ReadOnlyAdmin):
+    """Equity over time."""
+
+    list_display = ["taken_at", "owner", "shown_equity", "account"]
+    list_select_related = ["account"]
+    list_filter = ["owner", "taken_at"]
+    ordering = ["-id"]
+
+    @admin.display(description="equity")
+    def shown_equity(self, row: EquitySnapshot) -> str:
+        """Equity with its currency."""
+        return f"{_number(row.equity)} {row.currency}"
+
+
+@admin.register(AccountValue)
+class AccountValueAdmin(ReadOnlyAdmin):
+    """IB's own figures."""
+
+    list_display = ["tag", "currency", "value", "account", "updated_at"]
+    list_select_related = ["account"]
+    list_filter = ["currency", "account"]
+    search_fields = ["tag"]
+    ordering = ["tag", "currency"]
+
+
+@admin.register(PendingCommission)
+class PendingCommissionAdmin(ReadOnlyAdmin):
+    """Fees whose execution has not come."""
+
+    list_display = ["exec_id", "amount", "currency", "received_at"]
+
+
+@admin.register(ProjectionCursor)
+class ProjectionCursorAdmin(ReadOnlyAdmin):
+    """How far ArcticDB reflects the ledger."""
+
+    list_display = ["symbol", "last_seq", "updated_at"]
+    search_fields = ["symbol"]

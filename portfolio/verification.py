@@ -1,0 +1,142 @@
+"""Prove the books from their journal: Σ movements against what is kept.
+
+Owns: the check. Rule: it reads everything and writes nothing; every difference is named with both figures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from portfolio.corrections import position_journal
+from portfolio.ledger.journal import refold
+from portfolio.ledger.money import ZERO, plain
+from portfolio.ledger.positions import PositionState
+from portfolio.models import CashBalance, Execution, Movement, Position
+
+Progress = Callable[[str, int], object]
+PROGRESS_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure that is not what the journal says."""
+
+    what: str
+    kept: Decimal
+    journal: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.what}: kept {plain(self.kept)}, journal {plain(self.journal)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at and what was wrong."""
+
+    movements: int
+    positions: int
+    balances: int
+    executions: int
+    findings: list[Finding]
+
+
+def verify_ledger(progress: Progress | None = None) -> Verification:
+    """Compare positions, cash and executions with the movements."""
+    count, quantity, realized, cash, fills = _sums(progress)
+    findings = _check_cash(cash)
+    findings += _check_positions(quantity, realized, progress)
+    executions, missing = _check_executions(fills)
+    return Verification(
+        movements=count,
+        positions=Position.objects.count(),
+        balances=CashBalance.objects.count(),
+        executions=executions,
+        findings=findings + missing,
+    )
+
+
+PositionKey = tuple[str, str, int]
+Sums = dict[PositionKey, Decimal]
+
+
+def _sums(
+    progress: Progress | None,
+) -> tuple[int, Sums, Sums, dict[tuple[str, str, str], Decimal], dict[int, Decimal]]:
+    """Add up all movements: text columns are summed here, exactly, and not by the database."""
+    quantity: Sums = defaultdict(lambda: ZERO)
+    realized: Sums = defaultdict(lambda: ZERO)
+    cash: dict[tuple[str, str, str], Decimal] = defaultdict(lambda: ZERO)
+    fills: dict[int, Decimal] = defaultdict(lambda: ZERO)
+    rows = Movement.objects.order_by("id").values_list(
+        "account_id",
+        "owner",
+        "instrument_id",
+        "execution_id",
+        "quantity",
+        "cash",
+        "currency",
+        "realized_pnl",
+        "instrument__currency",
+    )
+    count = 0
+    for account, owner, con_id, execution, moved, paid, currency, gain, own in rows.iterator(chunk_size=5000):
+        count += 1
+        cash[account, owner, currency] += paid
+        if con_id is not None:
+            quantity[account, owner, con_id] += moved
+            if currency == own:
+                realized[account, owner, con_id] += gain
+        if execution is not None:
+            fills[execution] += moved
+        if progress is not None and count % PROGRESS_ROWS == 0:
+            progress("movements", count)
+    return count, quantity, realized, cash, fills
+
+
+def _check_cash(journal: dict[tuple[str, str, str], Decimal]) -> list[Finding]:
+    kept = {
+        (row.account_id, row.owner, row.currency): row.amount
+        for row in CashBalance.objects.order_by("owner", "currency")
+    }
+    return [
+        Finding(f"cash of {key[1]} in {key[2]}", kept.get(key, ZERO), journal.get(key, ZERO))
+        for key in sorted({*kept, *journal})
+        if kept.get(key, ZERO) != journal.get(key, ZERO)
+    ]
+
+
+def _check_positions(quantity: Sums, realized: Sums, progress: Progress | None) -> list[Finding]:
+    rows = Position.objects.select_related("instrument").order_by("owner", "instrument_id")
+    kept = {(row.account_id, row.owner, row.instrument_id): row for row in rows}
+    findings = []
+    for number, key in enumerate(sorted({*kept, *quantity}), 1):
+        row = kept.get(key)
+        name = f"{key[1]} in {row.instrument.symbol if row else 'contract'} ({key[2]})"
+        state = PositionState() if row is None else PositionState(row.quantity, row.average_cost, row.realized_pnl)
+        pairs = [
+            ("quantity", state.quantity, quantity.get(key, ZERO)),
+            ("realised P&L", state.realized_pnl, realized.get(key, ZERO)),
+        ]
+        if row is not None:
+            folded = refold(position_journal(*key)[1], row.instrument.multiplier)
+            pairs.append(("average cost", state.average_cost, folded.average_cost))
+            pairs.append(("realised P&L folded again", state.realized_pnl, folded.realized_pnl))
+        findings += [Finding(f"{what} of {name}", ours, theirs) for what, ours, theirs in pairs if ours != theirs]
+        if progress is not None and number % 100 == 0:
+            progress("positions", number)
+    return findings
+
+
+def _check_executions(journal: dict[int, Decimal]) -> tuple[int, list[Finding]]:
+    """Every live execution is in the journal with its whole quantity, every superseded one with none."""
+    findings, count = [], 0
+    rows = Execution.objects.order_by("id").values_list("id", "exec_id", "superseded", "quantity")
+    for key, exec_id, superseded, quantity in rows.iterator(chunk_size=5000):
+        count += 1
+        wanted = ZERO if superseded else quantity
+        if journal.get(key, ZERO) != wanted:
+            findings.append(Finding(f"execution {exec_id}", wanted, journal.get(key, ZERO)))
+    return count, findings

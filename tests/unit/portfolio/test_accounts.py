@@ -1,0 +1,162 @@
+"""Opening an account, allocating its cash, keeping IB's figures."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portfolio.facts import BrokerPosition
+from portfolio.models import Account, CashBalance, Movement, Position
+from portfolio.services import (
+    allocate_strategy,
+    compare_positions,
+    ensure_account,
+    initial_allocation,
+    open_account,
+    rates_of,
+    record_account_values,
+)
+from portfolio.verification import verify_ledger
+from strategies.exceptions import LedgerError, NotFoundError
+from strategies.models import Strategy
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+FX = contract(12087792, "EUR", sec_type="CASH", exchange="IDEALPRO")
+
+
+def cash() -> dict[tuple[str, str], Decimal]:
+    rows = CashBalance.objects.values_list("owner", "currency", "amount")
+    return {(owner, currency): amount for owner, currency, amount in rows if amount}
+
+
+def held() -> dict[tuple[str, int], tuple[Decimal, Decimal]]:
+    rows = Position.objects.values_list("owner", "instrument_id", "quantity", "average_cost")
+    return {(owner, con_id): (quantity, average) for owner, con_id, quantity, average in rows if quantity}
+
+
+def report_values(*rows: tuple[str, str, str]) -> None:
+    ensure_account(ACCOUNT, "USD")
+    record_account_values(ACCOUNT, rows, NOW)
+
+
+def test_present_minus_todays_executions_opens_the_books() -> None:
+    ensure_account(ACCOUNT, "USD")
+    today = [fill(1, 50, 60, commission="1"), fill(2, -20, 61, commission="1")]
+    present = [BrokerPosition(contract(), Decimal(130), Decimal("53.85"))]
+    open_account(ACCOUNT, {"USD": Decimal(98_218)}, present, today, NOW, owner_of=owner_of)
+    assert cash() == {("Discretionary", "USD"): 100_000, ("ALPHA", "USD"): -3000 + 1220 - 2}
+    assert held()["Discretionary", 265598][0] == 100
+    assert held()["ALPHA", 265598] == (30, 60)
+    assert compare_positions(ACCOUNT, {265598: Decimal(130)}, NOW) == []
+    assert verify_ledger().findings == []
+
+
+def test_opening_again_changes_nothing() -> None:
+    ensure_account(ACCOUNT, "USD")
+    present = [BrokerPosition(contract(), Decimal(100), Decimal(50))]
+    for _ in range(3):
+        open_account(ACCOUNT, {"USD": Decimal(1000)}, present, [fill(1, 10, 50)], NOW, owner_of=owner_of)
+    assert Movement.objects.filter(kind="opening").count() == 2
+    assert Account.objects.get().opened_at == NOW
+    assert cash()["Discretionary", "USD"] == 1500
+
+
+def test_position_sold_out_today_opens_with_what_was_sold() -> None:
+    open_account(ACCOUNT, {"USD": Decimal(900)}, [], [fill(1, -10, 90)], NOW)
+    assert held() == {}
+    assert cash() == {("Discretionary", "USD"): 900}
+    assert Movement.objects.get(kind="opening", instrument=265598).quantity == 10
+
+
+def test_option_average_loses_its_multiplier() -> None:
+    option = contract(9, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    open_account(ACCOUNT, {}, [BrokerPosition(option, Decimal(2), Decimal("301.4"))], [], NOW)
+    assert held() == {("Discretionary", 9): (2, Decimal("3.014"))}
+
+
+def test_only_the_revision_in_force_is_walked_back() -> None:
+    today = [fill(1, 100, 50), fill(1, 90, 50, revision=2)]
+    present = [BrokerPosition(contract(), Decimal(90), Decimal(50))]
+    open_account(ACCOUNT, {"USD": Decimal(0)}, present, today, NOW, owner_of=owner_of)
+    assert held() == {("ALPHA", 265598): (90, 50)}
+    assert cash() == {("Discretionary", "USD"): 4500, ("ALPHA", "USD"): -4500}
+
+
+def test_fx_pair_is_not_counted_twice_beside_its_currency() -> None:
+    present = [BrokerPosition(FX, Decimal(20_000), Decimal("1.10"))]
+    today = [fill(1, 5_000, "1.2", of=FX)]
+    open_account(ACCOUNT, {"USD": Decimal(50_000), "EUR": Decimal(20_000)}, present, today, NOW, owner_of=owner_of)
+    assert held()["Discretionary", 12087792][0] == 15_000
+    assert held()["ALPHA", 12087792] == (5_000, Decimal("1.2"))
+    assert cash() == {("Discretionary", "USD"): 56_000, ("ALPHA", "USD"): -6_000}
+
+
+def test_allocation_moves_cash_between_owners_once() -> None:
+    open_account(ACCOUNT, {"USD": Decimal(1000)}, [], [], NOW)
+    assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(300), "USD", NOW)
+    assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(999), "USD", NOW) is None
+    assert cash() == {("Discretionary", "USD"): 700, ("ALPHA", "USD"): 300}
+
+
+def test_allocation_of_nothing_leaves_a_later_one_possible() -> None:
+    ensure_account(ACCOUNT, "USD")
+    assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(0), "USD", NOW) is None
+    assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(5), "USD", NOW) is not None
+
+
+def test_initial_allocation_is_target_weight_of_net_liquidation() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.25"))
+    report_values(("NetLiquidation", "200000", "USD"))
+    assert initial_allocation(ACCOUNT, "ALPHA") == (50_000, "USD")
+
+
+def test_initial_allocation_converts_into_the_strategys_currency() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.5"), currency="EUR")
+    report_values(("NetLiquidation", "100000", "USD"), ("ExchangeRate", "1.25", "EUR"))
+    assert initial_allocation(ACCOUNT, "ALPHA") == (40_000, "EUR")
+
+
+def test_initial_allocation_without_a_rate_is_an_error_not_one() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.5"), currency="EUR")
+    report_values(("NetLiquidation", "100000", "USD"))
+    with pytest.raises(LedgerError) as caught:
+        initial_allocation(ACCOUNT, "ALPHA")
+    assert caught.value.code == "fx_unknown"
+
+
+def test_initial_allocation_before_ib_reported_is_an_error() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.5"))
+    ensure_account(ACCOUNT, "USD")
+    with pytest.raises(LedgerError) as caught:
+        initial_allocation(ACCOUNT, "ALPHA")
+    assert caught.value.code == "equity_unknown"
+
+
+def test_initial_allocation_of_an_unknown_strategy_says_so() -> None:
+    with pytest.raises(NotFoundError):
+        initial_allocation(ACCOUNT, "NOBODY")
+
+
+def test_base_rows_do_not_overwrite_currency_rows() -> None:
+    report_values(("CashBalance", "10", "USD"), ("CashBalance", "12", "BASE"), ("ExchangeRate", "1.0", "USD"))
+    assert rates_of(ACCOUNT).worth == {"USD": 1}
+    report_values(("CashBalance", "11", "USD"))
+    assert dict(Account.objects.get().accountvalue_set.values_list("currency", "value").filter(tag="CashBalance")) == {
+        "USD": "11",
+        "BASE": "12",
+    }
+
+
+def test_base_currency_may_become_known_but_never_changes() -> None:
+    ensure_account(ACCOUNT)
+    ensure_account(ACCOUNT, "USD")
+    with pytest.raises(LedgerError):
+        ensure_account(ACCOUNT, "EUR")
+
+
+def test_fee_that_comes_after_opening_is_booked_then() -> None:
+    open_account(ACCOUNT, {"USD": Decimal(0)}, [], [fill(1, 10, 50)], NOW, owner_of=owner_of, commissions=[fee(1, "2")])
+    assert cash() == {("Discretionary", "USD"): 502, ("ALPHA", "USD"): -502}

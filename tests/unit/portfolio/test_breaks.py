@@ -1,0 +1,57 @@
+"""Comparing IB's positions with the books."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portfolio.models import Break, Position
+from portfolio.services import compare_positions, ensure_account, ensure_instruments, fold_batch
+from strategies.exceptions import LedgerError
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _books() -> None:
+    ensure_account(ACCOUNT, "USD")
+    fold_batch(ACCOUNT, [fill(1, 60, 50), fill(2, 40, 50, owner="BETA")], owner_of, NOW)
+
+
+def compare(quantity: int) -> list[tuple[str, Decimal, Decimal]]:
+    facts = compare_positions(ACCOUNT, {265598: Decimal(quantity)}, NOW)
+    return [(fact.state, fact.ib_quantity, fact.ledger_quantity) for fact in facts]
+
+
+def test_sum_over_owners_is_what_ib_holds() -> None:
+    assert compare(100) == []
+
+
+def test_difference_opens_one_break_and_moves_nothing() -> None:
+    assert compare(90) == [("open", 90, 100)]
+    assert compare(90) == []
+    assert Break.objects.count() == 1
+    assert sum(row.quantity for row in Position.objects.all()) == 100
+
+
+def test_break_follows_a_changed_difference_and_clears() -> None:
+    compare(90)
+    assert compare(80) == [("open", 80, 100)]
+    assert compare(100) == [("cleared", 100, 100)]
+    assert Break.objects.get().cleared_at == NOW
+    assert compare(100) == []
+
+
+def test_position_that_ib_does_not_name_is_zero_there() -> None:
+    facts = compare_positions(ACCOUNT, {}, NOW)
+    assert [fact.ib_quantity for fact in facts] == [0]
+
+
+def test_contract_that_nobody_described_is_an_error() -> None:
+    with pytest.raises(LedgerError):
+        compare_positions(ACCOUNT, {265598: Decimal(100), 5: Decimal(1)}, NOW)
+    ensure_instruments([contract(5, "MSFT")])
+    facts = compare_positions(ACCOUNT, {265598: Decimal(100), 5: Decimal(1)}, NOW)
+    assert [(fact.symbol, fact.state) for fact in facts] == [("MSFT", "open")]

@@ -1,0 +1,125 @@
+"""Marks, equity and its order of resolution, snapshots."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from portfolio.models import EquitySnapshot, Mark
+from portfolio.services import (
+    allocate_strategy,
+    ensure_account,
+    fold_batch,
+    open_account,
+    record_account_values,
+    record_marks,
+    strategy_equity,
+    take_equity_snapshot,
+)
+from strategies.exceptions import LedgerError
+from strategies.models import Strategy
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+LATER = NOW + timedelta(hours=2)
+
+
+@pytest.fixture(autouse=True)
+def _books() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.2"))
+    ensure_account(ACCOUNT, "USD")
+    open_account(ACCOUNT, {"USD": Decimal(100_000)}, [], [], NOW)
+
+
+def trade() -> None:
+    allocate_strategy(ACCOUNT, "ALPHA", Decimal(20_000), "USD", NOW)
+    fold_batch(ACCOUNT, [fill(1, 100, 50, commission="1")], owner_of, NOW)
+
+
+def test_equity_is_cash_plus_marked_positions() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    assert strategy_equity(ACCOUNT, "ALPHA", NOW) == 20_000 - 1 + 500
+
+
+def test_equity_falls_back_to_the_last_snapshot_when_marks_are_old() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    record_marks({265598: Decimal(99)}, NOW)
+    assert strategy_equity(ACCOUNT, "ALPHA", LATER) == 20_499
+
+
+def test_equity_falls_back_to_weight_of_net_liquidation() -> None:
+    record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], NOW)
+    assert strategy_equity(ACCOUNT, "ALPHA", NOW) == 20_000
+
+
+def test_snapshot_of_yesterday_is_no_equity() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    with pytest.raises(LedgerError) as caught:
+        strategy_equity(ACCOUNT, "ALPHA", NOW + timedelta(hours=25))
+    assert caught.value.code == "equity_unknown"
+
+
+def test_flat_strategy_needs_no_marks() -> None:
+    allocate_strategy(ACCOUNT, "ALPHA", Decimal(20_000), "USD", NOW)
+    assert strategy_equity(ACCOUNT, "ALPHA", LATER) == 20_000
+
+
+def test_snapshot_covers_owners_and_account_at_one_moment() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    record_account_values(ACCOUNT, [("NetLiquidation", "100499", "USD"), ("TotalCashValue", "94999", "USD")], NOW)
+    facts = {fact.owner: fact for fact in take_equity_snapshot(ACCOUNT, NOW)}
+    assert {owner: fact.equity for owner, fact in facts.items()} == {
+        "ALPHA": 20_499,
+        "Discretionary": 80_000,
+        "": 100_499,
+    }
+    assert (facts[""].cash, facts[""].realized_pnl, facts[""].unrealized_pnl) == (94_999, -1, 500)
+    assert EquitySnapshot.objects.filter(taken_at=NOW).count() == 3
+
+
+def test_sum_of_owners_is_the_account_to_the_cent() -> None:
+    trade()
+    record_marks({265598: Decimal("55.37")}, NOW)
+    facts = take_equity_snapshot(ACCOUNT, NOW)
+    assert sum(fact.equity for fact in facts) == 100_000 - 5_000 - 1 + Decimal("5537.00")
+
+
+def test_snapshot_of_the_same_moment_is_written_once() -> None:
+    assert take_equity_snapshot(ACCOUNT, NOW)
+    assert take_equity_snapshot(ACCOUNT, NOW) == []
+
+
+def test_owner_without_a_mark_is_left_out_and_the_account_says_unknown() -> None:
+    trade()
+    record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], NOW)
+    facts = {fact.owner: fact for fact in take_equity_snapshot(ACCOUNT, NOW)}
+    assert set(facts) == {"Discretionary", ""}
+    assert facts[""].unrealized_pnl is None
+
+
+def test_positions_of_two_currencies_are_converted_by_ibs_rate() -> None:
+    euro = contract(7, "SIE", currency="EUR")
+    fold_batch(ACCOUNT, [fill(1, 10, 100, of=euro)], owner_of, NOW)
+    record_marks({7: Decimal(110)}, NOW)
+    with pytest.raises(LedgerError):
+        strategy_equity(ACCOUNT, "ALPHA", NOW)
+    record_account_values(ACCOUNT, [("ExchangeRate", "1.2", "EUR")], NOW)
+    assert strategy_equity(ACCOUNT, "ALPHA", NOW) == 120
+
+
+def test_marks_of_unknown_instruments_and_no_numbers_are_left_out() -> None:
+    trade()
+    record_marks({265598: Decimal("NaN"), 99: Decimal(1)}, NOW)
+    assert Mark.objects.count() == 0
+    record_marks({265598: Decimal(51)}, NOW)
+    record_marks({265598: Decimal(52)}, LATER)
+    assert Mark.objects.get().price == 52
