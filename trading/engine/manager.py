@@ -159,14 +159,14 @@ class StrategyManager(EngineCore):
         return effective_params(row, loaded)
 
     def apply_params(self, row: Strategy) -> bool:
-        """Hand a row's parameters to its running strategy; tell whether one runs.
+        """Hand a row's parameters to its running strategy; tell whether there were new ones for it.
 
         Raises: ConfigError (bad_params), LoadError.
         """
         runner = self.supervisor.runner(row.symbol)
         strategy = runner.strategy
-        if strategy is None or runner.state in ENDED:
-            return False
+        if strategy is None or runner.state in ENDED or strategy.params_revision == row.params_revision:
+            return False  # nothing runs, or it was started with these
         strategy.update_params(effective_params(row, load_strategy_class(row.filename)))
         strategy.params_revision = row.params_revision
         self.log(row.symbol, f"Parameters of revision {row.params_revision} applied.")
