@@ -11,7 +11,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from . import versions as v
-from .model import OrderRequest, OrderSnapshot, WhatIf
+from .model import Contract, OrderRequest, OrderSnapshot, WhatIf
+from .protocol import frame
 from .protocol_fields import UNSET_DOUBLE, UNSET_INTEGER, flag, price, size
 from .protocol_place_order import SCALE_MORE, scaled
 from .protocol_responses import contract_text, message
@@ -45,11 +46,45 @@ class _Echo:
         return self.sent.get(name, "0").split("\0")
 
 
+class OpenOrderWriter:
+    """Write openOrder; the part of an order that its fills do not change is spelled once.
+
+    A burst of partial fills repeats a hundred fields in which one, the status, may differ. An order is recognised by
+    the identity of its request, which the venue replaces when the order is modified.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._spelled: dict[tuple[int, int], tuple[OrderRequest, Contract, bytes, bytes]] = {}
+
+    def __call__(self, order: OrderSnapshot, version: int) -> bytes:
+        """Return the frame for one reader's version."""
+        key = (order.perm_id, version)
+        known = self._spelled.get(key)
+        if known is None or known[0] is not order.request or known[1] is not order.contract:
+            if len(self._spelled) >= self._capacity:
+                self._spelled.clear()
+            echo = _Echo(order.request)
+            before, after = _text(_before_state(order, echo, version)), _text(_after_state(order, echo, version))
+            known = self._spelled[key] = (order.request, order.contract, before, after)
+        return frame(known[2] + _text(_order_state(order, None)) + known[3])
+
+
 def open_order(order: OrderSnapshot, version: int, what_if: WhatIf | None = None) -> bytes:
     """openOrder of a working order, or the answer to a whatIf."""
-    request = order.request
-    echo = _Echo(request)
+    echo = _Echo(order.request)
     return message(
+        *_before_state(order, echo, version), *_order_state(order, what_if), *_after_state(order, echo, version)
+    )
+
+
+def _text(fields: list[str]) -> bytes:
+    return ("\0".join(fields) + "\0").encode()
+
+
+def _before_state(order: OrderSnapshot, echo: _Echo, version: int) -> list[str]:
+    request = order.request
+    return [
         "5",
         str(request.order_id),
         *_head(order, echo, completed=False),
@@ -65,8 +100,12 @@ def open_order(order: OrderSnapshot, version: int, what_if: WhatIf | None = None
         *_clearing(echo),
         *_algorithm(request),
         flag(echo("solicited") == "1"),
-        *_order_state(order, what_if),
-        *_randomize_and_peg(request, echo),
+    ]
+
+
+def _after_state(order: OrderSnapshot, echo: _Echo, version: int) -> list[str]:
+    return [
+        *_randomize_and_peg(order.request, echo),
         *_conditions(echo),
         *_adjusted(echo),
         echo("softDollarTierName"),
@@ -78,7 +117,7 @@ def open_order(order: OrderSnapshot, version: int, what_if: WhatIf | None = None
         flag(echo("discretionaryUpToLimitPrice") == "1"),
         echo("usePriceMgmtAlgo", "0"),
         *_gated_open(echo, version),
-    )
+    ]
 
 
 def completed_order(order: OrderSnapshot, version: int) -> bytes:

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from .exchange import Exchange, VenueOptions, build_venue
 from .server import GatewayServer
 
 T = TypeVar("T")
+_VENUE_OPTIONS = {option.name for option in fields(VenueOptions)}
 _LOW_PORT, _HIGH_PORT = 20_000, 32_000  # below the ephemeral range, where a client's own port could be ours
 
 
@@ -58,17 +59,19 @@ class RunningGateway:
 
 
 @contextmanager
-def running_gateway(
-    *, port: int = 0, server_options: dict[str, Any] | None = None, venue: Exchange | None = None, **venue_options: Any
-) -> Iterator[RunningGateway]:
-    """Run a gateway for the length of a ``with`` block; ``venue_options`` are those of VenueOptions."""
-    exchange = venue if venue is not None else build_venue(VenueOptions(**{"state_file": None, **venue_options}))
-    options: dict[str, Any] = {
-        "clock": lambda: exchange.market_now(datetime.now(UTC)),
-        "tick_s": 0.02,
-        **(server_options or {}),
-    }
-    server = GatewayServer(exchange, port=port or free_port(), **options)
+def running_gateway(*, venue: Exchange | None = None, port: int = 0, **options: Any) -> Iterator[RunningGateway]:
+    """Run a gateway for the length of a ``with`` block.
+
+    Shape: ``options`` are those of VenueOptions (state in memory unless ``state_file`` is given) and of GatewayServer.
+    """
+    venue_options = {name: options.pop(name) for name in _VENUE_OPTIONS & options.keys()}
+    exchange = venue if venue is not None else build_venue(VenueOptions(**venue_options))
+    server = GatewayServer(
+        exchange,
+        port=port or free_port(),
+        clock=lambda: exchange.market_now(datetime.now(UTC)),
+        **{"tick_s": 0.02, **options},
+    )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run_loop, args=(loop,), name="gateway", daemon=True)
     thread.start()

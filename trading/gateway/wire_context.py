@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from .model import Contract, ContractDetails, RequestError, Venue
+from .protocol_open_order import OpenOrderWriter
 from .session import Session
 
 ACCOUNT_PERIOD = timedelta(minutes=3)  # TWS repeats account values at this interval
@@ -30,6 +31,7 @@ class Context:
     strict_executions: bool = False
     sessions: dict[int, Session] = field(default_factory=dict)
     account_dirty: bool = False
+    open_order: OpenOrderWriter = field(default_factory=OpenOrderWriter)
 
     def now(self) -> datetime:
         """The present, aware UTC."""

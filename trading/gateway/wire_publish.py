@@ -64,7 +64,7 @@ def _tell(context: Context, event: Told, listeners: dict[int, list[Session]]) ->
         for session in audience:
             session.outbox.append(report)
     elif isinstance(event, OrderChanged):
-        _tell_order(event, audience)
+        _tell_order(context, event, audience)
     else:
         _tell_owner(event, audience, owner)
 
@@ -79,14 +79,14 @@ def _owner(event: Told) -> int:
     return event.order.request.client_id
 
 
-def _tell_order(event: OrderChanged, audience: list[Session]) -> None:
+def _tell_order(context: Context, event: OrderChanged, audience: list[Session]) -> None:
     status = executions_wire.order_status(event.order)
     opened: dict[int, bytes] = {}
     for session in audience:
         if event.send_open_order:
             version = session.version
             if version not in opened:
-                opened[version] = orders_wire.open_order(event.order, version)
+                opened[version] = context.open_order(event.order, version)
             session.outbox.append(opened[version])
         session.outbox.append(status)
 

@@ -174,7 +174,7 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
                 "faGroup": text,
                 "modelCode": text,
             },
-        )  # fmt: skip
+        )
     )
 
 

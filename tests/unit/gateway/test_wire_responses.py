@@ -63,8 +63,9 @@ def test_what_ib_async_sent_comes_back_in_open_and_completed_order(version: int)
     given = ib_async.Order(
         action="BUY", totalQuantity=10, orderType="LMT", lmtPrice=1.5, hedgeType="D", hedgeParam="x",
         scalePriceIncrement=0.5, scaleInitPosition=3, algoStrategy="Adaptive",
-        algoParams=[ib_async.TagValue("adaptivePriority", "Urgent")], conditions=[ib_async.MarginCondition(4, "o", True, 30)],
-        conditionsCancelOrder=True, orderComboLegs=[ib_async.OrderComboLeg(1.25)], allOrNone=True, ocaType=1, duration=7,
+        algoParams=[ib_async.TagValue("adaptivePriority", "Urgent")], allOrNone=True, ocaType=1, duration=7,
+        conditions=[ib_async.MarginCondition(4, "o", True, 30)], conditionsCancelOrder=True,
+        orderComboLegs=[ib_async.OrderComboLeg(1.25)],
         smartComboRoutingParams=[ib_async.TagValue("NonGuaranteed", "1")], usePriceMgmtAlgo=True, notHeld=True,
     )  # fmt: skip
     placed = sent(version, bag, given)
