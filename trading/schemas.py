@@ -81,8 +81,8 @@ class RunOut(Schema):
     heartbeat_at: str | None
 
 
-class StrategyRowOut(RunOut):
-    """A strategy in the list: configuration, life, result; money is null until the first equity snapshot."""
+class StrategyFactsOut(Schema):
+    """A strategy's configuration and result as a list shows them."""
 
     symbol: str
     name: str
@@ -104,6 +104,10 @@ class StrategyRowOut(RunOut):
     realized_pnl: str | None
     unrealized_pnl: str | None
     day_pnl: str | None
+
+
+class StrategyRowOut(RunOut, StrategyFactsOut):
+    """A strategy in the list: configuration, life, result; money is null until the first equity snapshot."""
 
 
 class DetailsOut(Schema):
