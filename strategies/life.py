@@ -175,13 +175,25 @@ class StrategyLife(ABC):
         finally:
             stop.cancel()
         if work.done():
-            await work  # raises what the strategy raised
-            self._message = "finished"
+            await self._outcome(work)
         self.is_running = False
         if self._failure is None:
             self._report("stopping", self._message)
             await self._drain()
             await asyncio.wait({work}, timeout=UNWIND_S)
+
+    async def _outcome(self, work: asyncio.Task[None]) -> None:
+        try:
+            await work
+        except StrategyError as error:
+            if not self._is_stop(error):
+                raise
+        else:
+            self._message = "" if self._stop_requested else "finished"
+
+    def _is_stop(self, error: BaseException) -> bool:
+        """Tell whether the engine broke off an attempt to connect because of the stop: no failure."""
+        return self._stop_requested and isinstance(error, StrategyError) and error.code == "stopped"
 
     async def _call_user(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -194,13 +206,13 @@ class StrategyLife(ABC):
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self._stop_timeout_s
         pending = self._pending()
-        while pending and asyncio.get_running_loop().time() < deadline:
+        while pending and self.is_connected and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(min(DRAIN_POLL_S, self._stop_timeout_s))
             pending = self._pending()
         if pending:
             refs = ", ".join(ticket.order_ref for ticket in pending)
             self._message = f"stopped with {len(pending)} working order(s): {refs}"
-            self.log(f"Stopped after {self._stop_timeout_s:g} s with orders still working: {refs}", "warning")
+            self.log(f"Stopped with orders still working: {refs}", "warning")
 
     def _pending(self) -> Sequence[Ticket]:
         return self.broker.open_tickets() if self.broker is not None else []
@@ -269,7 +281,8 @@ class StrategyLife(ABC):
             try:
                 self._adopt(await self.strategy_manager.connect_strategy(self))
             except Exception as error:  # noqa: BLE001 - task border: without a connection the strategy cannot go on
-                self._end_by(error)
+                if not self._is_stop(error):
+                    self._end_by(error)
                 return
             self.log("Connected to IB again.")
             if self._initialized:

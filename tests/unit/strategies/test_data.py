@@ -1,0 +1,163 @@
+"""Bars: a real ArcticDB store first, IB for the tail, nothing guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import arcticdb
+import pandas as pd
+import pytest
+from ib_async import Contract, Stock
+
+from strategies.data import BarReader, parse_timeframe, resolve_universe
+from strategies.exceptions import ConfigError, NotFoundError, TransientError
+from tests.unit.strategies.fakes import history_bars
+
+NOW = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
+SPY = Stock("SPY", "SMART", "USD")
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder: Path = tmp_path_factory.mktemp("arctic")
+    ac = arcticdb.Arctic(f"lmdb://{folder}?map_size=200MB")
+    bars = ac.create_library("market_data")
+    index = pd.date_range(NOW - timedelta(minutes=20), periods=10, freq="1min", name="ts")
+    bars.write("SPY_1_min", frame_of(index, 100.0))
+    bars.write("TLT_1_day", frame_of(index, 90.0))
+    ac.create_library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
+    yield ac
+    del ac
+
+
+def frame_of(index: pd.DatetimeIndex, close: float) -> pd.DataFrame:
+    columns = dict.fromkeys(("open", "high", "low", "close", "volume"), close)
+    return pd.DataFrame(columns, index=index)
+
+
+class Broker:
+    """Answers historical requests and remembers them."""
+
+    def __init__(self, bars: list[Any] | None = None, error: Exception | None = None) -> None:
+        self.bars, self.error = bars or [], error
+        self.requests: list[tuple[str, str, str, str, bool]] = []
+
+    async def __call__(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        self.requests.append((contract.symbol, bar_size, duration, end, use_rth))
+        if self.error is not None:
+            raise self.error
+        return self.bars
+
+
+def bars_from(start: datetime, count: int, close: float = 200.0) -> list[Any]:
+    bars = history_bars([close] * count, MINUTE)
+    for number, bar in enumerate(bars):
+        bar.date = start + number * MINUTE
+    return bars
+
+
+async def read(store: Any, broker: Broker, start: Any = "max", end: Any = "today", **options: Any) -> pd.DataFrame:
+    given = {"use_rth": True, "force_download": False, **options}
+    timeframe = given.pop("timeframe", "1_min")
+    return await BarReader(store, broker, lambda: NOW).read(SPY, timeframe, start, end, **given)
+
+
+async def test_stale_tail_is_completed_by_ib_without_doubling(store: Any) -> None:
+    broker = Broker(bars_from(NOW - timedelta(minutes=12), 12))
+    bars = await read(store, broker)
+    assert len(bars) == 20
+    assert bars.index.is_monotonic_increasing
+    assert bars.index.is_unique
+    assert bars["close"].iloc[9] == 100.0  # what is stored wins
+    assert bars["close"].iloc[10] == 200.0
+    assert broker.requests == [("SPY", "1 min", "600 S", "20260302-15:00:00", True)]
+
+
+async def test_store_alone_answers_the_past(store: Any) -> None:
+    broker = Broker()
+    bars = await read(store, broker, end=NOW - timedelta(minutes=11))
+    assert len(bars) == 10
+    assert broker.requests == []
+
+
+async def test_dates_are_applied_to_what_the_store_has(store: Any) -> None:
+    since, until = NOW - timedelta(minutes=15), NOW - timedelta(minutes=12)
+    bars = await read(store, Broker(), since, until)
+    assert (bars.index[0], bars.index[-1]) == (since, until)
+
+
+async def test_without_a_store_ib_answers(store: Any) -> None:
+    bars = await read(None, Broker(bars_from(NOW - timedelta(minutes=5), 5)), NOW - timedelta(minutes=3))
+    assert len(bars) == 3
+    assert bars.dtypes.astype(str).eq("float64").all()
+    assert str(pd.DatetimeIndex(bars.index).tz) == "UTC"
+
+
+async def test_forced_download_leaves_the_store_aside(store: Any) -> None:
+    bars = await read(store, Broker(bars_from(NOW - timedelta(minutes=20), 20)), force_download=True)
+    assert set(bars["close"]) == {200.0}
+
+
+async def test_store_answers_when_ib_cannot(store: Any) -> None:
+    assert len(await read(store, Broker(error=TransientError("no")))) == 10
+
+
+async def test_error_of_ib_is_told_when_there_is_nothing_else() -> None:
+    with pytest.raises(TransientError):
+        await read(None, Broker(error=TransientError("no")))
+
+
+async def test_no_bars_anywhere_is_an_error() -> None:
+    with pytest.raises(NotFoundError):
+        await read(None, Broker())
+
+
+@pytest.mark.parametrize("text", ["1 fortnight", "7_min", "", "min", "1_minute_", "2_day"])
+async def test_unknown_timeframe_is_an_error_not_a_guess(store: Any, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await read(store, Broker(), timeframe=text)
+    assert caught.value.code == "unknown_timeframe"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("1_min", "1_min"),
+        ("1 min", "1_min"),
+        ("5m", "5_min"),
+        ("1 hour", "1_hour"),
+        ("1D", "1_day"),
+        ("5 secs", "5_secs"),
+    ],
+)
+def test_timeframes_have_the_keys_of_the_store(text: str, key: str) -> None:
+    assert parse_timeframe(text).key == key
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026-13-01", "max"])
+async def test_bad_end_date_is_an_error(store: Any, value: str) -> None:
+    with pytest.raises(ConfigError):
+        await read(store, Broker(), end=value)
+
+
+async def test_dates_count_whole_days(store: Any) -> None:
+    assert len(await read(store, Broker(), date(2026, 3, 2), "2026-03-02")) == 10
+
+
+@pytest.mark.parametrize(
+    ("universe", "symbols"),
+    [
+        ("SPY", ["SPY"]),
+        ("SPY, TNA,,SPY", ["SPY", "TNA"]),
+        ("", []),
+        ("market_data", ["SPY", "TLT"]),
+        ("univ/tech", ["AAPL", "MSFT"]),
+        ("BRK.B", ["BRK.B"]),
+    ],
+)
+def test_universe_is_symbols_or_a_library(store: Any, universe: str, symbols: list[str]) -> None:
+    assert resolve_universe(store, universe) == symbols
