@@ -116,6 +116,8 @@ class LedgerWriter:
         asyncio.set_event_loop(self.loop)
         try:
             self._work()
+            self._end_tasks()
+            self._drain()
         except StaleEpochError:
             logger.error("ledger writer stops: another engine took over")  # noqa: TRY400 - expected, no trace
             self._on_stale()
@@ -124,7 +126,8 @@ class LedgerWriter:
             self._on_trouble(f"The message thread died: {error}")
             self._on_stale()
         finally:
-            self._close_loop()
+            self._end_tasks()
+            self.loop.close()
             connection.close()
 
     def _work(self) -> None:
@@ -222,11 +225,14 @@ class LedgerWriter:
             self._queue.forget(slot.item)
         self._on_parked(slot, error)
 
-    def _close_loop(self) -> None:
+    def _drain(self) -> None:
+        """Fold what the loop's tasks said while they ended."""
+        while not self._abandoned.is_set() and (slots := self._queue.take(BATCH_LIMIT)):
+            self._commit(slots)
+
+    def _end_tasks(self) -> None:
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
         if tasks:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.close()
