@@ -35,7 +35,7 @@ class SteadyTime:
         return self._origin_u + (micros - self._origin_us) * self._rate
 
     def at_all(self, micros: Micros) -> Floats:
-        result: Floats = self._origin_u + (micros - self._origin_us) * self._rate
+        result: Floats = np.asarray(self._origin_u + (micros - self._origin_us) * self._rate, dtype=np.float64)
         return result
 
 
