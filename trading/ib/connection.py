@@ -71,6 +71,7 @@ class IBConnection:
         self._attempt: asyncio.Future[None] | None = None
         self._probe: asyncio.Task[None] | None = None
         self._order_id_floor = first_order_id
+        self._by_us = False
         self._prepare(self.ib)
 
     def _prepare(self, ib: IB) -> None:
@@ -82,7 +83,13 @@ class IBConnection:
         ib.client.apiError += self._handle_socket_error
         WireTap.of(ib).decode_errors.append(self._handle_decode_error)
         client: Any = ib.client
+        self._close_client = client.disconnect
+        client.disconnect = self._closed_by_us
         client.getReqId = self._next_id  # the gateway's counter may be rolled back by its restart, ours may not
+
+    def _closed_by_us(self) -> None:
+        self._by_us = True
+        self._close_client()
 
     # ids
 
@@ -134,7 +141,7 @@ class IBConnection:
         except BaseException:
             self._close()
             raise
-        self.upstream_ok = True
+        self.upstream_ok, self._by_us = True, False
         if self.client_id == 0:
             self.ib.reqAutoOpenOrders(True)  # manual orders of TWS become ours to see and cancel
         self._announced = True
@@ -288,6 +295,9 @@ class IBConnection:
         if self._probe is not None and self._probe is not asyncio.current_task():
             self._probe.cancel()
         self._probe = None
+        if self._by_us:
+            self._say(False, "Disconnected.")
+            return
         logger.warning("connection lost client_id=%s name=%s", self.client_id, self.name)
         self._say(False, "The gateway closed the connection.")
 

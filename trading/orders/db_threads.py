@@ -6,6 +6,7 @@ Rule: one call is one unit of work; the pool's threads never hold a transaction 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -15,8 +16,8 @@ from django.db import DatabaseError, connection
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# SQLite has one writer at a time; more threads would only wait for its lock.
-_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orders-db")
+_THREADS = 4  # SQLite has one writer at a time; more would only wait for its lock
+_pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="orders-db")
 
 
 def _work(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -34,7 +35,12 @@ def in_db_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 def close_all() -> None:
-    """Close the pool's database connections; for the end of a process or a test."""
-    futures = [_pool.submit(connection.close) for _ in range(_pool._max_workers)]
-    for future in futures:
+    """Close the database connection of every thread of the pool; for the end of a process or a test."""
+    together = threading.Barrier(_THREADS)  # so that no thread takes two of the calls
+
+    def _close() -> None:
+        together.wait(10.0)
+        connection.close()
+
+    for future in [_pool.submit(_close) for _ in range(_THREADS)]:
         future.result()
