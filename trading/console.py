@@ -102,7 +102,8 @@ def exposure(rows: Sequence[Row], currency: str) -> Row:
         else:
             net[row["con_id"]] = net.get(row["con_id"], Decimal(0)) + Decimal(row["market_value"])
     gross = plain(sum((abs(value) for value in net.values()), Decimal(0)))
-    return {"gross": None if uncounted and not net else gross, "uncounted": sorted(uncounted)}
+    unknown = not currency or (uncounted and not net)
+    return {"gross": None if unknown else gross, "uncounted": sorted(uncounted)}
 
 
 def fills(owner: str | None = None, limit: int = FILLS_SHOWN) -> list[Row]:

@@ -39,6 +39,7 @@ export class Book {
       else net.set(row.con_id, (net.get(row.con_id) ?? 0) + value);
     }
     const total = [...net.values()].reduce((sum, value) => sum + Math.abs(value), 0);
-    return { gross: uncounted.size && !net.size ? null : total, uncounted: [...uncounted].sort() };
+    const unknown = !currency || (uncounted.size && !net.size);
+    return { gross: unknown ? null : total, uncounted: [...uncounted].sort() };
   }
 }

@@ -136,7 +136,7 @@ export class PriceChart extends Chart {
 
   // The scale holds the fills in view too, else a fill away from the closes would be drawn outside.
   span(plot, low, high) {
-    const { min, max } = plot.scales.x;
+    const { min, max } = plot.series[0];  // what is in view; the x scale itself still has its old ends here
     const seen = this.fills.filter((fill) => { const at = Date.parse(fill.executed_at) / 1000; return at >= min && at <= max; });
     const prices = seen.map((fill) => Number(fill.price));
     const least = Math.min(low, ...prices), most = Math.max(high, ...prices);

@@ -29,7 +29,7 @@ function showStatus(status, seconds) {
   document.body.dataset.live = status;
 }
 
-const engineWords = (engine) => (engine.running ? engine.status.state ?? "running" : "not running");
+const engineWords = (engine) => (engine.running ? (engine.status.state ?? "running").replaceAll("_", " ") : "not running");
 
 export function showEngine(engine) {
   state.engine = engine;

@@ -13,6 +13,7 @@ from tests.browser import seed
 from tests.browser.conftest import keep, open_live, sign_in
 from tests.browser.server import Site
 from trading.models import EngineCommand, EngineLease, StrategyRun
+from trading.templatetags import console as console_tags
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -278,3 +279,15 @@ def test_state_in_the_page_is_parsed_json_not_script(page: Page, site: Site) -> 
         "script", "all => all.filter(s => !s.src && s.type !== 'application/json').length"
     )
     assert inline == 0
+
+
+NUMBERS = ["0", "-0", "0.004", "-0.004", "1234567.895", "-1234567.125", "25", "0.000001", "1e3", "NaN", None, "", "x"]
+
+
+def test_live_numbers_are_written_as_the_server_writes_them(page: Page, site: Site) -> None:
+    page.goto(site.origin + "/login/")
+    names = ["money", "whole", "quantity", "price", "signed", "tone"]
+    script = """([values, names]) => import("/static/mats/format.js").then(
+        (written) => values.map((value) => names.map((name) => written[name](value))))"""
+    expected = [[getattr(console_tags, name)(value) for name in names] for value in NUMBERS]
+    assert page.evaluate(script, [NUMBERS, names]) == expected

@@ -6,7 +6,7 @@ Rule: values are plain decimal text, Decimal or None; what is unknown is shown a
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from django import template
 from django.templatetags.static import static
@@ -24,13 +24,15 @@ def _decimal(value: object) -> Decimal | None:
     if value is None or value == "":
         return None
     try:
-        return Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
+    return number if number.is_finite() else None
 
 
 def _group(number: Decimal, places: int, *, trim_to: int | None = None) -> str:
-    text = f"{abs(number):,.{places}f}"
+    # Browsers round halves away from zero; Python's formatting would round them to even.
+    text = f"{abs(number).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):,.{places}f}"
     if trim_to is not None and "." in text:
         whole, _, rest = text.partition(".")
         rest = rest.rstrip("0").ljust(trim_to, "0")
@@ -100,6 +102,12 @@ def clock(value: object) -> str:
         return UNKNOWN
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return moment.astimezone(UTC).strftime("%H:%M:%S")
+
+
+@register.filter
+def words(value: object) -> str:
+    """Write a machine's word for people: waiting_for_gateway is waiting for gateway."""
+    return str(value or "").replace("_", " ")
 
 
 @register.simple_tag
