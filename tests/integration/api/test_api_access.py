@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 
 from mats_site.api import api as ninja_api
 from mats_site.services import create_api_key
@@ -139,3 +140,19 @@ def test_schema_names_the_error_shape_for_every_operation(reader: Api) -> None:
             content = operation["responses"]["default"]["content"]["application/json"]
             assert content["schema"]["$ref"].rsplit("/", 1)[1] == "ErrorOut"
             assert operation["security"]
+
+
+def test_reading_changes_no_row(reader: Api) -> None:
+    def rows() -> dict[str, list[tuple[object, ...]]]:
+        with connection.cursor() as cursor:
+            tables = connection.introspection.table_names(cursor)
+            found = {}
+            for table in tables:
+                cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")  # noqa: S608 - names from the schema
+                found[table] = cursor.fetchall()
+        return found
+
+    before = rows()
+    for path in READS:
+        reader.get(path)
+    assert rows() == before
