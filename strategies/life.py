@@ -49,7 +49,6 @@ class StrategyLife(ABC):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._guard = threading.Lock()
-        self._initialized = False
         self._cleaned = False
         self._stop_requested = False
         self._stop_timeout_s = STOP_TIMEOUT_S
@@ -148,6 +147,7 @@ class StrategyLife(ABC):
         """Connect, make the broker, initialise, run; then clean up, whatever happened."""
         self._stop_event = asyncio.Event()
         self._lost_event = asyncio.Event()
+        self._initialized = asyncio.Event()
         self._hooks: asyncio.Queue[tuple[Hook, tuple[Any, ...]]] = asyncio.Queue()
         with self._guard:
             self._loop = asyncio.get_running_loop()
@@ -164,7 +164,7 @@ class StrategyLife(ABC):
     async def _work(self) -> None:
         self._adopt(await self.strategy_manager.connect_strategy(self))
         await self._call_user(self.initialize_strategy())
-        self._initialized = True
+        self._initialized.set()
         self._report("running")
         await self._call_user(self.run_strategy())
 
@@ -285,7 +285,7 @@ class StrategyLife(ABC):
                     self._end_by(error)
                 return
             self.log("Connected to IB again.")
-            if self._initialized:
+            if self._initialized.is_set():
                 self._enqueue(self.on_reconnected)
 
     # -- hooks, one at a time and in order
@@ -302,6 +302,7 @@ class StrategyLife(ABC):
             self.log(f"{BACKLOG_WARNING} events wait: the strategy is slower than its market.", "warning")
 
     async def _run_hooks(self) -> None:
+        await self._initialized.wait()  # no hook finds a half-made strategy
         while True:
             hook, args = await self._hooks.get()
             try:
