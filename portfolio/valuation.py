@@ -17,7 +17,7 @@ from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
 from portfolio.models import Account, CashBalance, EquitySnapshot, Mark, Position
-from strategies.exceptions import LedgerError
+from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
 MARK_FRESH = timedelta(minutes=15)
@@ -127,7 +127,7 @@ def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | N
 def _weighted_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
     try:
         return initial_allocation(account_id, symbol)[0]
-    except LedgerError:
+    except (LedgerError, NotFoundError):
         return None
 
 

@@ -1,0 +1,299 @@
+"""Laws of the books, on real tables: whatever order, repetition or cut the reports arrive in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from portfolio.fold import Item
+from portfolio.ledger.positions import FLAT, PositionState, apply_fill
+from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
+from portfolio.services import ensure_account, fold_batch, ledger_quantities
+from portfolio.verification import verify_ledger
+from strategies.events import CommissionSnapshot, FillSnapshot
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+OWNERS = ("ALPHA", "BETA", "Discretionary")
+CONTRACTS = (
+    contract(1, "AAPL"),
+    contract(2, "AAPL", sec_type="OPT", multiplier=Decimal(100)),
+    contract(3, "SIE", currency="EUR"),
+)
+LAWS = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+quantities = st.integers(-50, 50).filter(bool)
+prices = st.decimals(Decimal("0.01"), Decimal(500), places=4)
+fees = st.one_of(st.none(), st.decimals(Decimal(0), Decimal(5), places=4))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One fill as drawn: perhaps corrected, perhaps with a fee."""
+
+    quantity: int
+    price: Decimal
+    owner: str
+    contract: int
+    fee: Decimal | None
+    fee_currency: str
+    corrected_to: tuple[int, Decimal] | None
+
+
+@dataclass
+class Model:
+    """The ledger by hand: dictionaries over the final revisions."""
+
+    quantity: dict[tuple[str, int], Decimal] = field(default_factory=dict)
+    cash: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+
+    def add(self, owner: str, con_id: int, currency: str, quantity: Decimal, paid: Decimal) -> None:
+        self.quantity[owner, con_id] = self.quantity.get((owner, con_id), Decimal(0)) + quantity
+        self.pay(owner, currency, paid)
+
+    def pay(self, owner: str, currency: str, paid: Decimal) -> None:
+        self.cash[owner, currency] = self.cash.get((owner, currency), Decimal(0)) - paid
+
+
+reports = st.lists(
+    st.builds(
+        Report,
+        quantities,
+        prices,
+        st.sampled_from(OWNERS),
+        st.integers(0, len(CONTRACTS) - 1),
+        fees,
+        st.sampled_from(["USD", "EUR"]),
+        st.one_of(st.none(), st.none(), st.tuples(st.integers(1, 50), prices)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def items_of(drawn: Sequence[Report]) -> list[Item]:
+    """Return what IB would report, in order: fill, fee, and later the corrections with their fees."""
+    first: list[Item] = []
+    later: list[Item] = []
+    for number, one in enumerate(drawn, 1):
+        of = CONTRACTS[one.contract]
+        first.append(fill(number, one.quantity, str(one.price), owner=one.owner, of=of))
+        if one.fee is not None:
+            first.append(fee(number, str(one.fee), one.fee_currency))
+        if one.corrected_to is not None:
+            size, price = one.corrected_to
+            signed = size if one.quantity > 0 else -size
+            later.append(fill(number, signed, str(price), owner=one.owner, of=of, revision=2))
+            later.append(fee(number, "0.25", one.fee_currency, revision=2))
+    return first + later
+
+
+def expected(drawn: Sequence[Report]) -> Model:
+    """Return the truth: only the revision in force counts."""
+    model = Model()
+    for one in drawn:
+        of = CONTRACTS[one.contract]
+        quantity, price = Decimal(one.quantity), one.price
+        paid = one.fee
+        if one.corrected_to is not None:
+            quantity = Decimal(one.corrected_to[0] if one.quantity > 0 else -one.corrected_to[0])
+            price, paid = one.corrected_to[1], Decimal("0.25")
+        model.add(one.owner, of.con_id, of.currency, quantity, quantity * price * of.multiplier)
+        if paid is not None:
+            model.pay(one.owner, one.fee_currency, paid)
+    return model
+
+
+def books() -> Model:
+    found = Model()
+    for row in Position.objects.all():
+        found.quantity[row.owner, row.instrument_id] = row.quantity
+    for balance in CashBalance.objects.all():
+        found.cash[balance.owner, balance.currency] = balance.amount
+    return found
+
+
+def same(left: dict[tuple[str, object], Decimal], right: dict[tuple[str, object], Decimal]) -> bool:
+    return {k: v for k, v in left.items() if v} == {k: v for k, v in right.items() if v}
+
+
+def final_hash(*, with_averages: bool = True) -> str:
+    """Return a digest of everything that is kept but ids and times."""
+    lines = [f"{r.owner} {r.currency} {r.amount}" for r in CashBalance.objects.all() if r.amount]
+    for row in Position.objects.all():
+        state = f"{row.average_cost} {row.realized_pnl} {row.commissions}" if with_averages else ""
+        lines.append(f"{row.owner} {row.instrument_id} {row.quantity} {state}")
+    lines += [f"{e.exec_id} {e.superseded} {e.commission} {e.commission_currency}" for e in Execution.objects.all()]
+    lines += [f"waits {p.exec_id} {p.amount}" for p in PendingCommission.objects.all()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+class _Undo(Exception):
+    """Ends a trial."""
+
+
+class Trial:
+    """A fresh set of books that leaves nothing behind: one for each variant of one example."""
+
+    def __enter__(self) -> Trial:
+        self._atomic = transaction.atomic()
+        self._atomic.__enter__()
+        ensure_account(ACCOUNT, "USD")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._atomic.__exit__(kind or _Undo, error or _Undo(), None)
+
+    def fold(self, *batches: Sequence[Item]) -> None:
+        for batch in batches:
+            fold_batch(ACCOUNT, batch, owner_of, NOW)
+
+
+def cut(items: Sequence[Item], places: Sequence[int]) -> Iterator[Sequence[Item]]:
+    edges = sorted({0, len(items), *(place % (len(items) + 1) for place in places)})
+    for start, end in pairwise(edges):
+        yield items[start:end]
+
+
+@LAWS
+@given(reports)
+def test_quantity_and_cash_are_what_the_revisions_in_force_say(drawn: list[Report]) -> None:
+    with Trial() as trial:
+        trial.fold(items_of(drawn))
+        truth, found = expected(drawn), books()
+        assert same(found.quantity, truth.quantity)  # type: ignore[arg-type] - keys of either kind
+        assert same(found.cash, truth.cash)  # type: ignore[arg-type] - keys of either kind
+
+
+@LAWS
+@given(reports)
+def test_owners_sum_to_the_account(drawn: list[Report]) -> None:
+    with Trial() as trial:
+        trial.fold(items_of(drawn))
+        bought: dict[int, Decimal] = {}
+        for row in Execution.objects.filter(superseded=False):
+            bought[row.instrument_id] = bought.get(row.instrument_id, Decimal(0)) + row.quantity
+        assert ledger_quantities(ACCOUNT) == bought
+
+
+@LAWS
+@given(reports)
+def test_the_journal_proves_the_books(drawn: list[Report]) -> None:
+    with Trial() as trial:
+        trial.fold(items_of(drawn))
+        assert verify_ledger().findings == []
+
+
+@LAWS
+@given(reports, st.lists(st.integers(0, 60), max_size=6))
+def test_cutting_a_stream_anywhere_gives_the_same_books(drawn: list[Report], places: list[int]) -> None:
+    items = items_of(drawn)
+    with Trial() as trial:
+        trial.fold(items)
+        whole, journal = final_hash(), list(Movement.objects.values_list("key", "quantity", "cash", "cash_after"))
+    with Trial() as trial:
+        trial.fold(*cut(items, places))
+        assert final_hash() == whole
+        assert list(Movement.objects.values_list("key", "quantity", "cash", "cash_after")) == journal
+
+
+@LAWS
+@given(reports, st.lists(st.integers(0, 60), max_size=6))
+def test_a_crash_and_a_replay_of_everything_change_nothing(drawn: list[Report], places: list[int]) -> None:
+    items = items_of(drawn)
+    with Trial() as trial:
+        trial.fold(items)
+        once = final_hash()
+        count = Movement.objects.count()
+        trial.fold(items)
+        assert (final_hash(), Movement.objects.count()) == (once, count)
+    with Trial() as trial:
+        for part in cut(items, places):
+            with pytest.raises(_Undo), transaction.atomic():
+                fold_batch(ACCOUNT, part, owner_of, NOW)
+                raise _Undo
+            trial.fold(part)
+        trial.fold(items)
+        assert final_hash() == once
+
+
+@LAWS
+@given(reports, st.randoms(use_true_random=False))
+def test_order_of_reports_does_not_matter_to_quantity_cash_and_fees(drawn: list[Report], random: object) -> None:
+    items = items_of(drawn)
+    with Trial() as trial:
+        trial.fold(items)
+        straight = final_hash(with_averages=False)
+    shuffled = list(items)
+    random.shuffle(shuffled)  # type: ignore[attr-defined] - a Random
+    with Trial() as trial:
+        trial.fold(shuffled)
+        assert final_hash(with_averages=False) == straight
+        assert verify_ledger().findings == []
+
+
+@LAWS
+@given(reports, st.randoms(use_true_random=False))
+def test_when_a_fee_arrives_does_not_matter_to_anything(drawn: list[Report], random: object) -> None:
+    items = items_of(drawn)
+    fills = [item for item in items if isinstance(item, FillSnapshot)]
+    paid = [item for item in items if isinstance(item, CommissionSnapshot)]
+    random.shuffle(paid)  # type: ignore[attr-defined] - a Random
+    hashes = set()
+    for variant in ([*fills, *paid], [*paid, *fills], [*paid, *paid, *fills, *fills]):
+        with Trial() as trial:
+            trial.fold(variant)
+            hashes.add(final_hash())
+    assert len(hashes) == 1
+
+
+@LAWS
+@given(reports)
+def test_a_correction_equals_having_been_right_at_once(drawn: list[Report]) -> None:
+    items = items_of(drawn)
+    with Trial() as trial:
+        trial.fold(items)
+        corrected = {(p.owner, p.instrument_id): _figures(p) for p in Position.objects.all()}
+    in_force: dict[str, Item] = {}
+    for item in items:
+        if isinstance(item, FillSnapshot):
+            in_force[item.exec_id[:-3]] = item
+    ids = {item.exec_id for item in in_force.values()}
+    paid = [item for item in items if isinstance(item, CommissionSnapshot) and item.exec_id in ids]
+    with Trial() as trial:
+        trial.fold([*in_force.values(), *paid])
+        assert {(p.owner, p.instrument_id): _figures(p) for p in Position.objects.all()} == corrected
+
+
+def _figures(row: Position) -> tuple[Decimal, Decimal, Decimal]:
+    return row.quantity, row.average_cost, row.realized_pnl
+
+
+@given(st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=60), prices, st.sampled_from([1, 100]))
+def test_cash_plus_value_is_realised_plus_unrealised(
+    trades: list[tuple[int, Decimal, Decimal | None]], mark: Decimal, multiplier: int
+) -> None:
+    """Equity starts at nothing: what is not realised is in the position."""
+    state: PositionState = FLAT
+    cash, size = Decimal(0), Decimal(multiplier)
+    for quantity, price, paid in trades:
+        result = apply_fill(state, Decimal(quantity), price, paid, size)
+        state, cash = result.position, cash + result.cash
+    equity = cash + state.quantity * mark * size
+    unrealized = state.quantity * (mark - state.average_cost) * size
+    # The average is kept with ten decimals: each fill may round half a unit of the last one, times what is held.
+    tolerance = Decimal("1E-9") * len(trades) * 50 * len(trades) * size
+    assert abs(equity - (state.realized_pnl + unrealized)) <= tolerance

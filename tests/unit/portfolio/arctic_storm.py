@@ -1,0 +1,79 @@
+"""A process of its own whose children book fills, project them and are killed in the middle; prints what is left.
+
+Usage: python -m tests.unit.portfolio.arctic_storm KILLS SEED. Run by test_arctic_crash in a home of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
+
+import django
+import pandas  # noqa: F401 - loaded once, before the forks
+
+django.setup()
+
+from django.core.management import call_command
+from django.db import connections
+from django.utils import timezone
+
+from portfolio.models import Execution, Movement
+from portfolio.services import ensure_account, fold_batch
+from tests.unit.portfolio.builders import ACCOUNT, fee, fill, owner_of
+
+BATCH = 20
+
+
+def write(seconds: float) -> None:
+    """Book and project until killed by a timer of this process's own."""
+    from portfolio.arctic.projections import Projector  # ArcticDB must be loaded after the fork
+
+    projector = Projector(batch_rows=50)
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    number = Execution.objects.count()
+    while True:
+        items = [report for n in range(number + 1, number + BATCH + 1) for report in (fill(n, 1), fee(n))]
+        fold_batch(ACCOUNT, items, owner_of, timezone.now())
+        number += BATCH
+        projector.flush()
+
+
+def kill_one(seconds: float) -> bool:
+    """Run a writer and tell whether SIGKILL ended it."""
+    connections.close_all()
+    child = os.fork()
+    if child == 0:
+        try:
+            write(seconds)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def finish(killed: int) -> None:
+    """Catch up and say what both stores hold."""
+    from portfolio.arctic.projections import Projector
+
+    projector = Projector()
+    projector.flush_all()
+    rows = projector.writer.client.read(ACCOUNT, "fills/ALPHA").data
+    report = {
+        "killed": killed,
+        "ledger": list(Movement.objects.order_by("id").values_list("id", flat=True)),
+        "arctic": [int(seq) for seq in rows["seq"]],
+        "increasing": bool(rows.index.is_monotonic_increasing and rows.index.is_unique),
+    }
+    sys.stdout.write(json.dumps(report))
+
+
+if __name__ == "__main__":
+    call_command("migrate", verbosity=0)
+    ensure_account(ACCOUNT, "USD")
+    dice = random.Random(int(sys.argv[2]))
+    finish(sum(kill_one(dice.uniform(0.02, 0.25)) for _ in range(int(sys.argv[1]))))

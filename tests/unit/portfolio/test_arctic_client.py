@@ -1,0 +1,132 @@
+"""Opening ArcticDB, its errors, and the lock that keeps writers apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from arcticdb.exceptions import NoDataFoundException
+
+from portfolio.arctic import client as client_module
+from portfolio.arctic.client import ArcticClient, ArcticUnavailableError, get_ac, with_map_size
+from portfolio.arctic.lock import ArcticBusyError, writer_lock
+from portfolio.arctic.projections import Projector
+from portfolio.arctic.writer import ArcticWriter
+from strategies.exceptions import ConfigError
+
+HOLDER = """
+import fcntl, os, sys
+handle = open(sys.argv[1], "a+")
+fcntl.flock(handle, fcntl.LOCK_EX)
+handle.truncate(0); handle.write(str(os.getpid())); handle.flush()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_client_for_each_store(arctic: ArcticClient) -> None:
+    assert get_ac(arctic.uri) is arctic
+
+
+def test_client_of_another_process_is_not_reused(arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module.os, "getpid", lambda: -1)
+    made: list[str] = []
+
+    class Fresh:
+        def __init__(self, uri: str) -> None:
+            made.append(uri)
+
+    monkeypatch.setattr(client_module, "ArcticClient", Fresh)
+    get_ac(arctic.uri)
+    client_module._clients.pop((-1, arctic.uri))
+    assert made == [arctic.uri]
+
+
+def test_map_size_is_always_given() -> None:
+    assert with_map_size("lmdb:///a") == "lmdb:///a?map_size=20GB"
+    assert with_map_size("lmdb:///a?map_size=1GB") == "lmdb:///a?map_size=1GB"
+    assert with_map_size("s3://host:bucket") == "s3://host:bucket"
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.touch()
+    with pytest.raises(ArcticUnavailableError) as caught:
+        get_ac(f"lmdb://{blocker / 'arctic'}")
+    assert str(blocker / "arctic") in caught.value.message
+
+
+def test_folder_that_is_not_writable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module.os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ArcticUnavailableError) as caught:
+        get_ac(f"lmdb://{tmp_path / 'locked'}")
+    assert str(tmp_path / "locked") in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["", "DU1.fills", "/x"])
+def test_library_names_that_arctic_mixes_up_are_refused(arctic: ArcticClient, name: str) -> None:
+    with pytest.raises(ConfigError):
+        arctic.library(name)
+
+
+def test_full_map_is_said_in_words(tmp_path: Path) -> None:
+    small = get_ac(f"lmdb://{tmp_path / 'small'}?map_size=1MB")
+    writer = ArcticWriter(client=small)
+    frame = pd.DataFrame({"x": pd.Series(range(400_000), dtype="float64").sample(frac=1, random_state=1)})
+    with pytest.raises(ArcticUnavailableError) as caught:
+        writer.append("general", "big", frame.reset_index(drop=True), None)
+    assert str(tmp_path / "small") in caught.value.message
+    writer.close()
+
+
+def test_reading_a_symbol_that_does_not_exist_says_so(arctic: ArcticClient) -> None:
+    with pytest.raises(NoDataFoundException):
+        arctic.read("general", "nothing")
+    assert arctic.metadata("general", "nothing") == {}
+    assert not arctic.has_symbol("nowhere", "nothing")
+    assert not arctic.has_library("nowhere")
+
+
+def test_read_is_tried_again_when_a_version_was_pruned(arctic: ArcticClient) -> None:
+    tries: list[int] = []
+
+    def flaky() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise NoDataFoundException("pruned")
+        return "read"
+
+    assert client_module._retry(flaky) == "read"
+
+
+@pytest.mark.django_db
+def test_second_process_may_not_write(arctic: ArcticClient) -> None:
+    lock = writer_lock(arctic)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ArcticBusyError) as caught:
+            Projector(client=arctic).flush()
+        assert str(holder.pid) in caught.value.message
+        assert caught.value.fields["pid"] == str(holder.pid)
+        holder.kill()
+    projector = Projector(client=arctic)
+    projector.flush()
+    assert lock.held
+    projector.close()
+    assert not lock.held
+
+
+def test_lock_is_shared_and_counted_within_a_process(arctic: ArcticClient) -> None:
+    first, second = ArcticWriter(client=arctic), ArcticWriter(client=arctic)
+    first.open()
+    second.open()
+    first.close()
+    assert writer_lock(arctic).held
+    second.close()
+    assert not writer_lock(arctic).held

@@ -1,0 +1,39 @@
+"""SIGKILL in the middle of the projection: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+KILLS = 8
+
+
+@pytest.mark.kill
+def test_killed_writers_lose_and_double_nothing(tmp_path: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("MATS_", "DATABASE_"))},
+        "MATS_HOME": str(tmp_path),
+        "MATS_ARCTIC_URI": f"lmdb://{tmp_path / 'arctic'}?map_size=256MB",
+        "DJANGO_SETTINGS_MODULE": "mats_site.settings",
+    }
+    storm = subprocess.run(
+        [sys.executable, "-m", "tests.unit.portfolio.arctic_storm", str(KILLS), "7"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert storm.returncode == 0, storm.stderr
+    found = json.loads(storm.stdout)
+    assert found["killed"] == KILLS
+    assert len(found["ledger"]) > KILLS * 40
+    assert found["arctic"] == found["ledger"]
+    assert found["increasing"]

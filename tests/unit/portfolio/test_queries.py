@@ -1,0 +1,127 @@
+"""What pages and API read of the books."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+
+from portfolio import queries
+from portfolio.models import EquitySnapshot
+from portfolio.services import (
+    allocate_strategy,
+    compare_positions,
+    fold_batch,
+    open_account,
+    record_account_values,
+    record_marks,
+    take_equity_snapshot,
+)
+from portfolio.services import ensure_account as ensure
+from strategies.exceptions import NotFoundError
+from strategies.models import Strategy
+from tests.unit.portfolio.builders import ACCOUNT, NOW, fee, fill, owner_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def _books() -> None:
+    Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.2"))
+    ensure(ACCOUNT, "USD")
+    open_account(ACCOUNT, {"USD": Decimal(100_000)}, [], [], NOW)
+    allocate_strategy(ACCOUNT, "ALPHA", Decimal(20_000), "USD", NOW)
+    items = [
+        fill(1, 100, 50),
+        fee(1, "1"),
+        fill(2, -40, 55),
+        fill(3, 10, 50, owner="BETA"),
+        fill(4, -10, 50, owner="BETA"),
+    ]
+    fold_batch(ACCOUNT, items, owner_of, NOW)
+
+
+@pytest.mark.usefixtures("_books")
+class TestBooks:
+    def test_position_without_a_mark_says_unknown(self) -> None:
+        (view,) = queries.positions(owner="ALPHA")
+        assert (view.quantity, view.average_cost, view.mark, view.market_value) == (60, 50, None, None)
+        assert view.stale
+
+    def test_position_at_a_fresh_mark_is_valued(self) -> None:
+        record_marks({265598: Decimal(52)}, timezone.now())
+        (view,) = queries.positions(owner="ALPHA")
+        assert (view.market_value, view.unrealized_pnl, view.stale) == (3120, 120, False)
+
+    def test_old_mark_is_shown_as_stale(self) -> None:
+        record_marks({265598: Decimal(52)}, timezone.now() - timedelta(hours=1))
+        assert queries.positions(owner="ALPHA")[0].stale
+
+    def test_flat_positions_come_on_request(self) -> None:
+        assert queries.positions(owner="BETA") == []
+        assert len(queries.positions(owner="BETA", include_flat=True)) == 1
+
+    def test_cash_by_owner(self) -> None:
+        assert [(row.owner, row.amount) for row in queries.cash(ACCOUNT)] == [
+            ("ALPHA", 20_000 - 5000 + 2200 - 1),
+            ("BETA", 0),
+            ("Discretionary", 80_000),
+        ]
+
+    def test_fills_page_backwards_with_what_each_realised(self) -> None:
+        newest, *rest = queries.fills(owner="ALPHA")
+        assert (newest.side, newest.quantity, newest.realized_pnl) == ("SLD", 40, 200)
+        assert rest[0].realized_pnl == -1
+        assert queries.fills(owner="ALPHA", before_id=newest.id) == rest
+        assert len(queries.fills(limit=3)) == 3
+
+    def test_summary_before_marks_says_unknown_instead_of_zero(self) -> None:
+        found = queries.summary()
+        assert found is not None
+        assert (found.net_liquidation, found.realized_pnl, found.unrealized_pnl) == (None, None, None)
+        reasons = {owner.owner: owner.reason for owner in found.owners}
+        assert "no price" in reasons["ALPHA"]
+
+    def test_summary_adds_up(self) -> None:
+        record_marks({265598: Decimal(52)}, NOW)
+        record_account_values(ACCOUNT, [("NetLiquidation", "100319", "USD"), ("TotalCashValue", "97199", "USD")], NOW)
+        compare_positions(ACCOUNT, {265598: Decimal(61)}, NOW)
+        found = queries.summary()
+        assert found is not None
+        assert (found.net_liquidation, found.cash) == (100_319, 97_199)
+        assert (found.realized_pnl, found.unrealized_pnl, found.total_pnl) == (199, 120, 319)
+        assert sum(owner.equity or 0 for owner in found.owners) == found.net_liquidation
+        assert [one.symbol for one in found.breaks] == ["AAPL"]
+
+    def test_strategy_summary_holds_its_books(self) -> None:
+        record_marks({265598: Decimal(52)}, NOW)
+        found = queries.strategy_summary("ALPHA")
+        assert (found.figures.equity, found.fills, len(found.positions)) == (20_319, 2, 1)
+
+    def test_strategy_summary_of_nobody_is_an_error(self) -> None:
+        with pytest.raises(NotFoundError):
+            queries.strategy_summary("NOBODY")
+
+    def test_daily_profit_starts_at_midnight(self) -> None:
+        assert queries.daily_realized_pnl(ACCOUNT, "ALPHA", NOW) == 199
+        assert queries.daily_realized_pnl(ACCOUNT, "ALPHA", NOW + timedelta(days=1)) == 0
+
+    def test_equity_series_is_thinned_and_keeps_its_end(self) -> None:
+        record_marks({265598: Decimal(52)}, NOW)
+        for minute in range(30):
+            take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=minute))
+        everything = queries.equity_series("ALPHA")
+        assert len(everything) == 30
+        thinned = queries.equity_series("ALPHA", max_points=7)
+        assert 7 <= len(thinned) <= 8
+        assert thinned[-1] == everything[-1]
+        assert len(queries.equity_series("ALPHA", NOW + timedelta(minutes=20))) == 10
+        assert EquitySnapshot.objects.filter(owner="").count() == 0
+
+
+def test_nothing_is_known_before_an_account_is() -> None:
+    assert queries.summary() is None
+    assert queries.positions() == []
+    assert queries.account_id_or_none() is None
