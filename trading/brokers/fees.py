@@ -95,7 +95,7 @@ class TieredStockFees:
     """IB's tiered plan: commission by the month's volume, exchange and clearing fees passed on.
 
     >>> TieredStockFees(exchange_per_share=Decimal(0)).total(Traded(Decimal(1000), Decimal(50000)))
-    Decimal('3.7000')
+    Decimal('3.70000')
     """
 
     month_volume: Decimal = ZERO  # shares traded this month before the order

@@ -17,8 +17,6 @@ import exchange_calendars
 import numpy as np
 import numpy.typing as npt
 
-from strategies.exceptions import ConfigError
-
 FX = "FX"
 NEW_YORK = ZoneInfo("America/New_York")
 EXTENDED_OPEN = time(4, 0)
@@ -44,15 +42,18 @@ def from_micros(micros: int) -> datetime:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def check_calendar(name: str) -> None:
+    """Refuse a calendar name that nobody knows.
+
+    Raises: ValueError.
+    """
+    if name != FX and name not in exchange_calendars.get_calendar_names():
+        raise ValueError(f"calendar {name!r} is neither FX nor a name of exchange_calendars, like XNYS")
+
+
 @lru_cache(maxsize=16)
 def _calendar(name: str) -> Any:
-    try:
-        return exchange_calendars.get_calendar(name, start=_HISTORY_START)
-    except exchange_calendars.errors.InvalidCalendarName as error:
-        raise ConfigError(
-            f"The instrument table names the calendar {name!r}, which exchange_calendars does not know.",
-            code="unknown_calendar",
-        ) from error
+    return exchange_calendars.get_calendar(name, start=_HISTORY_START)
 
 
 @lru_cache(maxsize=4096)

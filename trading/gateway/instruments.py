@@ -15,9 +15,10 @@ from datetime import date
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from strategies.exceptions import ConfigError
-from trading.gateway.hours import liquid_text, trading_text
+from trading.gateway.hours import check_calendar, liquid_text, trading_text
 from trading.gateway.model import Contract, ContractDetails, PriceIncrement, RequestError
 
 SHIPPED_TABLE = Path(__file__).with_name("data") / "instruments.csv"
@@ -275,10 +276,13 @@ def load_table(extra: Path | None = None) -> InstrumentTable:
 
     Raises: ConfigError naming file, line and column.
     """
-    rows = _read(SHIPPED_TABLE)
-    if extra is not None:
-        rows.extend(_read(extra))
-    return InstrumentTable(rows)
+    rows = _shipped()
+    return InstrumentTable(rows if extra is None else (*rows, *_read(extra)))
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[Instrument, ...]:
+    return tuple(_read(SHIPPED_TABLE))
 
 
 def _read(path: Path) -> list[Instrument]:
@@ -324,6 +328,11 @@ def _instrument(row: dict[str, str]) -> Instrument:
     price = Decimal(row["reference_price"])
     if not price.is_finite() or price <= 0:
         raise ValueError("reference_price must be above zero")
+    check_calendar(row["calendar"])
+    try:
+        ZoneInfo(row["time_zone"])
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"time_zone {row['time_zone']!r} is not an IANA zone") from None
     return Instrument(
         contract=contract,
         long_name=row["long_name"],

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -247,7 +248,7 @@ class Market:
     def _stamps(self) -> Micros:
         if self._source is not None:
             return self._source.stamps
-        return _GENERATED_STAMPS
+        return _generated_stamps()
 
     def _sizes(self, con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
         """Displayed bid and ask size: round lots that change every second, the same for everyone who asks."""
@@ -271,10 +272,8 @@ class Market:
         return day
 
 
+@lru_cache(maxsize=1)
 def _generated_stamps() -> Micros:
     """Two months of regular minutes, the bars' own time of a market that has none."""
     sessions = hours.session_array("XNYS", date(2020, 1, 2), date(2020, 3, 31), extended=False)
     return np.concatenate([np.arange(a, b, 60_000_000, dtype=np.int64) for a, b in sessions.tolist()])
-
-
-_GENERATED_STAMPS = _generated_stamps()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,13 @@ def open_source(market: str) -> BarFile | None:
             f"The market {market!r} is unknown: use replay:sample, replay:PATH of a Parquet file, or synthetic.",
             code="unknown_market",
         )
-    return BarFile(SAMPLE if source == "sample" else Path(source).expanduser())
+    return _sample() if source == "sample" else BarFile(Path(source).expanduser())
+
+
+@lru_cache(maxsize=1)
+def _sample() -> BarFile:
+    """The shipped bars, read once: they never change while a process runs."""
+    return BarFile(SAMPLE)
 
 
 def synthetic_bars(instrument: Instrument, seed: int, stamps: Micros | None = None) -> MinuteBars:

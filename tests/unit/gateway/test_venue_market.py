@@ -17,6 +17,7 @@ from strategies.exceptions import ConfigError
 from tests.unit.gateway.venue_desk import AAPL_ID, EURUSD_ID, SECOND, SPY_ID, START, venue
 from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.market_bars import BAR_SIZES
+from trading.gateway.market_source import SAMPLE
 from trading.gateway.model import Bar, RequestError
 
 SPX_ID = 416904
@@ -219,7 +220,7 @@ def test_the_replay_clock_tells_the_bars_as_they_are() -> None:
     now = exchange.market_now(START)
     exchange.advance(now)
     assert datetime(2019, 12, 16, tzinfo=UTC) < now < datetime(2020, 1, 17, tzinfo=UTC)
-    table = pq.read_table("trading/market/sample/us_etf_1min_2019-12_2020-01.parquet").to_pylist()
+    table = pq.read_table(SAMPLE).to_pylist()
     real = {r["ts"].to_pydatetime(): r for r in table if r["symbol"] == "SPY"}
     bars = history(exchange, "1 D", "1 min", now=now)[:-1]
     assert len(bars) > 20
