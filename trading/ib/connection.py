@@ -160,7 +160,8 @@ class IBConnection:
         try:
             # 326 closes the socket but leaves ib_async waiting for its whole timeout: whoever speaks first decides
             await asyncio.wait({start, failure}, return_when=asyncio.FIRST_COMPLETED)
-            if failure.done() and not (start.done() and start.exception() is None):
+            # a refused connect says so twice, and the connect itself says it precisely; 326 only this way
+            if failure.done() and (not start.done() or isinstance(failure.exception(), TransientError)):
                 failure.result()
             await start
         except TimeoutError as error:
@@ -209,7 +210,7 @@ class IBConnection:
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
-            wait=wait_exponential_jitter(initial=BACKOFF_FIRST_S, max=BACKOFF_MAX_S, jitter=BACKOFF_FIRST_S),
+            wait=wait_exponential_jitter(multiplier=BACKOFF_FIRST_S, max=BACKOFF_MAX_S, jitter=BACKOFF_FIRST_S),
             sleep=lambda seconds: self._pause(stop_event, seconds),
             before_sleep=self._report_try,
             reraise=True,
@@ -277,7 +278,8 @@ class IBConnection:
             self._on_error(code, text, req_id)
 
     def _handle_socket_error(self, text: str) -> None:
-        self._fail_attempt(ConnectionError(text))
+        if not text.startswith("API connection failed"):  # ib_async's echo of an exception that it raises as well
+            self._fail_attempt(ConnectionError(text))
 
     def _fail_attempt(self, error: Exception) -> None:
         if self._attempt is not None and not self._attempt.done():
