@@ -1,0 +1,41 @@
+"""The three groups: exactly their rights, given again by every migrate."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.core.management import call_command
+
+
+def rights(group: str) -> set[str]:
+    """Return the group's rights as app.codename."""
+    found = Group.objects.get(name=group).permissions.values_list("content_type__app_label", "codename")
+    return {f"{app}.{codename}" for app, codename in found}
+
+
+def test_each_role_adds_to_the_one_below(db: None) -> None:
+    viewer, operator, admin = rights("viewer"), rights("operator"), rights("admin")
+    assert viewer < operator < admin
+    assert operator - viewer == {
+        "trading.operate",
+        "strategies.add_strategy",
+        "strategies.change_strategy",
+        "strategies.delete_strategy",
+    }
+    assert {"mats_site.change_apikey", "auth.change_user"} <= admin - operator
+
+
+@pytest.mark.parametrize("group", ["viewer", "operator", "admin"])
+def test_no_role_edits_the_books(db: None, group: str) -> None:
+    books = {right for right in rights(group) if right.split(".")[0] in {"portfolio", "trading"}}
+    assert {right for right in books if ".view_" not in right} <= {"trading.operate"}
+
+
+def test_migrate_gives_the_roles_their_rights_again(db: None) -> None:
+    before = rights("viewer")
+    viewer = Group.objects.get(name="viewer")
+    viewer.permissions.set(Permission.objects.filter(codename="operate"))
+    Group.objects.get(name="operator").delete()
+    call_command("migrate", verbosity=0)
+    assert rights("viewer") == before
+    assert "trading.operate" in rights("operator")
