@@ -1,6 +1,6 @@
 """Tail the event table once per web process and keep what is recent ready to send.
 
-Owns: one thread (started by the first page) that waits for the doorbell or 250 ms, reads ``id > last``, serialises each
+Owns: one thread (while any page is open) that waits for the doorbell or 250 ms, reads ``id > last``, serialises each
 event once into a ring, and wakes every subscribed page; the engine state of the heartbeat, read once a second for all.
 Leaves: sockets, cursors of pages and slow clients (``consumers.py``).
 Rule: the table is the truth, ring and doorbell only make it fast: a page whose cursor is older than the ring reads the
@@ -153,8 +153,9 @@ class Tail:
         token = object()
         with self._lock:
             self._subscribers[token] = (loop, wake)
-            if self._thread is None or not self._thread.is_alive():
-                # Daphne has no lifespan hooks, so the first page starts the tail.
+            if self._thread is None:
+                # Daphne has no lifespan hooks, so the first page starts the tail and the last one ends it.
+                self._looked_at = time.monotonic()
                 self._thread = threading.Thread(target=self._run, name="event-tail", daemon=True)
                 self._thread.start()
         return token
@@ -174,26 +175,36 @@ class Tail:
         return self._thread is None or time.monotonic() - self._looked_at < 5.0
 
     def _run(self) -> None:
-        while True:
+        while not self._is_over():
             try:
                 with Listener(EVENTS) as bell:
                     self._follow(bell)
             except DatabaseError:
                 logger.exception("event tail lost the database, retrying retry_s=%s", RETRY_S)
+                time.sleep(RETRY_S)
             except Exception:  # thread border: pages would silently stand still if the tail died
                 logger.exception("event tail failed, retrying retry_s=%s", RETRY_S)
-            connection.close()
-            self._data_version = None
-            time.sleep(RETRY_S)
+                time.sleep(RETRY_S)
+            finally:
+                connection.close()
+
+    def _is_over(self) -> bool:
+        """Tell whether the last page has gone; if so, forget the thread, so that the next page starts another."""
+        with self._lock:
+            if self._subscribers:
+                return False
+            self._thread, self.ring, self._data_version = None, None, None
+            return True
 
     def _follow(self, bell: Listener) -> None:
-        if self.ring is None:
-            self.ring = Ring(queries.last_event_id())
+        """Read until the last page has gone."""
+        self._data_version = None
+        ring = self.ring = self.ring or Ring(queries.last_event_id())
         self._wake_all()
-        while True:
+        while self._subscribers:
             rang = bell.wait(POLL_S)
             if rang or self._has_changed():
-                self._read_new(self.ring)
+                self._read_new(ring)
             self._looked_at = time.monotonic()
             if self._looked_at - self._state_at >= STATE_EVERY_S:
                 self._read_state()
