@@ -63,7 +63,7 @@ def _settle(progress: Progress) -> Progress:
         return _move(progress, OrderState.FILLED)
     if progress.cancelled_at is not None:
         if progress.filled < progress.cancelled_at:
-            missing = progress.cancelled_at - progress.filled
+            missing = (progress.cancelled_at - progress.filled).normalize()
             return _move(progress, OrderState.UNKNOWN, f"Cancelled at the broker; executions of {missing:f} awaited.")
         if progress.filled == 0 and progress.reason.startswith(REJECTION):
             return _move(progress, OrderState.REJECTED)

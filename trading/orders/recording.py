@@ -122,7 +122,7 @@ def _take_executions(batch: OrderBatch, row: Order, facts: Sequence[ExecutionFac
     changed = _take_ids(row, last.client_id, last.order_id, last.perm_id)
     message = ""
     if after.is_overfilled and not before.is_overfilled:
-        message = f"Overfilled: {after.filled:f} of {after.quantity:f}."
+        message = f"Overfilled: {after.filled.normalize():f} of {after.quantity.normalize():f}."
         after = Progress(
             after.state, after.quantity, after.filled, after.average_price, after.cancelled_at, reason=message
         )

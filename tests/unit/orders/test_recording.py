@@ -1,0 +1,149 @@
+"""Order rows move by evidence; repeating it writes nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from strategies.models import Strategy
+from tests.unit.orders.evidence import NOW, draft, fact, fill, status, trade
+from trading.models import Order, OrderEvent
+from trading.orders import services
+from trading.orders.intents import IntentWriter
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _forget_owners() -> None:
+    services.owners.forget()
+
+
+@pytest.fixture
+def ref() -> str:
+    return IntentWriter(lambda: None, lambda: NOW).commit(draft())
+
+
+def row(ref: str) -> Order:
+    return Order.objects.get(order_ref=ref)
+
+
+def test_placement_makes_the_intent_sent(ref: str) -> None:
+    [changed] = services.record_order(trade(ref, "PendingSubmit", perm_id=0), NOW)
+    assert (changed.state, changed.client_id, changed.order_id, changed.perm_id) == ("sent", 7, 3, None)
+    assert row(ref).sent_at == NOW
+
+
+def test_executions_fill_the_order_and_give_its_average_price(ref: str) -> None:
+    services.record_executions([fact(ref, 40, "10"), fact(ref, 20, "13")], NOW)
+    assert (row(ref).state, row(ref).filled, row(ref).average_price) == ("partial", Decimal(60), Decimal(11))
+    services.record_executions([fact(ref, 40, "16")], NOW)
+    assert (row(ref).state, row(ref).average_price) == ("filled", Decimal(13))
+
+
+def test_repeated_status_writes_no_event(ref: str) -> None:
+    for _ in range(5):
+        services.record_status(trade(ref), status("Submitted"), NOW)
+    assert OrderEvent.objects.filter(order=row(ref)).count() == 2  # intent, accepted
+    assert services.record_status(trade(ref), status("Submitted"), NOW) == []
+
+
+def test_cancel_waits_for_the_executions_that_it_counts(ref: str) -> None:
+    services.record_status(trade(ref), status("Cancelled", 40), NOW)
+    assert row(ref).state == "unknown"
+    services.record_executions([fact(ref, 30)], NOW)
+    assert row(ref).state == "unknown"
+    services.record_executions([fact(ref, 10)], NOW)
+    assert (row(ref).state, row(ref).filled) == ("cancelled", Decimal(40))
+
+
+def test_late_fill_of_a_cancelled_order_is_added(ref: str) -> None:
+    services.record_status(trade(ref), status("Cancelled"), NOW)
+    services.record_executions([fact(ref, 100)], NOW)
+    assert (row(ref).state, row(ref).filled) == ("filled", Decimal(100))
+
+
+def test_cancelled_word_in_a_description_is_not_believed(ref: str) -> None:
+    services.record_order(trade(ref, "Cancelled"), NOW)
+    assert row(ref).state == "intent"
+
+
+def test_overfill_is_booked_and_flagged(ref: str) -> None:
+    services.record_executions([fact(ref, 120)], NOW)
+    assert (row(ref).state, row(ref).filled, row(ref).reason) == ("filled", Decimal(120), "Overfilled: 120 of 100.")
+
+
+def test_notice_leaves_state_and_reason_alone_but_is_on_record(ref: str) -> None:
+    services.record_status(trade(ref), status("Submitted"), NOW)
+    services.record_status(trade(ref), status(code=10349, text="TIF was set to DAY"), NOW)
+    assert (row(ref).state, row(ref).reason) == ("accepted", "")
+
+
+def test_rejection_carries_ibs_text(ref: str) -> None:
+    services.record_order(trade(ref, "PendingSubmit"), NOW)
+    services.record_status(trade(ref), status(code=201, text="no margin"), NOW)
+    assert (row(ref).state, row(ref).reason) == ("rejected", "201 no margin")
+
+
+def test_order_of_somebody_else_gets_a_row_of_discretionary() -> None:
+    services.record_order(trade("by hand", perm_id=55), NOW)
+    found = row("perm/55")
+    assert (found.owner, found.state, found.quantity) == ("Discretionary", "accepted", Decimal(100))
+
+
+def test_foreign_order_without_a_number_waits_for_its_next_message() -> None:
+    assert services.record_order(trade("", perm_id=0), NOW) == []
+    assert not Order.objects.exists()
+
+
+def test_execution_of_an_unknown_order_makes_a_row_that_a_description_completes() -> None:
+    services.record_executions([fact("", 30, perm_id=77, strategy="Discretionary")], NOW)
+    assert (row("perm/77").filled, row("perm/77").owner) == (Decimal(30), "Discretionary")
+    services.record_order(trade("", perm_id=77), NOW)
+    assert (row("perm/77").quantity, row("perm/77").order_type, row("perm/77").state) == (
+        Decimal(100),
+        "MKT",
+        "partial",
+    )
+
+
+def test_second_perm_id_under_one_reference_keeps_the_first(ref: str) -> None:
+    services.record_order(trade(ref, perm_id=900), NOW)
+    services.record_order(trade(ref, perm_id=901), NOW)
+    assert row(ref).perm_id == 900
+
+
+def test_changed_limit_is_taken_over(ref: str) -> None:
+    services.record_order(trade(ref, limit="10.5"), NOW)
+    assert (row(ref).limit_price, row(ref).order_type) == (Decimal("10.5"), "LMT")
+
+
+@pytest.mark.parametrize("size", [1, 200])
+def test_queries_do_not_grow_with_the_executions(ref: str, size: int) -> None:
+    facts = [fact(ref, 1) for _ in range(size)]
+    with CaptureQueriesContext(connection) as queries:
+        services.record_executions(facts, NOW)
+    assert len(queries) <= 8
+    assert OrderEvent.objects.filter(order=row(ref)).count() == 2
+
+
+def _strategy(**values: Any) -> Strategy:
+    return Strategy.objects.create(symbol="T", filename="t.py", **values)
+
+
+def test_owner_is_the_row_then_the_strategy_named_then_discretionary(ref: str) -> None:
+    _strategy()
+    assert services.owner_of(fill(ref, 1)) == "T"
+    assert services.owner_of(fill("T", 1)) == "T"
+    assert services.owner_of(fill("T/01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)) == "T"
+    assert services.owner_of(fill("X/01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)) == "Discretionary"
+    assert services.owner_of(fill("", 1, perm_id=1)) == "Discretionary"
+
+
+def test_owner_is_found_by_perm_id_when_the_reference_is_missing(ref: str) -> None:
+    services.record_order(trade(ref, perm_id=900), NOW)
+    assert services.owner_of(fill("", 1, perm_id=900)) == "T"
