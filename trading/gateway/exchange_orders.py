@@ -64,6 +64,7 @@ class OrderDesk:
         self._table, self._market, self._state, self._options = table, market, state, options
         self._rate_of = rate_of
         self._matched_us: int | None = None
+        self._asleep: set[int] = set()
         # What the market did since the last look, once for all orders of an instrument.
         self._stretches: dict[tuple[int, int], fills.Stretch] = {}
 
@@ -328,9 +329,13 @@ class OrderDesk:
         """Match an order against what the market did since it was last looked at."""
         con_id = order.contract.con_id
         if not self._market.is_open(con_id, now, outside_rth=order.request.outside_rth):
-            # What happens while the order sleeps is none of its business.
-            order.since_us = to_micros(now)
+            self._asleep.add(order.perm_id)
             return []
+        if order.perm_id in self._asleep:
+            # What happened while the order slept is none of its business, nor after a restart.
+            self._asleep.discard(order.perm_id)
+            order.since_us = to_micros(now)
+            self._state.put_order(order)
         outcome = fills.match(_fill_order(order), self._stretch(order, now))
         events: list[VenueEvent] = []
         if outcome.triggered and not order.triggered:

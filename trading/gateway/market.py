@@ -50,7 +50,8 @@ class _DayFigures:
     high: float
     low: float
     close_before: float
-    volume: float
+    volume: float = 0.0
+    traded: bool = False
 
 
 class Market:
@@ -75,6 +76,7 @@ class Market:
         self._prices: dict[int, Prices] = {}
         self._times: dict[object, MarketTime] = {}
         self._days: dict[int, _DayFigures] = {}
+        self._windows: dict[tuple[str, bool], tuple[datetime, datetime, bool]] = {}
 
     # clock
 
@@ -110,8 +112,14 @@ class Market:
         if not self.exchange_hours:
             return True
         instrument = self._table.get(con_id)
-        extended = outside_rth and instrument.contract.sec_type == "STK"
-        return hours.is_open(instrument.calendar, now, extended=extended)
+        key = (instrument.calendar, outside_rth and instrument.contract.sec_type == "STK")
+        begins, ends, is_open = self._windows.get(key, (now, now, False))
+        if not begins <= now < ends:
+            # Asked for every order many times a second: good until the next opening or closing.
+            is_open = hours.is_open(key[0], now, extended=key[1])
+            find = hours.next_close if is_open else hours.next_open
+            self._windows[key] = (now, find(key[0], now, extended=key[1]) or now, is_open)
+        return is_open
 
     # prices
 
@@ -133,9 +141,9 @@ class Market:
             last=prices.last(price),
             last_size=Decimal(100) if prices.has_volume else Decimal(0),
             volume=Decimal(math.floor(day.volume)),
-            high=prices.last(day.high),
-            low=prices.last(day.low),
-            open=prices.last(day.open),
+            high=prices.last(day.high) if day.traded else None,
+            low=prices.last(day.low) if day.traded else None,
+            open=prices.last(day.open) if day.traded else None,
             close=prices.last(day.close_before),
         )
 
@@ -262,12 +270,13 @@ class Market:
         if day is None or now_us < day.until_us or now_us >= day.begin_us + 86_400_000_000:
             zone = ZoneInfo(self._table.get(con_id).time_zone)
             begin = to_micros(from_micros(now_us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0))
-            first = prices.price(begin)
-            day = self._days[con_id] = _DayFigures(begin, begin, first, first, first, prices.price_before(begin), 0.0)
-        if now_us > day.until_us:
+            first = prices.opening(begin)
+            day = self._days[con_id] = _DayFigures(begin, begin, first, first, first, prices.price_before(begin))
+        if prices.minutes(now_us) > prices.minutes(day.until_us):
             high, low, volume = prices.extremes(day.until_us, now_us)
             day.high, day.low = max(day.high, high), min(day.low, low)
             day.volume += volume
+            day.traded = True
             day.until_us = now_us
         return day
 

@@ -59,6 +59,10 @@ class Prices:
         u = self.minutes(micros)
         return self.path.price(u, left=self.minutes(micros + 1) == u)
 
+    def opening(self, micros: int) -> float:
+        """The price of the first trade at or after a moment."""
+        return self.path.price(self.minutes(micros))
+
     def price_before(self, micros: int) -> float:
         """The price just before a moment."""
         return self.path.price(self.minutes(micros), left=True)

@@ -44,7 +44,8 @@ class SessionTime:
 
     def __init__(self, origin_us: int, origin_u: float, speed: float, sessions: Micros) -> None:
         lengths = sessions[:, 1] - sessions[:, 0]
-        self._edges = sessions.reshape(-1)
+        # As floats, exact up to 2^53: np.interp would convert them at every call.
+        self._edges: Floats = sessions.reshape(-1).astype(np.float64)
         # Traded microseconds up to each edge: openings repeat the total of the closing before.
         totals = np.repeat(np.concatenate(([0], np.cumsum(lengths))), 2)[1:-1]
         self._traded: Floats = np.array(totals, dtype=np.float64)

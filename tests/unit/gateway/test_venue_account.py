@@ -45,7 +45,7 @@ def test_selling_through_zero_closes_first_and_opens_with_the_rest() -> None:
     trade(account, 100, "50", "0")
     assert trade(account, -150, "55", "1.5") == 500 - 1
     holding = account.holdings[1]
-    assert (holding.quantity, holding.average_cost) == (-50, Decimal("54.99"))
+    assert (holding.quantity, holding.average_cost) == (Decimal(-50), Decimal("54.99"))
     assert account.cash["USD"] == -5000 + 8250 - Decimal("1.5")
 
 
@@ -136,7 +136,8 @@ def test_profit_of_the_day_is_what_equity_gained(invested: Exchange) -> None:
     row = invested.positions(later)[0]
     assert pnl.daily == pnl.unrealized + pnl.realized == row.unrealized_pnl
     single = invested.pnl_single(SPY_ID, later)
-    assert (single.position, single.value, single.unrealized) == (1000, row.market_value, row.unrealized_pnl)
+    assert single.position == 1000
+    assert (single.value, single.unrealized) == (row.market_value, row.unrealized_pnl)
 
 
 def test_a_closed_position_stays_listed_with_its_profit_for_the_day(invested: Exchange) -> None:
