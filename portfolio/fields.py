@@ -9,19 +9,28 @@ Rule: compare for equality in SQL, sort and sum in Python: text sorts as text.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db import models
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    _DecimalField = models.DecimalField[Any, Any]
+Set = TypeVar("Set", contravariant=True)
+Get = TypeVar("Get", covariant=True)
+
+if TYPE_CHECKING:
+
+    class _DecimalField(models.DecimalField[Set, Get]):
+        """Generic for the type checker only: Django's fields take no parameters at run time."""
 else:
-    _DecimalField = models.DecimalField
+
+    class _DecimalField(models.DecimalField):
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
 
 
-class ExactDecimalField(_DecimalField):
+class ExactDecimalField(_DecimalField[Set, Get]):
     """A decimal that every database gives back digit for digit."""
 
     def get_internal_type(self) -> str:

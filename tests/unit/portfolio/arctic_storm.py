@@ -19,13 +19,13 @@ import pandas  # noqa: F401 - loaded once, before the forks
 
 django.setup()
 
-from django.core.management import call_command
-from django.db import connections
-from django.utils import timezone
+from django.core.management import call_command  # noqa: E402 - models load after the setup
+from django.db import connections  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
-from portfolio.models import Execution, Movement
-from portfolio.services import ensure_account, fold_batch
-from tests.unit.portfolio.builders import ACCOUNT, fee, fill, owner_of
+from portfolio.models import Execution, Movement  # noqa: E402
+from portfolio.services import ensure_account, fold_batch  # noqa: E402
+from tests.unit.portfolio.builders import ACCOUNT, fee, fill, owner_of  # noqa: E402
 
 BATCH = 20
 

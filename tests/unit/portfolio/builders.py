@@ -20,7 +20,7 @@ def contract(con_id: int = 265598, symbol: str = "AAPL", **changes: object) -> C
         "exchange": "SMART",
         "currency": "USD",
     }
-    return ContractSnapshot(**{**values, **changes})  # type: ignore[arg-type] - test values
+    return ContractSnapshot(**{**values, **changes})  # type: ignore[arg-type]  # test values
 
 
 def fill(

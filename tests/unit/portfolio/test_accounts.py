@@ -1,5 +1,8 @@
 """Opening an account, allocating its cash, keeping IB's figures."""
 
+# Whole Decimals are compared with ints to stay readable.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 from decimal import Decimal

@@ -8,9 +8,11 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import DjangoAssertNumQueries
 
 from portfolio import models
 from portfolio.admin import ReadOnlyAdmin
+from portfolio.fold import Item
 from portfolio.guards import books_obstacle
 from portfolio.services import (
     allocate_strategy,
@@ -37,7 +39,7 @@ SHOWN = (
 @pytest.fixture
 def _books() -> None:
     ensure_account(ACCOUNT, "USD")
-    items = [fill(1, 100, "50.25", commission="1.50"), fill(2, -40, 55), fee(9)]
+    items: list[Item] = [fill(1, 100, "50.25", commission="1.50"), fill(2, -40, 55), fee(9)]
     fold_batch(ACCOUNT, items, owner_of, NOW)
     record_marks({265598: Decimal(52)}, NOW)
     record_account_values(ACCOUNT, [("NetLiquidation", "1000", "USD")], NOW)
@@ -80,9 +82,11 @@ def test_figures_are_shown_without_padding(root: Client) -> None:
 
 @pytest.mark.usefixtures("_books")
 @pytest.mark.parametrize("name", ["execution", "movement", "position"])
-def test_list_costs_no_query_per_row(root: Client, name: str, django_assert_max_num_queries: object) -> None:
+def test_list_costs_no_query_per_row(
+    root: Client, name: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
     fold_batch(ACCOUNT, [fill(n, 1, 50, owner=f"S{n}") for n in range(10, 40)], owner_of, NOW)
-    with django_assert_max_num_queries(14):  # type: ignore[operator] - fixture
+    with django_assert_max_num_queries(14):
         root.get(f"/admin/portfolio/{name}/")
 
 

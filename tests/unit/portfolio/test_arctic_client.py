@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_one_client_for_each_store(arctic: ArcticClient) -> None:
 
 
 def test_client_of_another_process_is_not_reused(arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module.os, "getpid", lambda: -1)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
     made: list[str] = []
 
     class Fresh:
@@ -60,7 +61,7 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_not_writable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module.os, "access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(ArcticUnavailableError) as caught:
         get_ac(f"lmdb://{tmp_path / 'locked'}")
     assert str(tmp_path / "locked") in caught.value.message
@@ -108,7 +109,7 @@ def test_second_process_may_not_write(arctic: ArcticClient) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(lock.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
-        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(ArcticBusyError) as caught:
             Projector(client=arctic).flush()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-KILLS = 8
+KILLS = 6
 
 
 @pytest.mark.kill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import Model
 
 from portfolio.arctic import client as client_module
 from portfolio.arctic import writer as writer_module
@@ -50,11 +52,7 @@ def test_sync_appends_once_and_gives_the_lock_back(arctic: ArcticClient) -> None
 
 
 @pytest.mark.usefixtures("_books")
-def test_sync_beside_a_writer_says_who_writes_and_exits_with_3(
-    arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
-
+def test_sync_beside_a_writer_says_who_writes_and_exits_with_3(arctic: ArcticClient) -> None:
     with writer_lock(arctic).path.open("a+") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write("4711")
@@ -101,8 +99,8 @@ def test_verify_agrees_with_honest_books() -> None:
         (Execution, {"quantity": Decimal(1)}, "execution 0000e0d5"),
     ],
 )
-def test_verify_names_what_was_tampered_with(model: type, change: dict[str, Decimal], word: str) -> None:
-    model.objects.update(**change)  # type: ignore[attr-defined] - a model
+def test_verify_names_what_was_tampered_with(model: type[Model], change: dict[str, Decimal], word: str) -> None:
+    model._default_manager.update(**change)
     out = io.StringIO()
     with pytest.raises(CommandError):
         call_command("verify_ledger", stdout=out, stderr=out)

@@ -1,11 +1,17 @@
 """Folding executions and commissions into real tables."""
 
+# Whole Decimals are compared with ints to stay readable.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 from decimal import Decimal
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
+from portfolio.facts import FoldResult
+from portfolio.fold import Item
 from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
 from portfolio.services import ensure_account, fold_batch
 from strategies.exceptions import LedgerError
@@ -19,19 +25,19 @@ def _account() -> None:
     ensure_account(ACCOUNT, "USD")
 
 
-def fold(*items):
+def fold(*items: Item) -> FoldResult:
     return fold_batch(ACCOUNT, items, owner_of, NOW)
 
 
-def position(owner="ALPHA", con_id=265598):
+def position(owner: str = "ALPHA", con_id: int = 265598) -> Position:
     return Position.objects.get(owner=owner, instrument_id=con_id)
 
 
-def cash(owner="ALPHA", currency="USD"):
+def cash(owner: str = "ALPHA", currency: str = "USD") -> Decimal:
     return CashBalance.objects.get(owner=owner, currency=currency).amount
 
 
-def test_first_fill_moves_quantity_and_cash():
+def test_first_fill_moves_quantity_and_cash() -> None:
     result = fold(fill(1, 100, 50))
     assert position().quantity == 100
     assert position().average_cost == 50
@@ -39,7 +45,7 @@ def test_first_fill_moves_quantity_and_cash():
     assert [fact.position for fact in result.new_executions] == [Decimal(100)]
 
 
-def test_sell_through_zero_realises_the_closed_part_and_opens_short():
+def test_sell_through_zero_realises_the_closed_part_and_opens_short() -> None:
     fold(fill(1, 100, 50))
     result = fold(fill(2, -150, 55, commission="1.5"))
     assert position().quantity == -50
@@ -49,7 +55,7 @@ def test_sell_through_zero_realises_the_closed_part_and_opens_short():
     assert result.new_executions[0].commission == Decimal("1.5")
 
 
-def test_duplicate_execution_is_a_no_op():
+def test_duplicate_execution_is_a_no_op() -> None:
     fold(fill(1), fee(1))
     again = fold(fill(1), fill(1), fee(1))
     assert again.duplicates == 3
@@ -58,7 +64,7 @@ def test_duplicate_execution_is_a_no_op():
     assert Movement.objects.count() == 2
 
 
-def test_commission_before_its_execution_waits_for_it():
+def test_commission_before_its_execution_waits_for_it() -> None:
     fold(fee(1, "1.25"))
     assert PendingCommission.objects.count() == 1
     result = fold(fill(1))
@@ -68,7 +74,7 @@ def test_commission_before_its_execution_waits_for_it():
     assert result.new_executions[0].commission == Decimal("1.25")
 
 
-def test_commission_after_its_execution_is_its_own_movement():
+def test_commission_after_its_execution_is_its_own_movement() -> None:
     fold(fill(1))
     assert Execution.objects.get().commission is None
     result = fold(fee(1, "1.25"))
@@ -77,21 +83,21 @@ def test_commission_after_its_execution_is_its_own_movement():
     assert list(Movement.objects.values_list("kind", flat=True)) == ["fill", "commission"]
 
 
-def test_commission_in_another_currency_leaves_cash_of_that_currency():
+def test_commission_in_another_currency_leaves_cash_of_that_currency() -> None:
     fold(fill(1), fee(1, "2", "EUR"))
     assert cash() == -5000
     assert cash(currency="EUR") == -2
     assert position().realized_pnl == 0
 
 
-def test_second_commission_that_differs_changes_nothing(caplog):
+def test_second_commission_that_differs_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     fold(fill(1), fee(1, "1"))
     fold(fee(1, "9"))
     assert cash() == -5001
     assert "second commission differs" in caplog.text
 
 
-def test_correction_stands_where_its_predecessor_stood():
+def test_correction_stands_where_its_predecessor_stood() -> None:
     fold(fill(1, 100, 50), fill(2, -50, 55), fill(3, 10, 60))
     result = fold(fill(2, -50, 56, revision=2))
     assert position().quantity == 60
@@ -103,7 +109,7 @@ def test_correction_stands_where_its_predecessor_stood():
     assert result.new_executions[0].quantity_change == 0
 
 
-def test_correction_returns_the_fee_of_its_predecessor():
+def test_correction_returns_the_fee_of_its_predecessor() -> None:
     fold(fill(1), fee(1, "1"))
     fold(fill(1, 90, 50, revision=2))
     assert cash() == -4500
@@ -113,7 +119,7 @@ def test_correction_returns_the_fee_of_its_predecessor():
     assert position().commissions == Decimal("0.9")
 
 
-def test_late_original_after_its_correction_moves_nothing():
+def test_late_original_after_its_correction_moves_nothing() -> None:
     fold(fill(1, 90, 50, revision=2))
     result = fold(fill(1, 100, 50, revision=1), fee(1, "5", revision=1))
     assert position().quantity == 90
@@ -122,14 +128,14 @@ def test_late_original_after_its_correction_moves_nothing():
     assert result.new_executions[0].quantity_change == 0
 
 
-def test_correction_keeps_the_owner_of_its_predecessor():
+def test_correction_keeps_the_owner_of_its_predecessor() -> None:
     fold(fill(1, 100, 50, owner="ALPHA"))
     fold(fill(1, 90, 50, revision=2, owner="BETA"))
     assert position("ALPHA").quantity == 90
     assert not Position.objects.filter(owner="BETA").exists()
 
 
-def test_same_ticker_of_two_contracts_stays_apart():
+def test_same_ticker_of_two_contracts_stays_apart() -> None:
     option = contract(1, "AAPL", sec_type="OPT", multiplier=Decimal(100))
     fold(fill(1, 100, 50), fill(2, 2, "3.00", of=option, commission="1.4"))
     assert position(con_id=1).quantity == 2
@@ -137,25 +143,25 @@ def test_same_ticker_of_two_contracts_stays_apart():
     assert cash() == Decimal("-5601.4")
 
 
-def test_movements_carry_the_balances_after_them():
+def test_movements_carry_the_balances_after_them() -> None:
     fold(fill(1, 100, 50), fee(1), fill(2, -40, 55))
     rows = list(Movement.objects.values_list("quantity_after", "average_after", "realized_after", "cash_after"))
     assert rows == [(100, 50, 0, -5000), (100, 50, -1, -5001), (60, 50, 199, -2801)]
 
 
-def test_million_with_ten_decimals_survives_the_database():
+def test_million_with_ten_decimals_survives_the_database() -> None:
     fold(fill(1, 1, "1234567.0123456789"))
     assert cash() == Decimal("-1234567.0123456789")
 
 
-def test_execution_of_another_account_is_left_out(caplog):
+def test_execution_of_another_account_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     foreign = fill(1)
     object.__setattr__(foreign, "account", "DU9")
     assert fold(foreign).ignored == 1
     assert Execution.objects.count() == 0
 
 
-def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays():
+def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays() -> None:
     bad = fill(2)
     object.__setattr__(bad, "side", "HELD")
     with pytest.raises(LedgerError) as caught:
@@ -163,7 +169,7 @@ def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays():
     assert caught.value.code == "bad_execution"
 
 
-def test_contract_that_changes_its_multiplier_is_refused():
+def test_contract_that_changes_its_multiplier_is_refused() -> None:
     fold(fill(1))
     with pytest.raises(LedgerError) as caught:
         fold(fill(2, of=contract(multiplier=Decimal(10))))
@@ -171,6 +177,8 @@ def test_contract_that_changes_its_multiplier_is_refused():
 
 
 @pytest.mark.parametrize("size", [20, 400])
-def test_a_batch_costs_the_same_number_of_queries_whatever_its_size(size, django_assert_max_num_queries):
+def test_a_batch_costs_the_same_number_of_queries_whatever_its_size(
+    size: int, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
     with django_assert_max_num_queries(20):
         fold(*(item for number in range(1, size) for item in (fill(number, 1), fee(number))))

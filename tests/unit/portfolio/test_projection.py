@@ -1,5 +1,8 @@
 """The projection into a real ArcticDB."""
 
+# Whole Decimals are compared with ints to stay readable.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -26,11 +29,12 @@ def _account() -> None:
 
 
 def fold(*items: object) -> None:
-    fold_batch(ACCOUNT, items, owner_of, NOW)  # type: ignore[arg-type] - snapshots
+    fold_batch(ACCOUNT, items, owner_of, NOW)  # type: ignore[arg-type]  # snapshots
 
 
 def read(client: ArcticClient, symbol: str) -> pd.DataFrame:
-    return client.read(ACCOUNT, symbol).data
+    data: pd.DataFrame = client.read(ACCOUNT, symbol).data
+    return data
 
 
 def test_every_movement_of_a_fill_becomes_one_row(arctic: ArcticClient) -> None:
@@ -171,7 +175,7 @@ def test_order_events_follow_their_owner(arctic: ArcticClient) -> None:
     ]  # fmt: skip
 
     def after(seq: int, limit: int) -> list[dict[str, object]]:
-        return [row for row in rows if row["seq"] > seq][:limit]  # type: ignore[operator] - ints
+        return [row for row in rows if row["seq"] > seq][:limit]  # type: ignore[operator]  # ints
 
     projector = Projector(client=arctic, order_rows_after=after)
     projector.flush()

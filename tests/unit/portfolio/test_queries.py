@@ -1,5 +1,8 @@
 """What pages and API read of the books."""
 
+# Whole Decimals are compared with ints to stay readable.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -9,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from portfolio import queries
+from portfolio.fold import Item
 from portfolio.models import EquitySnapshot
 from portfolio.services import (
     allocate_strategy,
@@ -33,7 +37,7 @@ def _books() -> None:
     ensure(ACCOUNT, "USD")
     open_account(ACCOUNT, {"USD": Decimal(100_000)}, [], [], NOW)
     allocate_strategy(ACCOUNT, "ALPHA", Decimal(20_000), "USD", NOW)
-    items = [
+    items: list[Item] = [
         fill(1, 100, 50),
         fee(1, "1"),
         fill(2, -40, 55),

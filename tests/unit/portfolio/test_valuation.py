@@ -1,5 +1,8 @@
 """Marks, equity and its order of resolution, snapshots."""
 
+# Whole Decimals are compared with ints to stay readable.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 from datetime import timedelta
