@@ -95,10 +95,13 @@ class GatewayServer:
         """How many sockets may be open, started or not."""
         return self.hub.context.max_clients + SPARE_SOCKETS
 
-    async def start(self) -> None:
-        """Listen and let the market run."""
+    async def start(self, listener: socket.socket | None = None) -> None:
+        """Listen, on ``listener`` if the caller has bound one already, and let the market run."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Peer(self), self._host, self._port, backlog=128)
+        if listener is not None:
+            self._server = await loop.create_server(lambda: _Peer(self), sock=listener)
+        else:
+            self._server = await loop.create_server(lambda: _Peer(self), self._host, self._port, backlog=128)
         if not self._port:
             self._port = self._server.sockets[0].getsockname()[1]
         self._ticker = asyncio.create_task(self._run(), name="gateway-tick")

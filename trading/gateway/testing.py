@@ -83,6 +83,8 @@ def running_gateway(*, venue: Exchange | None = None, port: int = 0, **options: 
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+        if venue is None:
+            exchange.close()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

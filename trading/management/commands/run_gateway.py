@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from argparse import ArgumentParser
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,11 +15,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from strategies.exceptions import ConfigError
-from trading.gateway.exchange import VenueOptions, build_venue
+from trading.gateway import persistence
+from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.server import GatewayServer
 
 EPHEMERAL_PORTS = 32_768
 MAX_FUNDS = Decimal("1e12")
+PAPER_ACCOUNT_PREFIXES = ("D",)  # IB numbers paper accounts DU… and DF…; the engine takes anything else for real money
 
 
 class Command(BaseCommand):
@@ -59,36 +62,49 @@ class Command(BaseCommand):
         parser.add_argument("--instruments", type=Path, default=None, help="file with instruments of your own")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or Ctrl-C; exit 2 when the port cannot be had."""
+        """Run until SIGTERM or Ctrl-C; exit 2 when the port or the state cannot be had."""
         _check(options)
         state_file: Path = options["state_file"] or settings.MATS.mats_home / "gateway" / "state.json"
+        # The port comes first: whoever holds it may also hold the state file, which --reset would pull away.
+        listener = _listen(options["host"], options["port"])
         try:
             state_file.parent.mkdir(parents=True, exist_ok=True)
             if options["reset"]:
-                state_file.unlink(missing_ok=True)
-            server = _build(options, state_file)
+                persistence.remove(state_file)
+            venue = _venue(options, state_file)
         except (ConfigError, OSError) as error:
+            listener.close()
             raise CommandError(str(error), returncode=2) from error
-        asyncio.run(self._serve(server, options["market"]))
+        asyncio.run(self._serve(venue, listener, options))
 
-    async def _serve(self, server: GatewayServer, market: str) -> None:
+    async def _serve(self, venue: Exchange, listener: socket.socket, options: dict[str, Any]) -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        try:
-            await server.start()
-        except OSError as error:
-            raise CommandError(
-                f"Cannot listen on {server.host}:{server.port} ({error.strerror}). Is another gateway or TWS running? "
-                "Choose another port with --port.",
-                returncode=2,
-            ) from error
-        self.stdout.write(f"Paper gateway listens on {server.host}:{server.port}, market {market}.")
+        server = _server(venue, options)
+        await server.start(listener)
+        self.stdout.write(f"Paper gateway listens on {server.host}:{server.port}, market {options['market']}.")
         self.stdout.flush()
         await stopping.wait()
         await server.stop()
+        venue.close()
         self.stdout.write("Paper gateway stopped; its state is saved.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address.
+
+    Raises: CommandError (exit 2) when it is taken or no address of this machine.
+    """
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise CommandError(
+            f"Cannot listen on {host}:{port} ({error.strerror}). Is another gateway or TWS running? "
+            "Choose another port with --port.",
+            returncode=2,
+        ) from error
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -98,20 +114,20 @@ def _check(options: dict[str, Any]) -> None:
             "above, clients' own ports collide.",
             returncode=2,
         )
-    if not 0 < options["speed"] <= 100_000:
-        raise CommandError("--speed must be above 0 and at most 100000.", returncode=2)
+    if not options["account"].startswith(PAPER_ACCOUNT_PREFIXES):
+        raise CommandError(f"--account {options['account']} is not a paper account: those begin with D.", returncode=2)
     if options["max_clients"] < 1 or options["max_messages"] < 0:
         raise CommandError("--max-clients must be at least 1, --max-messages at least 0.", returncode=2)
 
 
-def _build(options: dict[str, Any], state_file: Path) -> GatewayServer:
+def _venue(options: dict[str, Any], state_file: Path) -> Exchange:
     try:
         cash = Decimal(options["cash"])
     except ArithmeticError as error:
         raise ConfigError(f"--cash {options['cash']} is not an amount.") from error
     if not (cash.is_finite() and 0 < cash <= MAX_FUNDS):
         raise ConfigError(f"--cash {options['cash']} must be above 0 and at most {MAX_FUNDS:f}.")
-    venue = build_venue(
+    return build_venue(
         VenueOptions(
             market=options["market"],
             speed=options["speed"],
@@ -124,10 +140,18 @@ def _build(options: dict[str, Any], state_file: Path) -> GatewayServer:
             instruments_file=options["instruments"],
         )
     )
+
+
+def _server(venue: Exchange, options: dict[str, Any]) -> GatewayServer:
     master = options["master_client_id"]
     return GatewayServer(
-        venue, options["host"], options["port"], clock=lambda: venue.market_now(datetime.now(UTC)),
-        master_client_id=None if master < 0 else master, max_clients=options["max_clients"],
-        max_messages_per_s=options["max_messages"], pacing=options["pacing"],
+        venue,
+        options["host"],
+        options["port"],
+        clock=lambda: venue.market_now(datetime.now(UTC)),
+        master_client_id=None if master < 0 else master,
+        max_clients=options["max_clients"],
+        max_messages_per_s=options["max_messages"],
+        pacing=options["pacing"],
         strict_executions=options["strict_executions"],
-    )  # fmt: skip
+    )
