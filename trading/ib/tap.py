@@ -181,7 +181,8 @@ class WireTap:
         if reject_json:
             trade.advancedError = reject_json
         trade.log.append(TradeLogEntry(datetime.now(UTC), at.status, f"{code}: {text}", code))
-        log = logger.info if verdict is codes.OrderVerdict.NOTICE else logger.warning
+        expected = (codes.OrderVerdict.NOTICE, codes.OrderVerdict.CANCELLED)
+        log = logger.info if verdict in expected else logger.warning
         log("order message order_ref=%s code=%s text=%s", trade.order.orderRef, code, text)
         for listener in self.order_errors:
             listener(trade, code, text)

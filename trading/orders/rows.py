@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
+from portfolio.bulk import insert_rows, update_rows
 from trading.models import Order, OrderEvent
 from trading.orders.progress import CANCEL_WORDS, Progress
 from trading.orders.state import OrderState
@@ -27,6 +28,7 @@ _CHANGING = (
     "sent_at",
     "updated_at",
 )
+_EVENT = ("order_id", "at", "state", "ib_status", "filled", "remaining", "message")
 _AWAITING = OrderState.UNKNOWN
 
 
@@ -110,7 +112,20 @@ class OrderBatch:
             Order.objects.bulk_create(self._new.values())
         old = [row for ref, row in self._changed.items() if ref not in self._new]
         if old:
-            Order.objects.bulk_update(old, _CHANGING, batch_size=100)
+            values = ([*(getattr(row, name) for name in _CHANGING), row.pk] for row in old)
+            update_rows(Order, _CHANGING, "id", values)
         if self._events:
-            OrderEvent.objects.bulk_create(self._events.values())
+            events = (
+                [
+                    event.order.pk,
+                    event.at,
+                    str(event.state),
+                    event.ib_status,
+                    event.filled,
+                    event.remaining,
+                    event.message,
+                ]
+                for event in self._events.values()
+            )
+            insert_rows(OrderEvent, _EVENT, events)
         return list(self._changed.values())

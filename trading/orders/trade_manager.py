@@ -186,9 +186,11 @@ class TradeManager:
         for order_ref in queries.working_refs(strategy):
             try:
                 self.cancel_order(order_ref)
-                waiting.append(order_ref)
-            except (ConflictError, NotFoundError) as error:
+            except (ConflictError, OrderRefusedError) as error:
+                if error.code not in ("order_done", "not_sent"):
+                    raise
                 logger.info("nothing to cancel order_ref=%s reason=%s", order_ref, error.message)
+            waiting.append(order_ref)  # also when only the ledger does not know yet that it is done
         self._wait_final(waiting)
         placed = []
         for position in self._engine.portfolio_manager.get_strategy_positions(strategy):
