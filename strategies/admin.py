@@ -20,6 +20,7 @@ from strategies import queries, services
 from strategies.api_rules import OPERATE
 from strategies.exceptions import LoadError, MatsError
 from strategies.forms import StrategyForm
+from strategies.history import ChangeWords
 from strategies.loader import file_sha256
 from strategies.models import Strategy
 
@@ -46,18 +47,9 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
     """List, form, history and actions of strategies."""
 
     form = StrategyForm
-    list_display: tuple[str, ...] = (
-        "symbol",
-        "name",
-        "active",
-        "weights",
-        "currency",
-        "file_state",
-        "synced",
-        "updated_at",
-    )
-    list_display_links = ("symbol", "name")
-    list_filter = ("active", FileStateFilter, "restart_policy", "currency", "kind")
+    list_display: tuple[str, ...] = ("symbol", "active", "weights", "file_state", "synced")
+    list_display_links = ("symbol",)
+    list_filter = ("active", FileStateFilter, "restart_policy", "currency")
     search_fields = ("symbol", "name", "description", "filename")
     history_list_display = ("filename", "active")
     readonly_fields = ("kind", "file_state", "code", "synced", "revisions", "created_at", "updated_at")
@@ -82,7 +74,7 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
             f"{w.normalize():f}" for w in (strategy.min_weight, strategy.target_weight, strategy.max_weight)
         )
 
-    @admin.display(description="file")
+    @admin.display(description="file check")
     def file_state(self, strategy: Strategy) -> str:
         """Show whether the file loads, and whether it was edited since."""
         if not strategy.pk:
@@ -136,6 +128,10 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
             self.message_user(request, text, messages.WARNING)
         if obj.load_error:
             self.message_user(request, f"Saved, but it cannot start: {obj.load_error}", messages.WARNING)
+
+    def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> ChangeWords:
+        """Word changes of parameters one by one."""
+        return ChangeWords(self.model, historical_record)
 
     # -- deletion
 

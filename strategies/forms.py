@@ -16,7 +16,7 @@ from strategies import services
 from strategies.exceptions import ConfigError, LoadError
 from strategies.loader import LoadedStrategy, file_sha256, list_strategy_files, load_strategy_class
 from strategies.models import Strategy
-from strategies.params_form import form_schema, form_values
+from strategies.params_form import emptied, form_schema, form_values
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[Strategy]
@@ -63,7 +63,10 @@ class StrategyForm(ModelForm):
             "restart_policy",
             "max_restarts_per_hour",
         )
-        widgets = {"color": forms.TextInput(attrs={"type": "color"}), "description": forms.Textarea({"rows": 3})}
+        widgets = {
+            "color": forms.TextInput({"placeholder": "#4dabf7", "size": 8}),
+            "description": forms.Textarea({"rows": 3}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,11 +111,15 @@ class StrategyForm(ModelForm):
 
     def clean_params(self) -> dict[str, Any]:
         """Refuse anything but an object; nothing means the file's own parameters."""
-        params = self.cleaned_data["params"]
-        if params is None:
+        given = self.cleaned_data["params"]
+        if given is None:
             return {}
-        if not isinstance(params, dict):
+        if not isinstance(given, dict):
             raise forms.ValidationError('Write an object: {"name": value}.')
+        params: dict[str, Any] = given
+        widget = self.fields["params"].widget
+        if isinstance(widget, JSONFormWidget):
+            params = emptied(widget.get_schema(), params)
         if "filename" in self.changed_data and params == self.offered_params:
             return {}  # untouched values of the former file say nothing about the new one
         return params

@@ -25,7 +25,20 @@ def form_schema(model: type[BaseModel]) -> dict[str, Any]:
     own = [name for name in properties if name not in BaseParams.model_fields]
     order = [name for name in (*_FIRST, *own, *inherited) if name in properties]
     kept = {name: value for name, value in schema.items() if name in _KEPT}
-    return {**kept, "properties": {name: properties[name] for name in order}, "additionalProperties": False}
+    shown = {name: _shown(properties[name]) for name in order}
+    return {**kept, "properties": shown, "additionalProperties": False}
+
+
+def emptied(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the submitted values with None where an optional field was left empty: the form sends an empty text."""
+    nullable = {name for name, part in schema["properties"].items() if "null" in part.get("type", ())}
+    return {name: None if value == "" and name in nullable else value for name, value in values.items()}
+
+
+def _shown(part: dict[str, Any]) -> dict[str, Any]:
+    # The form library would put the default back where the operator emptied the field; values are always given whole.
+    kept = {name: value for name, value in part.items() if name not in ("default", "description")}
+    return {**kept, "helpText": part["description"]} if "description" in part else kept
 
 
 def form_values(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from strategies.admin import StrategyAdmin
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
+from trading.engine.events import iso, plain
 from trading.models import CommandState, EngineCommand, EngineEvent, EngineLease, Order, OrderEvent, StrategyRun
 from trading.queries import engine_state
 from trading.services import enqueue, wait_for
@@ -39,18 +40,7 @@ admin.site.unregister(Strategy)
 class EngineStrategyAdmin(StrategyAdmin):
     """The strategies' admin with what the engine knows."""
 
-    list_display = (
-        "symbol",
-        "name",
-        "state",
-        "active",
-        "weights",
-        "currency",
-        "file_state",
-        "synced",
-        "message",
-        "updated_at",
-    )
+    list_display = ("symbol", "state", "active", "weights", "file_state", "synced", "message")
     actions = ("start", "stop", *StrategyAdmin.actions)
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -140,10 +130,24 @@ class OrderEventInline(TabularInline):
     """What happened to an order, in order."""
 
     model = OrderEvent
-    fields = ("at", "state", "ib_status", "filled", "remaining", "message")
-    readonly_fields = ("at", "state", "ib_status", "filled", "remaining", "message")
+    fields = readonly_fields = ("moment", "state", "ib_status", "filled_plain", "remaining_plain", "message")
     extra = 0
     can_delete = False
+
+    @admin.display(description="at (UTC)")
+    def moment(self, event: OrderEvent) -> str | None:
+        """Show the time to the millisecond: events of one order lie close together."""
+        return iso(event.at)
+
+    @admin.display(description="filled")
+    def filled_plain(self, event: OrderEvent) -> str | None:
+        """Show the quantity without trailing zeros."""
+        return plain(event.filled)
+
+    @admin.display(description="remaining")
+    def remaining_plain(self, event: OrderEvent) -> str | None:
+        """Show the quantity without trailing zeros."""
+        return plain(event.remaining)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Events are written by the engine."""
@@ -154,24 +158,33 @@ class OrderEventInline(TabularInline):
 class OrderAdmin(ReadOnlyAdmin):
     """Orders with their events."""
 
-    list_display = (
-        "order_ref",
-        "owner",
-        "symbol",
-        "side",
-        "quantity",
-        "order_type",
-        "state",
-        "filled",
-        "average_price",
-        "created_at",
-        "reason",
-    )
+    list_display = ("order_ref", "wish", "state", "filled_plain", "price", "moment", "reason")
     list_filter = ("state", "owner", "order_type", "side")
     search_fields = ("order_ref", "symbol", "=perm_id", "owner")
     date_hierarchy = "created_at"
     ordering = ("-created_at",)
     inlines = [OrderEventInline]
+
+    @admin.display(description="order")
+    def wish(self, order: Any) -> str:
+        """Show side, quantity, instrument and type in one line."""
+        prices = [f"{word} {plain(p)}" for word, p in (("at", order.limit_price), ("stop", order.stop_price)) if p]
+        return " ".join([order.side, plain(order.quantity) or "", order.symbol, order.order_type, *prices])
+
+    @admin.display(description="filled")
+    def filled_plain(self, order: Any) -> str | None:
+        """Show the quantity without trailing zeros."""
+        return plain(order.filled)
+
+    @admin.display(description="average price")
+    def price(self, order: Any) -> str | None:
+        """Show the price without trailing zeros."""
+        return plain(order.average_price)
+
+    @admin.display(description="created (UTC)", ordering="created_at")
+    def moment(self, order: Any) -> str | None:
+        """Show the time of the intent."""
+        return iso(order.created_at)
 
 
 @admin.register(EngineCommand)

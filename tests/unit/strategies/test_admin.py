@@ -173,6 +173,13 @@ def test_history_tells_who_changed_what_from_what(operator: Client, typed: Strat
     assert re.search(r"Target weight:.*?0\.000000.*?0\.250000", page, re.DOTALL)
 
 
+def test_history_words_parameters_one_by_one(operator: Client, typed: Strategy) -> None:
+    for length in (7, 8):
+        services.save_strategy({"symbol": "ONE", "params": {"length": length}}, None)
+    page = operator.get(f"{LIST}{typed.pk}/history/").content.decode()
+    assert re.search(r"Parameter length:.*?7.*?8", page, re.DOTALL)
+
+
 def test_guard_forbids_deletion_and_says_why(operator: Client, typed: Strategy) -> None:
     services.delete_guards.append(lambda symbol: f"{symbol} owns 3 executions.")
     try:
@@ -218,3 +225,9 @@ def _unescape(text: str) -> str:
     from html import unescape
 
     return unescape(text)
+
+
+def test_emptied_optional_field_means_none(operator: Client, typed: Strategy) -> None:
+    assert operator.post(change_url(typed), form(params='{"length": 7, "cap": ""}')).status_code == 302
+    typed.refresh_from_db()
+    assert typed.params["cap"] is None
