@@ -19,7 +19,8 @@ from typing import Literal
 from strategies.exceptions import ConfigError
 from trading.gateway import account_values, hours
 from trading.gateway.account import Account, Figures, RateOf
-from trading.gateway.exchange_orders import DeskOptions, OrderDesk
+from trading.gateway.exchange_matching import DeskOptions
+from trading.gateway.exchange_orders import OrderDesk
 from trading.gateway.exchange_state import VenueState
 from trading.gateway.hours import to_micros
 from trading.gateway.instruments import MARKET_RULES, InstrumentTable, details, load_table

@@ -1,7 +1,7 @@
 """The order desk of the paper exchange: accepts, matches, changes and cancels orders.
 
 Owns: the life of an order and the sequence of events that a client sees of it.
-Leaves: checks (``exchange_checks``), what is stored (``exchange_state``), prices (``market``), fills (``fills``).
+Leaves: checks (``exchange_checks``), fills (``exchange_matching``), what is stored (``exchange_state``).
 Rule: as on a real gateway, a marketable order is PreSubmitted, executes, is Filled; commissions follow later; an order
 that is refused before anyone worked on it ends in an error alone, one refused for margin is Inactive as well.
 """
@@ -9,23 +9,23 @@ that is refused before anyone worked on it ends in an error alone, one refused f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trading.brokers import fees, fills
+from trading.brokers import fees
 from trading.gateway import exchange_checks as checks
 from trading.gateway import hours
 from trading.gateway.account import RateOf, Trade
+from trading.gateway.exchange_matching import DeskOptions, Matcher
 from trading.gateway.exchange_state import OrderRecord, VenueState
-from trading.gateway.hours import from_micros, to_micros
+from trading.gateway.hours import to_micros
 from trading.gateway.instruments import Instrument, InstrumentTable
 from trading.gateway.market import Market
 from trading.gateway.model import (
     AccountChanged,
     CommissionReported,
     Contract,
-    Executed,
     OrderChanged,
     OrderError,
     OrderRequest,
@@ -36,18 +36,7 @@ from trading.gateway.model import (
     WhatIf,
 )
 
-ZERO = Decimal(0)
-# Of what trades by, an order gets a fifth: more would move the price.
-PARTICIPATION = Decimal("0.2")
 CANCELLED_TEXT = "Order Canceled - reason:"
-
-
-@dataclass(frozen=True, slots=True)
-class DeskOptions:
-    """How orders are worked."""
-
-    partial_fills: bool
-    commission_delay: timedelta
 
 
 class OrderDesk:
@@ -63,10 +52,7 @@ class OrderDesk:
     ) -> None:
         self._table, self._market, self._state, self._options = table, market, state, options
         self._rate_of = rate_of
-        self._matched_us: int | None = None
-        self._asleep: set[int] = set()
-        # What the market did since the last look, once for all orders of an instrument.
-        self._stretches: dict[tuple[int, int], fills.Stretch] = {}
+        self._matcher = Matcher(market, state, options, rate_of)
 
     # what clients ask
 
@@ -118,7 +104,6 @@ class OrderDesk:
         """Let the market work on the orders, end those whose day is over, tell commissions that are due."""
         events: list[VenueEvent] = []
         if self._state.working:
-            self._stretches.clear()
             now_us = to_micros(now)
             for order in list(self._state.working.values()):
                 if order.is_done or order.held:
@@ -127,8 +112,7 @@ class OrderDesk:
                     events.extend(self._end(order, now))
                 elif not self._waits_for_parent(order):
                     events.extend(self._work(order, now))
-        # A clock that is set back must not let the market pass twice.
-        self._matched_us = max(self._matched_us or 0, to_micros(now))
+        self._matcher.looked(now)
         if self._state.unreported:
             events.extend(self.due_commissions(now))
         return events
@@ -156,7 +140,7 @@ class OrderDesk:
         order = self._record(request, instrument, instrument.contract, now)
         events: list[VenueEvent] = [OrderChanged(order.snapshot())]
         for _ in range(count):
-            events.extend(self._execute(order, quantity, price, now))
+            events.extend(self._matcher.execute(order, quantity, price, now))
         return [*events, PositionChanged(con_id), AccountChanged()]
 
     # entering
@@ -249,7 +233,7 @@ class OrderDesk:
         price = mark or self._market.mark(contract.con_id, now)
         is_sell = request.action == "SELL"
         value = request.quantity * price * Decimal(contract.multiplier or 1)
-        commission = self._schedule(contract, now).total(fees.Traded(request.quantity, value, is_sell))
+        commission = self._matcher.schedule(contract, now).total(fees.Traded(request.quantity, value, is_sell))
         trade = Trade(contract, -request.quantity if is_sell else request.quantity, price, commission)
         return self._state.account.what_if(trade, lambda con_id: self._market.mark(con_id, now), self._rate_of(now))
 
@@ -323,34 +307,10 @@ class OrderDesk:
             return []
         return [event for child in self._children(order) for event in self._end(child, now)]
 
-    # matching
+    # working
 
     def _work(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        """Match an order against what the market did since it was last looked at."""
-        con_id = order.contract.con_id
-        if not self._market.is_open(con_id, now, outside_rth=order.request.outside_rth):
-            self._asleep.add(order.perm_id)
-            return []
-        if order.perm_id in self._asleep:
-            # What happened while the order slept is none of its business, nor after a restart.
-            self._asleep.discard(order.perm_id)
-            order.since_us = to_micros(now)
-            self._state.put_order(order)
-        outcome = fills.match(_fill_order(order), self._stretch(order, now))
-        events: list[VenueEvent] = []
-        if outcome.triggered and not order.triggered:
-            order.triggered = True
-            if not outcome.quantity:
-                self._state.set_status(order, "Submitted", now)
-                return [OrderChanged(order.snapshot())]
-        if outcome.quantity:
-            events.extend(self._execute(order, outcome.quantity, outcome.price, now))
-            events += [PositionChanged(con_id), AccountChanged()]
-            events.extend(self._after_fill(order, now))
-        elif order.status == "PreSubmitted" and order.request.order_type != "STP":
-            self._state.set_status(order, "Submitted", now)
-            events.append(OrderChanged(order.snapshot()))
-        return events
+        return [*self._matcher.work(order, now), *self._after_fill(order, now)]
 
     def _after_fill(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
         """Children of a filled parent start; siblings of a filled child end, as IB links them."""
@@ -364,51 +324,6 @@ class OrderDesk:
         parent = self._state.orders.get((order.request.client_id, order.request.parent_id))
         siblings = self._children(parent) if parent is not None else []
         return [event for each in siblings if not each.held for event in self._end(each, now)]
-
-    def _stretch(self, order: OrderRecord, now: datetime) -> fills.Stretch:
-        now_us, con_id = to_micros(now), order.contract.con_id
-        since = order.since_us if self._matched_us is None else max(order.since_us, self._matched_us)
-        since = min(since, now_us)
-        key = (con_id, since)
-        if since == now_us:
-            stretch = self._market.stretch(con_id, now, now)
-        else:
-            found = self._stretches.get(key)
-            if found is None:
-                found = self._stretches[key] = self._market.stretch(con_id, from_micros(since), now)
-            stretch = found
-        if not self._options.partial_fills:
-            return replace(stretch, volume=None)
-        shown = self._market.displayed(con_id, now, buying=order.is_buy)
-        traded = (stretch.volume or ZERO) * PARTICIPATION
-        return replace(stretch, volume=max(shown, traded))
-
-    def _execute(self, order: OrderRecord, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
-        before = order.traded
-        multiplier = Decimal(order.contract.multiplier or 1)
-        after = fees.Traded(before.quantity + quantity, before.value + quantity * price * multiplier, before.is_sell)
-        fee = fees.execution_fee(self._schedule(order.contract, now), before, after)
-        entry = self._state.add_execution(order, quantity, price, fee, now, now + self._options.commission_delay)
-        return [Executed(entry.execution), OrderChanged(order.snapshot())]
-
-    def _schedule(self, contract: Contract, now: datetime) -> fees.FeeSchedule:
-        if contract.sec_type != "CASH":
-            return fees.FixedStockFees()
-        # The minimum of 2 USD, in the currency that the pair is quoted in.
-        rate = self._rate_of(now)
-        return fees.ForexFees(minimum=(2 * rate("USD") / rate(contract.currency)).quantize(Decimal("0.01")))
-
-
-def _fill_order(order: OrderRecord) -> fills.FillOrder:
-    request = order.request
-    return fills.FillOrder(
-        is_buy=order.is_buy,
-        order_type=request.order_type,
-        remaining=order.remaining,
-        limit=request.limit_price,
-        stop=request.aux_price,
-        triggered=order.triggered,
-    )
 
 
 def _error(request: OrderRequest, code: int, text: str) -> OrderError:

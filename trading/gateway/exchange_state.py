@@ -99,6 +99,21 @@ class ExecutionEntry:
     reported: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Deal:
+    """What an execution adds to what its order says."""
+
+    exec_id: str
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    realized: Decimal | None
+    time_us: int
+    due_us: int
+    cum: Decimal  # of the order, with this execution
+    average: Decimal
+
+
 @dataclass
 class VenueState:
     """All orders, executions, ids and balances."""
@@ -232,6 +247,7 @@ class VenueState:
         order.filled += quantity
         order.value += quantity * price
         order.last_price = price
+        order.since_us = max(order.since_us, time_us)
         if order.remaining <= 0:
             order.status, order.done_us = "Filled", time_us
             self._file(order)
@@ -239,44 +255,32 @@ class VenueState:
             order.status = "Submitted"
         signed = quantity if order.is_buy else -quantity
         realized = self.account.apply(Trade(order.contract, signed, price, fee))
-        self._file_execution(order, exec_id, quantity, price, fee, realized, time_us, due_us)
+        cum, average = order.filled, order.average_price
+        self._file_execution(order, _Deal(exec_id, quantity, price, fee, realized, time_us, due_us, cum, average))
 
-    def _file_execution(
-        self,
-        order: OrderRecord,
-        exec_id: str,
-        quantity: Decimal,
-        price: Decimal,
-        fee: Decimal,
-        realized: Decimal | None,
-        time_us: int,
-        due_us: int,
-        cum: Decimal | None = None,
-        average: Decimal | None = None,
-    ) -> ExecutionEntry:
+    def _file_execution(self, order: OrderRecord, deal: _Deal) -> None:
         request = order.request
         execution = Execution(
-            exec_id=exec_id,
-            time=from_micros(time_us),
+            exec_id=deal.exec_id,
+            time=from_micros(deal.time_us),
             account=self.account.account_id,
             contract=order.contract,
             side="BOT" if order.is_buy else "SLD",
-            quantity=quantity,
-            price=price,
+            quantity=deal.quantity,
+            price=deal.price,
             perm_id=order.perm_id,
             client_id=request.client_id,
             order_id=request.order_id,
-            cum_quantity=order.filled if cum is None else cum,
-            average_price=order.average_price if average is None else average,
+            cum_quantity=deal.cum,
+            average_price=deal.average,
             exchange=_execution_exchange(order.contract),
             order_ref=request.order_ref,
         )
-        commission = Commission(exec_id, fee, order.contract.currency, realized, request.client_id)
-        entry = ExecutionEntry(execution, commission, due_us)
+        commission = Commission(deal.exec_id, deal.fee, order.contract.currency, deal.realized, request.client_id)
+        entry = ExecutionEntry(execution, commission, deal.due_us)
         self.executions.append(entry)
-        self.unreported[exec_id] = entry
-        self.exec_ids = max(self.exec_ids, int(exec_id.split(".")[1], 16))
-        return entry
+        self.unreported[deal.exec_id] = entry
+        self.exec_ids = max(self.exec_ids, int(deal.exec_id.split(".")[1], 16))
 
     def _apply_told(self, exec_ids: list[str]) -> None:
         for exec_id in exec_ids:
@@ -333,18 +337,18 @@ class VenueState:
         """An execution that cash and positions already contain."""
         order = self.by_perm[encoded["perm_id"]]
         realized = encoded["realized"]
-        self._file_execution(
-            order,
-            encoded["exec_id"],
-            Decimal(encoded["quantity"]),
-            Decimal(encoded["price"]),
-            Decimal(encoded["commission"]),
-            None if realized is None else Decimal(realized),
-            encoded["time_us"],
-            encoded["due_us"],
-            Decimal(encoded["cum"]),
-            Decimal(encoded["average"]),
+        deal = _Deal(
+            exec_id=encoded["exec_id"],
+            quantity=Decimal(encoded["quantity"]),
+            price=Decimal(encoded["price"]),
+            fee=Decimal(encoded["commission"]),
+            realized=None if realized is None else Decimal(realized),
+            time_us=encoded["time_us"],
+            due_us=encoded["due_us"],
+            cum=Decimal(encoded["cum"]),
+            average=Decimal(encoded["average"]),
         )
+        self._file_execution(order, deal)
 
 
 _APPLY: dict[str, Any] = {

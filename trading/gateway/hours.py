@@ -99,9 +99,14 @@ def session_array(calendar: str, first: date, last: date, *, extended: bool) -> 
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def is_open(calendar: str, moment: datetime, *, extended: bool) -> bool:
-    """Tell whether the market trades at ``moment``."""
-    return any(a <= moment < b for a, b in _near(calendar, moment, extended=extended))
+def session_at(calendar: str, moment: datetime, *, extended: bool) -> Session | None:
+    """The session that runs at ``moment``, None while the market is closed."""
+    day = moment.astimezone(NEW_YORK).date()
+    for offset in (-1, 0, 1):
+        for opens, closes in sessions_of(calendar, day + timedelta(days=offset), extended=extended):
+            if opens <= moment < closes:
+                return opens, closes
+    return None
 
 
 def next_open(calendar: str, moment: datetime, *, extended: bool) -> datetime | None:
@@ -122,15 +127,6 @@ def next_close(calendar: str, moment: datetime, *, extended: bool) -> datetime |
             if closes > moment:
                 return closes
     return None
-
-
-def _near(calendar: str, moment: datetime, *, extended: bool) -> list[Session]:
-    day = moment.astimezone(NEW_YORK).date()
-    return [
-        session
-        for offset in (-1, 0, 1)
-        for session in sessions_of(calendar, day + timedelta(days=offset), extended=extended)
-    ]
 
 
 def trading_text(calendar: str, sec_type: str, zone: str, day: date) -> str:

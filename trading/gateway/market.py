@@ -76,7 +76,7 @@ class Market:
         self._prices: dict[int, Prices] = {}
         self._times: dict[object, MarketTime] = {}
         self._days: dict[int, _DayFigures] = {}
-        self._windows: dict[tuple[str, bool], tuple[datetime, datetime, bool]] = {}
+        self._windows: dict[tuple[str, bool], tuple[datetime, datetime, hours.Session | None]] = {}
 
     # clock
 
@@ -109,17 +109,23 @@ class Market:
 
     def is_open(self, con_id: int, now: datetime, *, outside_rth: bool = True) -> bool:
         """Tell whether the instrument trades; always on the steady clock."""
-        if not self.exchange_hours:
-            return True
+        return not self.exchange_hours or self._session(con_id, now, outside_rth=outside_rth) is not None
+
+    def session_start(self, con_id: int, now: datetime, *, outside_rth: bool) -> datetime | None:
+        """When the session that runs began; None on the steady clock and while the exchange is closed."""
+        session = self._session(con_id, now, outside_rth=outside_rth) if self.exchange_hours else None
+        return None if session is None else session[0]
+
+    def _session(self, con_id: int, now: datetime, *, outside_rth: bool) -> hours.Session | None:
         instrument = self._table.get(con_id)
         key = (instrument.calendar, outside_rth and instrument.contract.sec_type == "STK")
-        begins, ends, is_open = self._windows.get(key, (now, now, False))
+        begins, ends, session = self._windows.get(key, (now, now, None))
         if not begins <= now < ends:
             # Asked for every order many times a second: good until the next opening or closing.
-            is_open = hours.is_open(key[0], now, extended=key[1])
-            find = hours.next_close if is_open else hours.next_open
-            self._windows[key] = (now, find(key[0], now, extended=key[1]) or now, is_open)
-        return is_open
+            session = hours.session_at(key[0], now, extended=key[1])
+            ends = session[1] if session else hours.next_open(key[0], now, extended=key[1]) or now
+            self._windows[key] = (now, ends, session)
+        return session
 
     # prices
 

@@ -161,8 +161,8 @@ class TestHours:
         assert text.startswith("20261126:CLOSED;20261127:0930-20261127:1300")
 
     def test_forex_trades_from_sunday_evening_to_friday(self) -> None:
-        assert hours.is_open("FX", START.replace(hour=3), extended=False)
-        assert not hours.is_open("FX", START.replace(day=21), extended=False)
+        assert hours.session_at("FX", START.replace(hour=3), extended=False) is not None
+        assert hours.session_at("FX", START.replace(day=21), extended=False) is None
         assert hours.sessions_of("FX", date(2026, 11, 21)) == ()
 
     def test_days_beyond_the_calendar_are_closed_not_wrong(self) -> None:

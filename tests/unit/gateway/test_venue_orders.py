@@ -392,7 +392,7 @@ class TestExchangeHours:
     def test_a_market_order_gets_the_opening_quote(self, exchange: Exchange) -> None:
         exchange.place(order(1), self.NIGHT)
         run(exchange, self.NIGHT, self.OPEN - SECOND, timedelta(hours=1))
-        ask = exchange.quote(SPY_ID, self.OPEN + SECOND).ask
+        ask = exchange.quote(SPY_ID, self.OPEN).ask
         assert only(Executed, exchange.advance(self.OPEN + SECOND))[0].execution.price == ask
 
     def test_what_happened_while_it_slept_does_not_trigger_a_stop(self, tmp_path: Path) -> None:

@@ -106,6 +106,21 @@ def test_a_resting_order_fills_by_what_happened_while_the_venue_was_down(tmp_pat
     assert after.open_orders() == []
 
 
+def test_a_stop_that_was_triggered_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    before = venue(state_file=path, market="synthetic", speed=1)
+    price = before.quote(SPY_ID, START).last
+    assert price is not None
+    before.place(order(1, "BUY", 4000, order_type="STP", aux_price=price), START)
+    working = before.open_orders()[0]
+    assert 0 < working.filled < 4000
+    moment = START + 900 * SECOND
+    after, steady = crashed(path, market="synthetic", speed=1), before
+    for exchange in (after, steady):
+        run(exchange, START, moment, SECOND)
+    assert everything(after, moment) == everything(steady, moment)
+
+
 def test_a_commission_that_was_not_told_is_told_after_the_restart(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     venue(state_file=path).place(order(1), START)
