@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from portfolio import queries, services
 from portfolio.changes import books_version
+from portfolio.daily import DailyPnl
 from portfolio.facts import BreakFact, FoldResult
 from portfolio.models import Account
 from portfolio.queries import PositionView, StrategySummary
@@ -68,6 +69,7 @@ class PortfolioManager:
         self._lock = threading.Lock()
         self._cached: tuple[int, float, list[PositionView]] | None = None
         self._base_currency: str | None = None
+        self._daily = DailyPnl()
 
     async def process_fill(self, strategy: str, trade: TradeSnapshot | None, fill: FillSnapshot) -> FoldResult:
         """Book one fill for its strategy; booking it again changes nothing.
@@ -173,7 +175,7 @@ class PortfolioManager:
     @_reading
     def get_daily_realized_pnl(self, strategy: str) -> Decimal:
         """Return what a strategy realised since midnight UTC, net of fees, in its own currency."""
-        return queries.daily_realized_pnl(the_account().account_id, strategy)
+        return self._daily.realized(the_account().account_id, strategy, timezone.now())
 
     @_reading
     def reconcile_positions(self, ib_positions: Mapping[int, Decimal], at: datetime | None = None) -> list[BreakFact]:

@@ -13,10 +13,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
 from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of, to_decimal
+from portfolio.daily import DailyPnl
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
@@ -216,7 +216,7 @@ def open_breaks(account_id: str | None = None) -> list[BreakView]:
 
 def equity_series(owner: str = "", since: datetime | None = None, *, max_points: int = 2000) -> list[EquityView]:
     """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account."""
-    rows = EquitySnapshot.objects.filter(owner=owner).order_by("taken_at")
+    rows = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner).order_by("taken_at")
     if since is not None:
         rows = rows.filter(taken_at__gte=since)
     count = rows.count()
@@ -286,28 +286,11 @@ def strategy_summary(symbol: str) -> StrategySummary:
         symbol=symbol,
         currency=figures.currency,
         figures=figures,
-        daily_realized_pnl=_or_none(daily_realized_pnl, account_id, symbol),
+        daily_realized_pnl=_or_none(DailyPnl().realized, account_id, symbol, timezone.now()),
         positions=positions(owner=symbol, include_flat=True),
         cash=cash(owner=symbol),
         fills=Execution.objects.filter(owner=symbol).count(),
     )
-
-
-def daily_realized_pnl(account_id: str, owner: str, now: datetime | None = None) -> Decimal:
-    """Return what an owner realised since midnight UTC, net of fees, in its own currency.
-
-    Raises: LedgerError when a currency in it has no rate.
-    """
-    start = (now or timezone.now()).replace(hour=0, minute=0, second=0, microsecond=0)
-    since = Q(execution__executed_at__gte=start)
-    rows = list(
-        Movement.objects.filter(since, account_id=account_id, owner=owner).values_list("realized_pnl", "currency")
-    )
-    if not rows:
-        return ZERO
-    rates = rates_of(account_id)
-    currency = currency_of(owner, rates.base)
-    return sum((rates.convert(amount, ccy, currency) for amount, ccy in rows), ZERO)
 
 
 def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionView:

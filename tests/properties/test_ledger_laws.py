@@ -254,7 +254,8 @@ def test_when_a_fee_arrives_does_not_matter_to_anything(drawn: list[Report], ran
     paid = [item for item in items if isinstance(item, CommissionSnapshot)]
     random.shuffle(paid)
     hashes = set()
-    for variant in ([*fills, *paid], [*paid, *fills], [*paid, *paid, *fills, *fills]):
+    variants: list[list[Item]] = [[*fills, *paid], [*paid, *fills], [*paid, *paid, *fills, *fills]]
+    for variant in variants:
         with fresh() as trial:
             trial.fold(variant)
             hashes.add(final_hash())

@@ -34,7 +34,8 @@ def position(owner: str = "ALPHA", con_id: int = 265598) -> Position:
 
 
 def cash(owner: str = "ALPHA", currency: str = "USD") -> Decimal:
-    return CashBalance.objects.get(owner=owner, currency=currency).amount
+    amount: Decimal = CashBalance.objects.get(owner=owner, currency=currency).amount
+    return amount
 
 
 def test_first_fill_moves_quantity_and_cash() -> None:

@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from portfolio import queries
+from portfolio.daily import DailyPnl
 from portfolio.fold import Item
 from portfolio.models import EquitySnapshot
 from portfolio.services import (
@@ -108,9 +109,20 @@ class TestBooks:
         with pytest.raises(NotFoundError):
             queries.strategy_summary("NOBODY")
 
-    def test_daily_profit_starts_at_midnight(self) -> None:
-        assert queries.daily_realized_pnl(ACCOUNT, "ALPHA", NOW) == 199
-        assert queries.daily_realized_pnl(ACCOUNT, "ALPHA", NOW + timedelta(days=1)) == 0
+    def test_daily_profit_counts_the_day_of_the_execution(self) -> None:
+        daily = DailyPnl()
+        assert daily.realized(ACCOUNT, "ALPHA", NOW) == 199
+        assert daily.realized(ACCOUNT, "ALPHA", NOW + timedelta(days=1)) == 0
+        assert daily.realized(ACCOUNT, "ALPHA", NOW) == 199
+
+    def test_daily_profit_follows_new_fills_by_reading_only_them(self) -> None:
+        daily = DailyPnl()
+        daily.realized(ACCOUNT, "ALPHA", NOW)
+        fold_batch(ACCOUNT, [fill(5, -10, 60), fee(5, "2", "EUR")], owner_of, NOW)
+        record_account_values(ACCOUNT, [("ExchangeRate", "1.5", "EUR")], NOW)
+        assert daily.realized(ACCOUNT, "ALPHA", NOW) == 199 + 100 - 3
+        fold_batch(ACCOUNT, [fill(5, -10, 61, revision=2)], owner_of, NOW)
+        assert daily.realized(ACCOUNT, "ALPHA", NOW) == 199 + 110
 
     def test_equity_series_is_thinned_and_keeps_its_end(self) -> None:
         record_marks({265598: Decimal(52)}, NOW)
