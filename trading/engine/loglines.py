@@ -14,7 +14,7 @@ Line = Callable[[str, str, str, str], None]  # level, strategy, text, logger nam
 
 LINES_PER_S = 10.0
 BURST = 50.0
-_OURS = ("trading", "portfolio", "strategies", "mats_site", "ib_async")
+_OURS = ("trading", "portfolio", "strategies", "mats_site")
 
 
 class RateLimit:
