@@ -29,6 +29,7 @@ ErrorListener = Callable[[int, str, int], None]
 
 PAPER_PREFIX = "D"  # DU…, DF…: IB's paper accounts
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 15.0
+MAX_FRAME = 16 * 1024 * 1024  # bytes; scanner parameters, the largest real answer, are some 2 MB
 PROBE_AFTER_S, PROBE_TIMEOUT_S = 5.0, 8.0  # a dead line is noticed within 15 s
 
 
@@ -85,6 +86,7 @@ class IBConnection:
         client: Any = ib.client
         self._close_client = client.disconnect
         client.disconnect = self._closed_by_us
+        client.conn.hasData += self._check_frame
         client.getReqId = self._next_id  # the gateway's counter may be rolled back by its restart, ours may not
 
     def _closed_by_us(self) -> None:
@@ -303,6 +305,13 @@ class IBConnection:
         logger.warning("connection lost client_id=%s name=%s", self.client_id, self.name)
         self._say(False, "The gateway closed the connection.")
 
+    def _check_frame(self, _: bytes) -> None:
+        """Drop the line when the next message claims an absurd length: everything behind it would wait for ever."""
+        waiting: bytes = self.ib.client._data
+        if len(waiting) >= 4 and int.from_bytes(waiting[:4], "big") > MAX_FRAME:
+            self._handle_decode_error(f"a message of {int.from_bytes(waiting[:4], 'big')} bytes")
+            self._lose_line("The gateway sent something unreadable; the line was dropped.")
+
     async def _probe_line(self) -> None:
         """Ask for the time whenever nothing arrived for a while: a half-open socket never says that it is dead."""
         loop = asyncio.get_running_loop()
@@ -313,7 +322,8 @@ class IBConnection:
             if received != seen:
                 seen, since = received, loop.time()
             elif loop.time() - since >= PROBE_AFTER_S and not await self._is_alive():
-                self._lose_line()
+                silent_s = PROBE_AFTER_S + PROBE_TIMEOUT_S
+                self._lose_line(f"The gateway was silent for {silent_s:g} s; the line was dropped.")
                 return
 
     async def _is_alive(self) -> bool:
@@ -324,13 +334,16 @@ class IBConnection:
             return False
         return True
 
-    def _lose_line(self) -> None:
+    def _lose_line(self, reason: str) -> None:
         if not self._announced:
             return
         self._announced = False
+        if self._probe is not None and self._probe is not asyncio.current_task():
+            self._probe.cancel()
         self._probe = None
         transport = self.ib.client.conn.transport
         if transport is not None:
             transport.abort()  # nobody is there to answer an orderly close
         self.ib.disconnect()
-        self._say(False, f"The gateway was silent for {PROBE_AFTER_S + PROBE_TIMEOUT_S:g} s; the line was dropped.")
+        logger.warning("line dropped client_id=%s reason=%s", self.client_id, reason)
+        self._say(False, reason)

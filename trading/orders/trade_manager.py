@@ -44,6 +44,7 @@ CALL_TIMEOUT_S = 20.0
 CANCEL_TIMEOUT_S = 20.0
 _POLL_S = 0.05
 MASTER_CLIENT_ID = 0
+_SMART = frozenset({"STK", "OPT"})
 
 
 class Session(Protocol):
@@ -199,7 +200,7 @@ class TradeManager:
                     conId=position.con_id,
                     symbol=position.symbol,
                     secType=position.sec_type,
-                    exchange="SMART",
+                    exchange="SMART" if position.sec_type in _SMART else "",  # else where IB lists it
                     currency=position.currency,
                 )
                 placed.append(self.trade(contract, -position.quantity, algo=False, orderRef=strategy).order_ref)

@@ -118,7 +118,7 @@ async def desk(transactional_db: None, connect: Callable[..., IBConnection]) -> 
     connection = connect(7)
     Capture(connection.ib, engine.message_queue.put, "T")
     await connection.connect_once()
-    broker = LiveBroker(connection.ib, "T", engine=engine)  # type: ignore[arg-type]  # a plain dataclass in its place
+    broker = LiveBroker(connection.ib, "T", engine=engine)
     yield Desk(connection, broker, engine)
     broker.close()
     for ticket in broker.open_tickets():

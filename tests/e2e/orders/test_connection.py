@@ -12,7 +12,10 @@ from ib_async import Stock
 
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
 from tests.e2e.orders.conftest import until
+from tests.e2e.orders.proxy import Proxy
+from tests.unit.ib import wire
 from trading.gateway.testing import RunningGateway, running_gateway
+from trading.ib import connection as module
 from trading.ib import requests
 from trading.ib.connection import IBConnection
 
@@ -130,3 +133,45 @@ async def test_unknown_contract_and_unanswered_request_are_errors(connect: Conne
         await requests.ask(asyncio.get_running_loop().create_future(), "nothing", timeout_s=0.05)
     assert late.value.code == "no_answer"
     connection.disconnect()
+
+
+async def test_line_that_only_falls_silent_is_noticed(
+    connect: Connect, gateway: RunningGateway, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_AFTER_S", 0.2)
+    monkeypatch.setattr(module, "PROBE_TIMEOUT_S", 0.3)
+    proxy = Proxy(gateway.host, gateway.port)
+    await proxy.start(free_port)
+    said: list[str] = []
+    connection = connect(1, port=free_port, on_state=lambda _, text: said.append(text))
+    await connection.connect_once()
+    await until(lambda: connection.ib.client.conn.numMsgSent > 3, "the line was probed and answered")
+    assert connection.connected
+    proxy.silent = True
+    await until(lambda: not connection.connected, "the silence was noticed")
+    assert "silent" in said[-1]
+    await proxy.stop()
+
+
+async def test_loss_of_ibs_own_servers_is_known(connect: Connect) -> None:
+    told: list[int] = []
+    connection = connect(1, on_error=lambda code, text, req_id: told.append(code))
+    await connection.connect_once()
+    heard: list[bool] = []
+    for code in (1100, 1102):
+        wire.say(connection.ib, *wire.error(code, "Connectivity between IB and TWS", req_id=-1))
+        heard.append(connection.upstream_ok)
+    assert heard == [False, True]
+    assert told[-2:] == [1100, 1102]
+    connection.disconnect()
+
+
+async def test_absurd_message_length_drops_the_line(connect: Connect) -> None:
+    said: list[str] = []
+    unreadable: list[str] = []
+    connection = connect(1, on_state=lambda _, text: said.append(text), on_decode_error=unreadable.append)
+    await connection.connect_once()
+    connection.ib.client.conn.hasData.emit(b"\xff\xff\xff\xff11")
+    assert not connection.connected
+    assert "unreadable" in said[-1]
+    assert len(unreadable) == 1

@@ -11,6 +11,7 @@ from ib_async import Contract, LimitOrder, MarketOrder, Stock
 
 from strategies.exceptions import OrderDeniedError, OrderRefusedError
 from tests.e2e.orders.conftest import DEADLINE_S, Desk, until
+from tests.unit.orders.evidence import draft
 from trading.engine import gate as gates
 from trading.gateway.testing import RunningGateway
 from trading.models import Order
@@ -147,17 +148,11 @@ async def test_caller_cancelled_while_committing_leaves_no_open_intent(desk: Des
 
 
 async def test_orders_of_another_client_are_refused_clearly(desk: Desk) -> None:
-    ref = await in_db_thread(lambda: desk.engine.intents.commit(_foreign_draft()))
+    ref = await in_db_thread(lambda: desk.engine.intents.commit(draft()))
     await in_db_thread(desk.engine.intents.mark_sent, ref, 55, 3)
     with pytest.raises(OrderRefusedError) as caught:
         await desk.broker.cancel_order(ref)
     assert (caught.value.code, caught.value.fields["client_id"]) == ("foreign_client", 55)
-
-
-def _foreign_draft() -> object:
-    from tests.unit.orders.evidence import draft
-
-    return draft()
 
 
 async def test_burst_of_partial_fills_is_taken_in_completely(desk: Desk, gateway: RunningGateway) -> None:

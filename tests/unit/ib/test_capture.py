@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from ib_async import IB
@@ -103,7 +104,8 @@ async def test_refusal_of_a_new_order_ends_its_trade(ib: IB, heard: Heard) -> No
 async def test_request_that_only_gets_a_warning_code_fails_instead_of_hanging(ib: IB) -> None:
     WireTap.of(ib)
     ib.RaiseRequestErrors = True
-    future: asyncio.Future[object] = ib.wrapper.startReq(55)
+    wrapper: Any = ib.wrapper
+    future: asyncio.Future[object] = wrapper.startReq(55)
     wire.say(ib, *wire.error(321, "Error validating request", req_id=55))
     with pytest.raises(RequestError):
         await asyncio.wait_for(future, 1)

@@ -37,7 +37,8 @@ def known_order(ib: IB, order_id: int = 3, status: str = "Submitted", ref: str =
 
 def say(ib: IB, *fields: Any) -> None:
     """Have the decoder read one message."""
-    ib.client.decoder.interpret([str(field) for field in fields])
+    decoder: Any = ib.client.decoder  # untyped in ib_async
+    decoder.interpret([str(field) for field in fields])
 
 
 def execution(

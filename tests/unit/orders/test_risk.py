@@ -93,7 +93,7 @@ def test_daily_trades_are_limited_but_a_reducing_order_passes() -> None:
 
 
 def test_daily_loss_stops_new_risk_but_lets_reduce() -> None:
-    lost = {"realized": "-300", "equity": "9700", "max_daily_loss": 0.02}
+    lost: dict[str, Any] = {"realized": "-300", "equity": "9700", "max_daily_loss": 0.02}
     assert denial(draft(), facts(**lost)) == "max_daily_loss"
     check_order(draft(side="SELL"), facts(**lost, position="100"))
     assert denial(draft(150, side="SELL"), facts(**lost, position="100")) == "max_daily_loss"  # would turn short
