@@ -15,7 +15,7 @@ from typing import Any
 
 from ib_async import Contract
 
-from strategies.exceptions import LedgerError, OrderDeniedError
+from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
 from strategies.market_access import REQUEST_TIMEOUT_S, MarketAccess
 from strategies.params import PARAMS
 from strategies.ports import Broker, EnginePort, PortfolioPort, StrategyPosition, Ticket
@@ -154,7 +154,7 @@ class BaseStrategy(MarketAccess):
     async def calculate_quantity(self, contract: Contract, size: Number) -> Decimal:
         """Return how many whole units ``size`` (fraction 0–1, capped by max_position_size) of the equity buys.
 
-        Raises: OrderDeniedError when it is less than one, or when the currencies differ and no rate is known.
+        Raises: OrderDeniedError when it is less than one, when price or equity are unknown, or when the currencies differ.
         """
         qualified = await self.qualify(contract)
         currency = str(self.params["currency"])
@@ -165,8 +165,11 @@ class BaseStrategy(MarketAccess):
                 code="fx_unknown",
             )
         fraction = min(to_decimal(size), to_decimal(self.params["max_position_size"]))
-        price = await self.get_market_price(qualified)
-        return size_to_quantity(await self.get_equity(), fraction, price, multiplier_of(qualified))
+        try:
+            price, equity = await self.get_market_price(qualified), await self.get_equity()
+        except (TransientError, LedgerError) as error:
+            raise OrderDeniedError(f"Nothing to size with: {error.message}", code=error.code) from error
+        return size_to_quantity(equity, fraction, price, multiplier_of(qualified))
 
     def open_orders(self, contract: Contract | None = None) -> list[Ticket]:
         """Return this strategy's working orders, of one contract or of all."""

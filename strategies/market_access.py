@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ib_async import Contract, RealTimeBarList, Stock
+from ib_async import Contract, RealTimeBar, RealTimeBarList, Stock
 from ib_async.wrapper import RequestError
 
 from strategies.data import BarReader, resolve_universe
@@ -38,8 +38,8 @@ class MarketAccess(StrategyLife):
 
     params: dict[str, Any]
 
-    def on_bar(self, bars: RealTimeBarList) -> Any:
-        """React to a completed bar of ``subscribe_bars``: ``bars.contract`` and ``bars[-1]``. May be async."""
+    def on_bar(self, contract: Contract, bar: RealTimeBar) -> Any:
+        """React to a completed 5-second bar of ``subscribe_bars``, each exactly once and in order. May be async."""
 
     def now(self) -> datetime:
         """Return the present, aware UTC; strategies never ask the wall clock themselves."""
@@ -126,7 +126,7 @@ class MarketAccess(StrategyLife):
     def _on_bars(self, bars: RealTimeBarList, has_new_bar: bool) -> None:
         if has_new_bar and self.is_running:
             del bars[:-KEPT_BARS]
-            self._enqueue(self.on_bar, bars)
+            self._enqueue(self.on_bar, bars.contract, bars[-1])  # the list grows on while hooks wait
 
     @property
     def _reader(self) -> BarReader:

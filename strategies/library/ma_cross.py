@@ -10,7 +10,7 @@ from collections import deque
 from decimal import Decimal
 from statistics import fmean
 
-from ib_async import Contract, RealTimeBarList, Stock
+from ib_async import Contract, RealTimeBar, Stock
 from pydantic import Field, ValidationInfo, field_validator
 
 from strategies.base import BaseStrategy
@@ -77,21 +77,21 @@ class MaCrossStrategy(BaseStrategy):
         closes = await self.recent_closes(contract, self.settings.slow)
         self.closes[contract.conId] = deque(closes, maxlen=self.settings.slow)
 
-    async def on_bar(self, bars: RealTimeBarList) -> None:
+    async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
         """Add the close, then hold what the averages say."""
-        closes = self.closes[bars.contract.conId]
-        closes.append(bars[-1].close)
-        if len(closes) < self.settings.slow or self.open_orders(bars.contract):
+        closes = self.closes[contract.conId]
+        closes.append(bar.close)
+        if len(closes) < self.settings.slow or self.open_orders(contract):
             return  # not enough seen yet, or the last decision is still being worked
         is_up = fmean(list(closes)[-self.settings.fast :]) > fmean(closes)
-        held = await self.get_position(bars.contract)  # this strategy's own, never the account's
+        held = await self.get_position(contract)  # this strategy's own, never the account's
         try:
             if is_up and held <= 0:
-                await self.place_order(bars.contract, await self.size_of(bars.contract) - held, urgency="Urgent")
+                await self.place_order(contract, await self.size_of(contract) - held, urgency="Urgent")
             elif not is_up and held > 0:
-                await self.place_order(bars.contract, -held, urgency="Urgent")
+                await self.place_order(contract, -held, urgency="Urgent")
         except OrderDeniedError as refusal:
-            self.log(f"{bars.contract.symbol}: {refusal.message}", "warning")
+            self.log(f"{contract.symbol}: {refusal.message}", "warning")
 
     async def size_of(self, contract: Contract) -> Decimal:
         """Return the shares of a full position."""

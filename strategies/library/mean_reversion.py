@@ -10,7 +10,7 @@ from collections import deque
 from decimal import Decimal
 from statistics import fmean, pstdev
 
-from ib_async import Contract, RealTimeBarList, Stock
+from ib_async import Contract, RealTimeBar, Stock
 from pydantic import Field, ValidationInfo, field_validator
 
 from strategies.base import BaseStrategy
@@ -74,20 +74,20 @@ class MeanReversionStrategy(BaseStrategy):
         closes = await self.recent_closes(contract, self.settings.window)
         self.closes[contract.conId] = deque(closes, maxlen=self.settings.window)
 
-    async def on_bar(self, bars: RealTimeBarList) -> None:
+    async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
         """Add the close, then move to the position that the distance from the mean asks for."""
-        closes = self.closes[bars.contract.conId]
-        closes.append(bars[-1].close)
-        if len(closes) < self.settings.window or self.open_orders(bars.contract):
+        closes = self.closes[contract.conId]
+        closes.append(bar.close)
+        if len(closes) < self.settings.window or self.open_orders(contract):
             return  # not enough seen yet, or the last decision is still being worked
-        held = await self.get_position(bars.contract)  # this strategy's own, never the account's
+        held = await self.get_position(contract)  # this strategy's own, never the account's
         wanted = self.wanted_position(list(closes), held)
         if wanted == held:
             return
         try:
-            await self.place_order(bars.contract, wanted - held, urgency="Urgent")
+            await self.place_order(contract, wanted - held, urgency="Urgent")
         except OrderDeniedError as refusal:
-            self.log(f"{bars.contract.symbol}: {refusal.message}", "warning")
+            self.log(f"{contract.symbol}: {refusal.message}", "warning")
 
     def wanted_position(self, closes: list[float], held: Decimal) -> Decimal:
         """Return the shares to hold; a pure function, so that it can be tested without a market."""

@@ -271,9 +271,9 @@ def test_hooks_run_one_at_a_time_in_order(engine: FakeEngine, start: Start) -> N
         async def initialize_strategy(self) -> None:
             self.subscribe_bars(SPY)
 
-        async def on_bar(self, bars: Any) -> None:
-            seen.append(f"in {bars[-1].close}")
-            await asyncio.sleep(0)
+        async def on_bar(self, contract: Contract, bar: Any) -> None:
+            seen.append(f"in {bar.close}")
+            await asyncio.sleep(0.01)
             seen.append("out")
 
     strategy = start(Slow)
@@ -281,7 +281,7 @@ def test_hooks_run_one_at_a_time_in_order(engine: FakeEngine, start: Start) -> N
     for close in (1.0, 2.0):
         strategy._loop.call_soon_threadsafe(engine.ib.send_bar, "SPY", close)
     wait_until(lambda: len(seen) == 4)
-    assert seen[1] == seen[3] == "out"
+    assert seen == ["in 1.0", "out", "in 2.0", "out"]  # each bar once, although both came before the first was done
 
 
 def test_hook_that_raises_fails_the_strategy(engine: FakeEngine, start: Start) -> None:
@@ -424,6 +424,17 @@ def test_missing_price_is_an_error_not_a_zero(engine: FakeEngine, start: Start) 
     engine.ib.price = float("nan")
     with pytest.raises(TransientError):
         on_loop(strategy, strategy.get_market_price(SPY))
+
+
+def test_unknown_equity_refuses_the_size(engine: FakeEngine, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(strategy: str) -> Decimal:
+        raise LedgerError("No mark of SPY yet.", code="equity_unknown")
+
+    strategy = start()
+    monkeypatch.setattr(engine.broker, "get_equity", lambda: asyncio.to_thread(unknown, "ONE"))
+    with pytest.raises(OrderDeniedError) as denied:
+        on_loop(strategy, strategy.calculate_quantity(SPY, 1))
+    assert denied.value.code == "equity_unknown"
 
 
 def test_flatten_cancels_then_closes_own_positions(engine: FakeEngine, start: Start) -> None:
