@@ -116,6 +116,12 @@ class Rig:
 
         return self.on_loop(strategy, _place())
 
+    def result(self, command: EngineCommand) -> dict[str, Any]:
+        """Return the result of a command that was done."""
+        assert command.state == "done", command.error
+        assert command.result is not None
+        return dict(command.result)
+
     # truth
 
     def broker_executions(self) -> set[str]:

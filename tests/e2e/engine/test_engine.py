@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,19 @@ def test_start_all_cancel_all_flatten_and_stop_all(rig: Rig) -> None:
     rig.strategy("ALPHA", active=True)
     rig.strategy("BETA", active=True)
     engine = rig.engine(autostart=False)
-    started = rig.do("start_all")
-    assert {symbol: row["started"] for symbol, row in started.result["strategies"].items()} == {
+    started = rig.result(rig.do("start_all"))
+    assert {symbol: row["started"] for symbol, row in started["strategies"].items()} == {
         "ALPHA": True,
         "BETA": True,
     }
     alpha = engine.active_strategies["ALPHA"]
     ticket = rig.place(alpha, "SPY", 1, limit=1.0)
     rig.trade(alpha, "SPY", 4)
-    assert rig.do("cancel_all", strategy="ALPHA").result["asked"] == [ticket.order_ref]
+    assert rig.result(rig.do("cancel_all", strategy="ALPHA"))["asked"] == [ticket.order_ref]
     until(lambda: ticket.is_done)
     assert rig.do("flatten_strategy", symbol="ALPHA").state == "done"
     until(lambda: position("ALPHA", "SPY") == 0)
-    assert rig.do("stop_all").result["strategies"] == {"ALPHA": True, "BETA": True}
+    assert rig.result(rig.do("stop_all"))["strategies"] == {"ALPHA": True, "BETA": True}
     rig.assert_books_equal_broker()
 
 
@@ -166,10 +167,10 @@ def test_a_position_that_the_books_lack_is_a_break_that_locks_its_instrument(rig
     rig.assert_books_equal_broker()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE portfolio_position SET quantity = '1' WHERE owner = 'ALPHA'")
-    result = rig.do("reconcile", 60.0).result
-    assert result["breaks"] == 1
+    assert rig.result(rig.do("reconcile", 60.0))["breaks"] == 1
     row = Break.objects.get()
-    assert (row.ib_quantity, row.ledger_quantity, row.state) == (2, 1, "open")
+    assert [row.ib_quantity, row.ledger_quantity] == [Decimal(2), Decimal(1)]
+    assert row.state == "open"
     with pytest.raises(OrderDeniedError) as caught:
         rig.place(alpha, "SPY", 1, limit=1.0)
     assert caught.value.code == "instrument_locked"
@@ -208,15 +209,15 @@ def test_a_message_that_cannot_be_booked_is_set_aside_and_its_neighbours_are_not
         account="DU1000001",
         contract=ContractSnapshot(con_id=0, symbol="NONE", sec_type="STK", exchange="SMART", currency="USD"),
         side="BOT",
-        quantity=1,  # type: ignore[arg-type]
-        price=1,  # type: ignore[arg-type]
+        quantity=Decimal(1),
+        price=Decimal(1),
         executed_at=datetime.now(UTC),
         perm_id=1,
         client_id=0,
         order_id=1,
         order_ref="",
-        cum_quantity=1,  # type: ignore[arg-type]
-        average_price=1,  # type: ignore[arg-type]
+        cum_quantity=Decimal(1),
+        average_price=Decimal(1),
         exchange="SMART",
     )
     engine.message_queue.put({"type": "fill", "strategy": "", "trade": None, "fill": poison})

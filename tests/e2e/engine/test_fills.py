@@ -22,7 +22,7 @@ def test_two_strategies_in_one_instrument_own_their_own_fills(rig: Rig) -> None:
     rig.trade(beta, "SPY", 40)
     rig.trade(alpha, "SPY", -10)
     rig.assert_books_equal_broker()
-    assert (position("ALPHA", "SPY"), position("BETA", "SPY")) == (50, 40)
+    assert [position(owner, "SPY") for owner in ("ALPHA", "BETA")] == [Decimal(50), Decimal(40)]
     for owner, start in (("ALPHA", Decimal(300_000)), ("BETA", Decimal(200_000))):
         flows = sum(
             (-row.quantity * row.price - (row.commission or 0) for row in Execution.objects.filter(owner=owner)),

@@ -170,7 +170,7 @@ def test_many_threads_lose_nothing() -> None:
             queue.put(commission(number))
 
     threads = [threading.Thread(target=_send, args=(start,)) for start in (0, 500, 1000, 1500)]
-    taken = []
+    taken: list[Any] = []
     for thread in threads:
         thread.start()
     while len(taken) < 2000:

@@ -97,9 +97,7 @@ def host() -> Host:
 @pytest.fixture
 def supervisor(host: Host, clock: Clock) -> Supervisor:
     """A supervisor of one strategy ALPHA that restarts twice an hour."""
-    Strategy.objects.create(
-        symbol="ALPHA", filename="alpha.py", target_weight=Decimal(0), max_restarts_per_hour=2
-    )
+    Strategy.objects.create(symbol="ALPHA", filename="alpha.py", target_weight=Decimal(0), max_restarts_per_hour=2)
     return Supervisor(host, clock)
 
 
@@ -120,7 +118,7 @@ def code_of(call: Any) -> str:
 def test_a_start_takes_the_lowest_client_id_and_is_told(supervisor: Supervisor, host: Host) -> None:
     puppet = running(supervisor)
     assert (puppet.client_id, puppet.started) == (1, True)
-    assert [row.state for row in host.rows][0] == "starting"
+    assert host.rows[0].state == "starting"
     assert (host.rows[-1].state, host.rows[-1].client_id) == ("running", 1)
 
 
