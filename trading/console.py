@@ -61,9 +61,9 @@ def account_row() -> Row:
     if told:
         row |= {key: value for key, value in told[0]["payload"].items() if value is not None}
     start = queries.day_start_equity([""]).get("")
-    row["day_start"] = plain(start.equity) if start else None
+    row["day_start"] = plain(start)
     if row["net_liquidation"] is not None and start is not None:
-        row["day_pnl"] = plain(Decimal(row["net_liquidation"]) - start.equity)
+        row["day_pnl"] = plain(Decimal(row["net_liquidation"]) - start)
     return row
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import Count, Max
@@ -86,7 +87,7 @@ def strategy_rows(symbols: Sequence[str] | None = None) -> list[Row]:
     """Return every strategy with its runtime state, positions count, equity and profit.
 
     Units: money in the strategy's currency; equity and profit are those of the latest equity snapshot, day profit is
-    the change since the last snapshot before 00:00 UTC (or the first one after). None until a snapshot exists.
+    the change since ``day_start_equity``. None until a snapshot exists.
     """
     strategies = Strategy.objects.all() if symbols is None else Strategy.objects.filter(symbol__in=symbols)
     runs = StrategyRun.objects.in_bulk()
@@ -147,7 +148,7 @@ def _run_facts(run: StrategyRun | None, *, engine_running: bool) -> Row:
     }
 
 
-def _profit_facts(latest: EquitySnapshot | None, start: EquitySnapshot | None) -> Row:
+def _profit_facts(latest: EquitySnapshot | None, start: Decimal | None) -> Row:
     if latest is None:
         return dict.fromkeys(("equity", "cash", "realized_pnl", "unrealized_pnl", "day_pnl", "day_start_equity"))
     return {
@@ -155,8 +156,8 @@ def _profit_facts(latest: EquitySnapshot | None, start: EquitySnapshot | None) -
         "cash": plain(latest.cash),
         "realized_pnl": plain(latest.realized_pnl),
         "unrealized_pnl": plain(latest.unrealized_pnl),
-        "day_pnl": None if start is None else plain(latest.equity - start.equity),
-        "day_start_equity": None if start is None else plain(start.equity),
+        "day_pnl": None if start is None else plain(latest.equity - start),
+        "day_start_equity": plain(start),
     }
 
 
@@ -165,15 +166,21 @@ def latest_equity(owners: Sequence[str]) -> dict[str, EquitySnapshot]:
     return _last_per_owner(EquitySnapshot.objects.filter(owner__in=owners))
 
 
-def day_start_equity(owners: Sequence[str], now: datetime | None = None) -> dict[str, EquitySnapshot]:
-    """Return the snapshot against which the day's profit is measured: last before 00:00 UTC, else first after."""
+def day_start_equity(owners: Sequence[str], now: datetime | None = None) -> dict[str, Decimal]:
+    """Return the equity against which the day's profit is measured: that of the last snapshot before 00:00 UTC.
+
+    An owner that began today is measured against what it was given: its first equity less its profit by then. The
+    account brings positions of its own, so its first snapshot is taken as it is.
+    """
     moment = timezone.now() if now is None else now
     midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    found = _last_per_owner(EquitySnapshot.objects.filter(owner__in=owners, taken_at__lt=midnight))
+    before = _last_per_owner(EquitySnapshot.objects.filter(owner__in=owners, taken_at__lt=midnight))
+    found = {owner: snapshot.equity for owner, snapshot in before.items()}
     for owner in set(owners) - set(found):
         first = EquitySnapshot.objects.filter(owner=owner, taken_at__gte=midnight).order_by("taken_at").first()
         if first is not None:
-            found[owner] = first
+            gained = (first.realized_pnl or Decimal(0)) + (first.unrealized_pnl or Decimal(0))
+            found[owner] = first.equity - (gained if owner else 0)
     return found
 
 

@@ -6,14 +6,13 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
 
 const clockOf = (seconds) => new Date(seconds * 1000).toISOString();
-const hourMinute = (seconds) => clockOf(seconds).slice(11, 16);
 // Without the cursor on the chart the legend shows the latest figures, and with it those under the cursor.
 const latest = (plot, series) => plot.data[series].findLast((value) => value != null);
 const time = { label: "UTC", value: (plot, value) => clockOf(value ?? plot.data[0].at(-1)).slice(11, 19) };
 
 function axes(format, size) {
   const line = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: '11px "Inter Variable", system-ui' };
-  return [{ ...line, size: 26, space: 80, values: (_, splits) => splits.map(hourMinute) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
+  return [{ ...line, size: 26, space: 80, values: (_, splits, axis, room, step) => splits.map((at) => clockOf(at).slice(11, step < 60 ? 19 : 16)) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
 }
 
 class Chart {

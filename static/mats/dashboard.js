@@ -2,7 +2,7 @@
 import { Book } from "./book.js";
 import { EquityChart } from "./charts.js";
 import { $, Feed, put } from "./feed.js";
-import { minus, money, percent, signed, tone } from "./format.js";
+import { given, minus, money, percent, signed, tone } from "./format.js";
 import { showRun, startShell, state } from "./shell.js";
 
 const tiles = $("#tiles");
@@ -44,7 +44,7 @@ function showEquity({ at, rows }) {
     if (figures.owner === "" && state.account.day_start === null) state.account.day_start = figures.equity;
     const row = figures.owner && rowOf(figures.owner);
     if (!row) continue;
-    if (starts.get(figures.owner) == null) starts.set(figures.owner, figures.equity);
+    if (starts.get(figures.owner) == null) starts.set(figures.owner, given(figures));
     const day = minus(figures.equity, starts.get(figures.owner));
     put(row, "equity", money(figures.equity));
     put(row, "day_pnl", signed(day), tone(day));

@@ -38,7 +38,7 @@ export function tone(value) {
 
 export function percent(value) {
   const number = toNumber(value);
-  return number === null ? UNKNOWN : `${group(number * 100, 0, 2)} %`;
+  return number === null ? UNKNOWN : `${group(number * 100, 2, 2)} %`;
 }
 
 export function clock(value) {
@@ -50,3 +50,6 @@ export const minus = (a, b) => {
   const left = toNumber(a), right = toNumber(b);
   return left === null || right === null ? null : left - right;
 };
+
+// What a strategy began with: its day is measured against that when it began today, as the server does.
+export const given = ({ equity, realized_pnl: realized, unrealized_pnl: open }) => Number(equity) - Number(realized ?? 0) - Number(open ?? 0);

@@ -2,7 +2,7 @@
 import { Book } from "./book.js";
 import { EquityChart, PriceChart } from "./charts.js";
 import { $, Feed, put } from "./feed.js";
-import { clock, minus, money, price, quantity, signed, tone } from "./format.js";
+import { clock, given, minus, money, price, quantity, signed, tone } from "./format.js";
 import { showRun, sideOf, startShell, state } from "./shell.js";
 
 const FINAL = new Set(["denied", "filled", "cancelled", "rejected"]);
@@ -86,7 +86,7 @@ function showEquity({ at, rows }) {
   const own = rows.filter((row) => row.owner === symbol);
   if (!own.length) return;
   equity.add(at, own);
-  start ??= own[0].equity;
+  start ??= given(own[0]);
   const day = minus(own[0].equity, start);
   put(tiles, "equity", money(own[0].equity));
   put(tiles, "day_pnl", signed(day), tone(day));

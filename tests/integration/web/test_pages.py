@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -11,6 +13,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from mats_site.middleware import POLICY
+from portfolio.models import Account, EquitySnapshot
 from strategies.models import Strategy
 from tests.browser import seed
 from trading import console, queries
@@ -211,3 +214,32 @@ def test_bars_are_given_once_per_start_and_oldest_first() -> None:
     starts = [bar["start"] for bar in bars]
     assert starts == sorted(set(starts))
     assert bars[-1]["close"] == "1"
+
+
+def snapshot(owner: str, taken_at: datetime, equity: str, realized: str = "0", unrealized: str = "0") -> None:
+    account, _ = Account.objects.get_or_create(account_id=seed.ACCOUNT)
+    EquitySnapshot.objects.create(
+        account=account,
+        owner=owner,
+        taken_at=taken_at,
+        currency="USD",
+        equity=Decimal(equity),
+        cash=Decimal(0),
+        realized_pnl=Decimal(realized),
+        unrealized_pnl=Decimal(unrealized),
+    )
+
+
+def test_day_is_measured_from_the_last_snapshot_before_midnight() -> None:
+    now = datetime(2026, 3, 5, 15, 0, tzinfo=UTC)
+    snapshot("A", now - timedelta(days=1), "90")
+    snapshot("A", now - timedelta(hours=15, seconds=1), "100", realized="7")
+    snapshot("A", now - timedelta(hours=1), "110")
+    assert queries.day_start_equity(["A", "B"], now) == {"A": Decimal(100)}
+
+
+def test_strategy_that_began_today_is_measured_against_what_it_was_given() -> None:
+    now = datetime(2026, 3, 5, 15, 0, tzinfo=UTC)
+    snapshot("A", now - timedelta(hours=1), "299990", realized="-2", unrealized="-8")
+    snapshot("", now - timedelta(hours=1), "1000100", unrealized="100")
+    assert queries.day_start_equity(["A", ""], now) == {"A": Decimal(300000), "": Decimal(1000100)}
