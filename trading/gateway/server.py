@@ -98,6 +98,7 @@ class GatewayServer:
     async def start(self, listener: socket.socket | None = None) -> None:
         """Listen, on ``listener`` if the caller has bound one already, and let the market run."""
         loop = asyncio.get_running_loop()
+        self.hub.context.uptime_s = time.monotonic()
         if listener is not None:
             self._server = await loop.create_server(lambda: _Peer(self), sock=listener)
         else:
@@ -137,7 +138,7 @@ class GatewayServer:
         while True:
             await asyncio.sleep(self._tick_s)
             try:
-                self.hub.tick()
+                self.hub.tick(time.monotonic())
                 self._failing = False
             except Exception:
                 if not self._failing:  # once per failure, not twenty times a second

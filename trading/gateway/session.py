@@ -63,7 +63,7 @@ class ValueSubscription:
 
     account: str
     sent: dict[tuple[str, str], str] = field(default_factory=dict)
-    sent_at: datetime | None = None
+    sent_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)

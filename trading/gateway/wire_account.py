@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from . import protocol_messages as m
 from . import protocol_responses as respond
 from .model import AccountRow, RequestError
 from .session import Session, SummarySubscription, ValueSubscription
-from .wire_context import ACCOUNT_PERIOD, REFRESH_PERIOD, Context, refuse_duplicate
+from .wire_context import ACCOUNT_PERIOD_S, REFRESH_PERIOD_S, Context, refuse_duplicate
 
 MAX_SUMMARIES = 2
 _LEDGER_KEYS = frozenset(
@@ -26,8 +26,8 @@ _LEDGER_KEYS = frozenset(
 class AccountStreams:
     """When account figures last went out."""
 
-    refreshed_at: datetime | None = None
-    pnl_at: datetime | None = None
+    refreshed_s: float | None = None
+    pnl_s: float | None = None
 
 
 def account_updates(context: Context, session: Session, request: m.RequestAccountUpdates) -> None:
@@ -56,7 +56,7 @@ def download(context: Context, session: Session) -> None:
     _send_values(session, subscription, context.venue.account_values(now))
     session.send(*(respond.portfolio_value(row) for row in context.venue.positions(now)))
     session.send(respond.account_time(now))
-    subscription.sent_at = now
+    subscription.sent_s = context.uptime_s
 
 
 def account_updates_multi(context: Context, session: Session, request: m.RequestAccountUpdatesMulti) -> None:
@@ -148,21 +148,17 @@ def cancel_pnl_single(context: Context, session: Session, request: m.CancelPnlSi
 
 def stream(context: Context, streams: AccountStreams, now: datetime) -> None:
     """Queue what is due: changed values at most once a second, everything every three minutes, P&L every second."""
-    if context.account_dirty and _due(streams.refreshed_at, REFRESH_PERIOD, now):
+    if context.account_dirty and context.due(streams.refreshed_s, REFRESH_PERIOD_S):
         context.account_dirty = False
-        streams.refreshed_at = now
+        streams.refreshed_s = context.uptime_s
         _refresh(context, now)
-    if _due(streams.pnl_at, REFRESH_PERIOD, now):
-        streams.pnl_at = now
+    if context.due(streams.pnl_s, REFRESH_PERIOD_S):
+        streams.pnl_s = context.uptime_s
         _stream_pnl(context, now)
     for session in context.sessions.values():
         subscription = session.account_updates
-        if subscription is not None and _due(subscription.sent_at, ACCOUNT_PERIOD, now):
+        if subscription is not None and context.due(subscription.sent_s, ACCOUNT_PERIOD_S):
             download(context, session)
-
-
-def _due(last: datetime | None, period: timedelta, now: datetime) -> bool:
-    return last is None or now - last >= period or now < last
 
 
 def _refresh(context: Context, now: datetime) -> None:

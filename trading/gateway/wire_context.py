@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from .model import Contract, ContractDetails, RequestError, Venue
 from .protocol_open_order import OpenOrderWriter
 from .session import Session
 
-ACCOUNT_PERIOD = timedelta(minutes=3)  # TWS repeats account values at this interval
-REFRESH_PERIOD = timedelta(seconds=1)
-TICK_PERIOD = timedelta(milliseconds=250)  # level 1 is aggregated to some four updates a second
+# Periods are of real time, also where the venue lives in the faster time of its bars.
+ACCOUNT_PERIOD_S = 180.0  # TWS repeats account values at this interval
+REFRESH_PERIOD_S = 1.0
+TICK_PERIOD_S = 0.25  # level 1 is aggregated to some four updates a second
 MAX_TICKER_LINES = 100
 
 
@@ -31,11 +32,16 @@ class Context:
     strict_executions: bool = False
     sessions: dict[int, Session] = field(default_factory=dict)
     account_dirty: bool = False
+    uptime_s: float = 0.0  # real seconds, as of the last tick
     open_order: OpenOrderWriter = field(default_factory=OpenOrderWriter)
 
     def now(self) -> datetime:
-        """The present, aware UTC."""
+        """The venue's present, aware UTC."""
         return self.clock()
+
+    def due(self, last_s: float | None, period_s: float) -> bool:
+        """Say whether a period has passed since something was last done."""
+        return last_s is None or self.uptime_s - last_s >= period_s
 
     def listeners(self, owner: int) -> list[Session]:
         """Sessions that hear of orders and executions of client ``owner``."""

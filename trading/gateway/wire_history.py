@@ -86,15 +86,25 @@ def cancel_head_timestamp(context: Context, session: Session, request: m.CancelH
 def stream(context: Context, now: datetime) -> None:
     """Grow the last bar of every continued request by the 5-second bars that closed."""
     for session in context.sessions.values():
-        for req_id, subscription in session.history.items():
-            piece = context.venue.latest_bar(subscription.con_id, seconds=5, what=subscription.what, now=now)
-            if piece is None or (subscription.last_start is not None and piece.start <= subscription.last_start):
-                continue
-            subscription.last_start = piece.start
-            subscription.current = bar = _grown(subscription, piece)
-            traded = subscription.what not in _WITHOUT_VOLUME
-            date = _date(bar.start, subscription)
-            session.send(respond.historical_data_update(req_id, date, bar, session.version, traded=traded))
+        for req_id, subscription in list(session.history.items()):
+            try:
+                _continue(context, session, req_id, subscription, now)
+            except RequestError as error:
+                del session.history[req_id]
+                session.error(req_id, error.code, error.text)
+
+
+def _continue(
+    context: Context, session: Session, req_id: int, subscription: HistorySubscription, now: datetime
+) -> None:
+    piece = context.venue.latest_bar(subscription.con_id, seconds=5, what=subscription.what, now=now)
+    if piece is None or (subscription.last_start is not None and piece.start <= subscription.last_start):
+        return
+    subscription.last_start = piece.start
+    subscription.current = bar = _grown(subscription, piece)
+    traded = subscription.what not in _WITHOUT_VOLUME
+    date = _date(bar.start, subscription)
+    session.send(respond.historical_data_update(req_id, date, bar, session.version, traded=traded))
 
 
 def bar_seconds(text: str) -> int:

@@ -106,9 +106,10 @@ class Hub:
         """Spread events that did not come from a request."""
         publish(self.context, events)
 
-    def tick(self) -> None:
-        """Let the market move and send what is due."""
+    def tick(self, uptime_s: float) -> None:
+        """Let the market move and send what is due; ``uptime_s`` are real seconds of a monotonic clock."""
         context = self.context
+        context.uptime_s = uptime_s
         now = context.now()
         publish(context, context.venue.advance(now))
         wire_market.stream(context, self._market, now)

@@ -8,14 +8,14 @@ behind gets no ticks at all until it has caught up, since the next ones say more
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from . import protocol_messages as m
 from . import protocol_responses as respond
 from .model import ContractDetails, Quote, RequestError
 from .session import BarSubscription, Session, TickSubscription
-from .wire_context import MAX_TICKER_LINES, TICK_PERIOD, Context, refuse_duplicate
+from .wire_context import MAX_TICKER_LINES, TICK_PERIOD_S, Context, refuse_duplicate
 
 BID_SIZE, BID, ASK, ASK_SIZE, LAST, LAST_SIZE = 0, 1, 2, 3, 4, 5
 HIGH, LOW, VOLUME, CLOSE, OPEN = 6, 7, 8, 9, 14
@@ -31,7 +31,7 @@ _BAR_KINDS = frozenset({"TRADES", "MIDPOINT", "BID", "ASK"})
 class MarketStreams:
     """When ticks last went out."""
 
-    ticked_at: datetime | None = None
+    ticked_s: float | None = None
 
 
 def market_data(context: Context, session: Session, request: m.RequestMarketData) -> None:
@@ -92,25 +92,33 @@ def cancel_real_time_bars(context: Context, session: Session, request: m.CancelR
 
 def stream(context: Context, streams: MarketStreams, now: datetime) -> None:
     """Queue changed ticks and closed bars."""
-    last = streams.ticked_at
-    if last is not None and timedelta(0) <= now - last < TICK_PERIOD:
+    if not context.due(streams.ticked_s, TICK_PERIOD_S):
         return
-    streams.ticked_at = now
+    streams.ticked_s = context.uptime_s
     quotes: dict[int, Quote] = {}
     for session in context.sessions.values():
         _stream_bars(context, session, now)
         if session.congested:
             continue
-        for req_id, subscription in session.ticks.items():
-            quote = quotes.get(subscription.con_id)
-            if quote is None:
-                quote = quotes[subscription.con_id] = context.venue.quote(subscription.con_id, now)
+        for req_id, subscription in list(session.ticks.items()):
+            con_id = subscription.con_id
+            try:
+                quote = quotes.get(con_id) or quotes.setdefault(con_id, context.venue.quote(con_id, now))
+            except RequestError as error:
+                del session.ticks[req_id]
+                session.error(req_id, error.code, error.text)
+                continue
             _send_ticks(session, req_id, subscription, quote)
 
 
 def _stream_bars(context: Context, session: Session, now: datetime) -> None:
-    for req_id, subscription in session.bars.items():
-        bar = context.venue.latest_bar(subscription.con_id, seconds=BAR_SECONDS, what=subscription.what, now=now)
+    for req_id, subscription in list(session.bars.items()):
+        try:
+            bar = context.venue.latest_bar(subscription.con_id, seconds=BAR_SECONDS, what=subscription.what, now=now)
+        except RequestError as error:
+            del session.bars[req_id]
+            session.error(req_id, error.code, error.text)
+            continue
         if bar is None or (subscription.last_start is not None and bar.start <= subscription.last_start):
             continue
         subscription.last_start = bar.start

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import ib_async
 import pytest
@@ -24,7 +25,7 @@ def gateway() -> Iterator[RunningGateway]:
 
 
 @asynccontextmanager
-async def connected(gateway: RunningGateway, client_id: int, **options: object) -> AsyncIterator[ib_async.IB]:
+async def connected(gateway: RunningGateway, client_id: int, **options: Any) -> AsyncIterator[ib_async.IB]:
     """A client that raises on request errors."""
     ib = ib_async.IB()
     ib.RaiseRequestErrors = True
@@ -81,11 +82,14 @@ async def test_older_versions_of_the_client_trade_too(
 async def test_reference_data(gateway: RunningGateway) -> None:
     async with connected(gateway, 1) as ib:
         (details,) = await ib.reqContractDetailsAsync(ib_async.Stock(*STOCK))
+        assert details.contract is not None
         assert (details.contract.conId, details.contract.primaryExchange) == (265598, "NASDAQ")
         rule = await ib.reqMarketRuleAsync(int(details.marketRuleIds.split(",")[0]))
+        assert rule is not None
         assert rule[0].increment == details.minTick
         found = await ib.reqMatchingSymbolsAsync("AAP")
-        assert "AAPL" in [row.contract.symbol for row in found]
+        assert found is not None
+        assert "AAPL" in [row.contract.symbol for row in found if row.contract]
         assert await ib.reqSecDefOptParamsAsync("AAPL", "", "STK", 265598) == []
         assert (await ib.reqHeadTimeStampAsync(details.contract, "TRADES", True, 2)).year < 2026
 
@@ -147,7 +151,7 @@ async def test_stop_order_waits_with_its_trigger_price(gateway: RunningGateway) 
         await eventually(lambda: trade.orderStatus.status in {"PreSubmitted", "Submitted"})
         (shown,) = await ib.reqAllOpenOrdersAsync()
         assert (shown.order.orderType, shown.order.auxPrice) == ("STP", round(price * 0.5, 2))
-        ib.reqGlobalCancel()
+        ib.reqGlobalCancel()  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         await eventually(lambda: trade.orderStatus.status == "Cancelled")
 
 
@@ -226,7 +230,7 @@ async def test_foreign_order_cannot_be_cancelled(gateway: RunningGateway) -> Non
         await eventually(lambda: trade.orderStatus.status == "Submitted")
         codes: list[int] = []
         other.errorEvent += lambda req_id, code, *_: codes.append(code)
-        other.client.cancelOrder(trade.order.orderId)
+        other.client.cancelOrder(trade.order.orderId)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         await eventually(lambda: 10147 in codes)
         assert trade.orderStatus.status == "Submitted"
 
@@ -291,9 +295,8 @@ async def test_ten_thousand_fills_reach_the_client_complete(gateway: RunningGate
             nonlocal count
             count += 1
 
-        ib.wrapper.execDetails = counted
-        ib.wrapper.openOrder = lambda *_: None
-        ib.wrapper.orderStatus = lambda *_: None
-        ib.wrapper.commissionReport = lambda *_: None
+        for name in ("openOrder", "orderStatus", "commissionReport"):
+            setattr(ib.wrapper, name, lambda *_: None)
+        setattr(ib.wrapper, "execDetails", counted)  # noqa: B010 - a plain assignment to a method is no typed code
         gateway.call(lambda: gateway.server.publish(gateway.venue.inject_fills(contract.conId, 10_000, "DEMO/4", 1)))
         await eventually(lambda: count == 10_000)

@@ -214,6 +214,18 @@ def test_ticks_begin_with_type_and_parameters_and_then_tell_changes_only() -> No
     assert heard(session) == [["1", "6", "5", "1", "187.48", "100", "0"]]
 
 
+def test_stream_that_the_venue_refuses_ends_with_its_error_and_no_other_does() -> None:
+    bench = Bench()
+    session = bench.connect(1)
+    bench.say(session, "1", "11", "5", *CONTRACT_FIELDS, "0", "", "0", "0", "")
+    bench.say(session, "92", "6", "DU1", "")
+    bench.venue.withdrawn = True
+    bench.tick()
+    assert [fields[:4] for fields in heard(session)] == [["4", "2", "5", "200"], ["94", "6", "1", "2"]]
+    bench.tick()
+    assert ids(heard(session)) == ["94"]
+
+
 def test_congested_reader_gets_no_ticks_but_its_fills() -> None:
     bench = Bench()
     session = bench.connect(1)

@@ -47,7 +47,7 @@ def read(fields: list[str], version: int) -> PlacedOrder:
 def sent_by_ib_async(version: int, contract: ib_async.Contract, order: ib_async.Order) -> list[str]:
     """Let ib_async encode an order."""
     client = UnpluggedIbAsync(version)
-    client.placeOrder(42, contract, order)
+    client.placeOrder(42, contract, order)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
     return client.fields()
 
 
@@ -59,7 +59,12 @@ def test_plain_limit_order_of_ib_async_keeps_every_decisive_field(version: int) 
         algoParams=[ib_async.TagValue("adaptivePriority", "Patient")],
     )  # fmt: skip
     placed = read(sent_by_ib_async(version, STOCK, order), version)
-    assert (placed.order_id, placed.contract.con_id, placed.action, placed.quantity) == (42, 265598, "SELL", 100)
+    assert (placed.order_id, placed.contract.con_id, placed.action, placed.quantity) == (
+        42,
+        265598,
+        "SELL",
+        Decimal(100),
+    )
     assert (placed.order_type, placed.limit_price, placed.aux_price) == ("LMT", Decimal("187.5"), None)
     assert (placed.tif, placed.order_ref, placed.parent_id, placed.account) == ("GTC", "DEMO/1", 7, "DU1")
     assert (placed.transmit, placed.outside_rth, placed.what_if, placed.oca_group) == (False, True, True, "oca")
@@ -116,7 +121,7 @@ def test_order_of_the_official_client_is_read_to_the_end(version: int) -> None:
     client.placeOrder(42, contract, order)
     placed = read(client.fields(), version)
     assert (placed.quantity, placed.limit_price, placed.order_ref, placed.what_if) == (
-        100,
+        Decimal(100),
         Decimal("1.25"),
         "REF",
         True,

@@ -81,7 +81,7 @@ def test_request_of_ib_async_is_read_to_the_end(
 
 def test_market_data_request_of_ib_async_carries_contract_and_ticks() -> None:
     client = UnpluggedIbAsync(178)
-    client.reqMktData(5, STOCK, "233,236", False, False, [])
+    client.reqMktData(5, STOCK, "233,236", False, False, [])  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
     request, _ = decode(client.fields(), 178)
     assert isinstance(request, m.RequestMarketData)
     assert (request.contract.con_id, request.generic_ticks, request.snapshot) == (265598, ("233", "236"), False)

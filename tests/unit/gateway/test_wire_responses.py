@@ -49,7 +49,7 @@ def test_open_order_in_the_official_client_shows_the_same(version: int) -> None:
 def sent(version: int, contract: ib_async.Contract, given: ib_async.Order) -> PlacedOrder:
     """Take an order through ib_async's encoder and our decoder."""
     client = UnpluggedIbAsync(version)
-    client.placeOrder(42, contract, given)
+    client.placeOrder(42, contract, given)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
     placed, _ = decode(client.fields(), version)
     assert isinstance(placed, PlacedOrder)
     return placed
@@ -107,8 +107,8 @@ def test_completed_order_in_the_official_client(version: int) -> None:
 
 @pytest.mark.parametrize("version", [157, 178])
 def test_what_if_answer_carries_margins_and_commission(version: int) -> None:
-    figures = [Decimal(number) for number in range(1, 11)]
-    answer = model.WhatIf(*figures, currency="USD")
+    one_, two, three, four, five, six, seven, eight, nine, ten = (Decimal(number) for number in range(1, 11))
+    answer = model.WhatIf(one_, two, three, four, five, six, seven, eight, nine, ten, currency="USD")
     snapshot = replace(order(), request=replace(order().request, what_if=True), status="PreSubmitted")
     frame = orders_wire.open_order(snapshot, version, answer)
     _, _, shown, state = one(ib_async_hears(frame, version), "openOrder")
@@ -170,7 +170,8 @@ def test_sizes_keep_their_fraction_for_modern_clients() -> None:
 
 
 def test_historical_bars_of_quotes_carry_minus_one_instead_of_volume() -> None:
-    bar = model.Bar(NOW, *[Decimal(2)] * 6, 3)
+    two = Decimal(2)
+    bar = model.Bar(NOW, two, two, two, two, two, two, 3)
     calls = ib_async_hears(respond.historical_data(1, "a", "b", [("20260302", bar)], 178, traded=False), 178)
     assert (calls[0][1][1].volume, calls[0][1][1].average, calls[0][1][1].barCount) == (-1, -1, -1)
 

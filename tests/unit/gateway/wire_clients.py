@@ -31,7 +31,7 @@ class UnpluggedIbAsync(Client):
     """ib_async's own encoder at a chosen server version; keeps the messages."""
 
     def __init__(self, version: int) -> None:
-        super().__init__(Heard())
+        super().__init__(Heard())  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         self.connState = Client.CONNECTED
         self._serverVersion = version
         self.clientId = 3

@@ -69,6 +69,7 @@ class FakeVenue:
         self.cash = Decimal(1000)
         self.bid = Decimal("187.49")
         self.broken = False
+        self.withdrawn = False
         self.closed_bars = 0
 
     def resolve(self, query: model.Contract, *, include_expired: bool = False) -> Sequence[model.ContractDetails]:
@@ -93,6 +94,8 @@ class FakeVenue:
         """A quote whose bid the test may move."""
         if self.broken:
             raise ZeroDivisionError
+        if self.withdrawn:
+            raise model.RequestError(200, "No security definition has been found for the request")
         return model.Quote(
             now, self.bid, None, Decimal(100), Decimal(200), Decimal("187.5"), Decimal(5), Decimal(1000),
             Decimal(190), Decimal(180), Decimal(185), Decimal(184),
@@ -203,7 +206,7 @@ class Bench:
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass and the market move."""
         self.now += timedelta(seconds=seconds)
-        self.hub.tick()
+        self.hub.tick((self.now - NOW).total_seconds())
 
 
 def heard(session: Session) -> list[list[str]]:
