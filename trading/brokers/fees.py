@@ -29,7 +29,8 @@ class Traded:
 class FeeSchedule(Protocol):
     """Total commission of an order."""
 
-    def total(self, traded: Traded) -> Decimal: ...
+    def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class RegulatoryFees:
     taf_maximum: Decimal = Decimal("8.30")
 
     def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
         if not traded.is_sell:
             return ZERO
         return traded.value * self.sec_rate + min(traded.quantity * self.taf_per_share, self.taf_maximum)
@@ -67,6 +69,7 @@ class FixedStockFees:
     regulatory: RegulatoryFees = NO_REGULATORY_FEES
 
     def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
         if traded.quantity == 0:
             return ZERO
         commission = max(traded.quantity * self.per_share, self.minimum)
@@ -108,6 +111,7 @@ class TieredStockFees:
     tiers: tuple[Tier, ...] = TIERS
 
     def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
         if traded.quantity == 0:
             return ZERO
         commission = min(max(self._graded(traded.quantity), self.minimum), traded.value * self.maximum_share)
@@ -138,6 +142,7 @@ class ForexFees:
     minimum: Decimal = Decimal("2.00")
 
     def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
         return max(traded.value * self.rate, self.minimum) if traded.quantity else ZERO
 
 

@@ -35,6 +35,7 @@ class Holding:
 
     @property
     def multiplier(self) -> Decimal:
+        """Units of the underlying per contract."""
         return Decimal(self.contract.multiplier or 1)
 
 
@@ -63,10 +64,12 @@ class Figures:
 
     @property
     def available(self) -> Decimal:
+        """What may still be bound as initial margin."""
         return self.net_liquidation - self.initial_margin
 
     @property
     def excess(self) -> Decimal:
+        """Equity above maintenance margin."""
         return self.net_liquidation - self.maintenance_margin
 
 

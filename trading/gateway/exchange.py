@@ -119,14 +119,17 @@ class Exchange:
     # reference data
 
     def resolve(self, query: Contract, *, include_expired: bool = False) -> Sequence[ContractDetails]:
+        """Listed instruments that match a query."""
         day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
         return [details(instrument, contract, day) for instrument, contract in self._table.match(query)]
 
     def search(self, pattern: str) -> Sequence[ContractDetails]:
+        """Instruments by symbol or name."""
         day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
         return [details(instrument, instrument.contract, day) for instrument in self._table.search(pattern)]
 
     def market_rule(self, rule_id: int) -> Sequence[PriceIncrement]:
+        """The price steps of a market rule."""
         if rule_id not in MARKET_RULES:
             raise RequestError(321, f"Error validating request.-'cl' : cause - Invalid market rule id: {rule_id}")
         return MARKET_RULES[rule_id]
@@ -143,47 +146,57 @@ class Exchange:
         return self._market.market_now(wall)
 
     def quote(self, con_id: int, now: datetime) -> Quote:
+        """Top of book and day figures."""
         self._touch(now)
         return self._market.quote(con_id, now)
 
     def bars(
         self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
     ) -> Sequence[Bar]:
+        """Historical bars."""
         self._touch(now)
         return self._market.bars(
             con_id, end=end, duration=duration, bar_size=bar_size, what=what, use_rth=use_rth, now=now
         )
 
     def latest_bar(self, con_id: int, *, seconds: int, what: str, now: datetime) -> Bar | None:
+        """The newest bar that has closed."""
         self._touch(now)
         return self._market.latest_bar(con_id, seconds=seconds, what=what, now=now)
 
     def head_timestamp(self, con_id: int, what: str, use_rth: bool) -> datetime:
+        """Where an instrument's history begins."""
         check_what(what, self._table.get(con_id).contract.sec_type)
         return self._market.head(con_id)
 
     # orders
 
     def next_order_id(self, client_id: int) -> int:
+        """The lowest order id that a client may use."""
         return self._state.next_ids.get(client_id, 1)
 
     def place(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
+        """New order or modification, as the order id decides."""
         self._touch(now)
         return self._saved(self._desk.place(request, now))
 
     def cancel(self, client_id: int, order_id: int, now: datetime) -> list[VenueEvent]:
+        """Cancel one order."""
         self._touch(now)
         return self._saved(self._desk.cancel(client_id, order_id, now))
 
     def global_cancel(self, now: datetime) -> list[VenueEvent]:
+        """Cancel all orders of all clients."""
         self._touch(now)
         return self._saved(self._desk.cancel_all(now))
 
     def advance(self, now: datetime) -> list[VenueEvent]:
+        """Let the market work; return what it caused."""
         self._touch(now)
         return self._saved(self._desk.advance(now))
 
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]:
+        """Working orders, of one client or of all."""
         return [
             order.snapshot()
             for order in self._state.working.values()
@@ -195,6 +208,7 @@ class Exchange:
         return [order.snapshot() for order in self._state.by_perm.values() if order.is_done]
 
     def executions(self, filter_: ExecutionFilter) -> Sequence[tuple[Execution, Commission | None]]:
+        """Executions of the day with the commissions told so far."""
         return [
             (entry.execution, entry.commission if entry.reported else None)
             for entry in self._state.executions
@@ -238,13 +252,16 @@ class Exchange:
 
     @property
     def accounts(self) -> Sequence[str]:
+        """The one account."""
         return (self._options.account,)
 
     def positions(self, now: datetime) -> Sequence[PositionRow]:
+        """Positions, and those closed today."""
         self._touch(now)
         return account_values.position_rows(self._state.account, lambda con_id: self._market.mark(con_id, now))
 
     def account_values(self, now: datetime) -> Sequence[AccountRow]:
+        """All rows of an account update."""
         self._touch(now)
         figures, rates = self._figures(now), self._rates(now)
         return account_values.account_values(
@@ -252,10 +269,12 @@ class Exchange:
         )
 
     def account_summary(self, tags: Sequence[str], now: datetime) -> Sequence[AccountRow]:
+        """Rows of the tags asked for."""
         self._touch(now)
         return account_values.account_summary(self._state.account, self._figures(now), self._rates(now), tags)
 
     def pnl(self, now: datetime) -> Pnl:
+        """Profit of the account."""
         self._touch(now)
         figures = self._figures(now)
         start = self._state.account.day_start_equity
@@ -263,6 +282,7 @@ class Exchange:
         return Pnl(daily, figures.unrealized, figures.realized)
 
     def pnl_single(self, con_id: int, now: datetime) -> Pnl:
+        """Profit of one position."""
         self._touch(now)
         holding = self._state.account.holdings.get(con_id)
         if holding is None:

@@ -48,26 +48,32 @@ class OrderRecord:
 
     @property
     def key(self) -> tuple[int, int]:
+        """Client and order id."""
         return self.request.client_id, self.request.order_id
 
     @property
     def is_buy(self) -> bool:
+        """Tell whether it buys."""
         return self.request.action == "BUY"
 
     @property
     def is_done(self) -> bool:
+        """Tell whether it will never work again."""
         return self.status in DONE
 
     @property
     def remaining(self) -> Decimal:
+        """What is still to be filled."""
         return self.request.quantity - self.filled
 
     @property
     def average_price(self) -> Decimal:
+        """Mean price of the fills, 0 without any."""
         return self.value / self.filled if self.filled else ZERO
 
     @property
     def traded(self) -> Traded:
+        """What the fee schedule needs of it."""
         multiplier = Decimal(self.contract.multiplier or 1)
         return Traded(self.filled, self.value * multiplier, not self.is_buy)
 
@@ -149,16 +155,20 @@ class VenueState:
     # changes
 
     def begin(self, now: datetime) -> None:
+        """Record the first start and the cash put in."""
         self._do("born", int(now.timestamp()), self.account.account_id, self.account.currency)
         self._do("cash", {currency: str(amount) for currency, amount in self.account.cash.items()})
 
     def set_anchor(self, anchor: Anchor) -> None:
+        """Record where clock and path are tied."""
         self._do("anchor", anchor.origin_us, anchor.minutes, anchor.speed)
 
     def use_id(self, client_id: int, order_id: int) -> None:
+        """Record that a client used an order id."""
         self._do("id", client_id, order_id + 1)
 
     def count_ref(self, order_ref: str) -> None:
+        """Count an order reference."""
         self._do("ref", order_ref, 1)
 
     def next_perm_id(self) -> int:
@@ -170,6 +180,7 @@ class VenueState:
         self._do("order", encode_order(order))
 
     def set_status(self, order: OrderRecord, status: str, now: datetime, reason: str = "") -> None:
+        """Move an order to a status."""
         done = to_micros(now) if status in DONE else None
         self._do("status", order.perm_id, status, order.triggered, done, reason)
 
@@ -186,6 +197,7 @@ class VenueState:
         return self.executions[-1]
 
     def report_commissions(self, exec_ids: list[str]) -> None:
+        """Record that commissions were told."""
         self._do("told", exec_ids)
 
     def roll_day(self, day: str) -> None:
@@ -193,6 +205,7 @@ class VenueState:
         self._do("day", day)
 
     def set_day_equity(self, equity: Decimal) -> None:
+        """Record the equity that the day began with."""
         self._do("equity", str(equity))
 
     # their effects

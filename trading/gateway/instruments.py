@@ -79,10 +79,12 @@ class Instrument:
 
     @property
     def con_id(self) -> int:
+        """The contract id."""
         return self.contract.con_id
 
     @property
     def multiplier(self) -> Decimal:
+        """Units of the underlying per contract."""
         return Decimal(self.contract.multiplier or 1)
 
     @property

@@ -49,9 +49,11 @@ class Prices:
         self.has_volume, self.has_quotes = has_volume, has_quotes
 
     def minutes(self, micros: int) -> float:
+        """Minutes of the path at a moment."""
         return self.time.at(micros) + self._offset
 
     def minutes_all(self, micros: Micros) -> Floats:
+        """Minutes of the path at many moments."""
         return self.time.at_all(micros) + self._offset
 
     def price(self, micros: int) -> float:
@@ -78,12 +80,15 @@ class Prices:
         return high, low, float(volume) if self.has_volume else 0.0
 
     def last(self, price: float) -> Decimal:
+        """A traded price on the tick."""
         return self.tick * round(price / self._tick)
 
     def bid(self, price: float) -> Decimal:
+        """The bid around a price."""
         return self.tick * max(math.floor((price - self._half(price)) / self._tick + _FUZZ), 1)
 
     def ask(self, price: float) -> Decimal:
+        """The ask around a price."""
         return self.tick * math.ceil((price + self._half(price)) / self._tick - _FUZZ)
 
     def _half(self, price: float) -> float:
@@ -92,15 +97,18 @@ class Prices:
     # the same for arrays, in whole ticks
 
     def last_ticks(self, prices: Floats) -> Floats:
+        """Traded prices in whole ticks."""
         result: Floats = np.rint(prices / self._tick)
         return result
 
     def bid_ticks(self, prices: Floats) -> Floats:
+        """Bids in whole ticks."""
         half = np.maximum(self._tick / 2, prices * self._relative)
         result: Floats = np.maximum(np.floor((prices - half) / self._tick + _FUZZ), 1)
         return result
 
     def ask_ticks(self, prices: Floats) -> Floats:
+        """Asks in whole ticks."""
         half = np.maximum(self._tick / 2, prices * self._relative)
         result: Floats = np.ceil((prices + half) / self._tick - _FUZZ)
         return result

@@ -58,6 +58,7 @@ class BarFile:
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """The symbols of the file, sorted."""
         return tuple(sorted(self._bars))
 
     def bars(self, symbol: str) -> MinuteBars | None:

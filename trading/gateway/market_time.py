@@ -21,8 +21,11 @@ _DAY_US = 86_400_000_000
 class MarketTime(Protocol):
     """Minutes of market time at a moment given in epoch microseconds."""
 
-    def at(self, micros: int) -> float: ...
-    def at_all(self, micros: Micros) -> Floats: ...
+    def at(self, micros: int) -> float:
+        """Minutes at one moment."""
+
+    def at_all(self, micros: Micros) -> Floats:
+        """Minutes at many moments."""
 
 
 class SteadyTime:
@@ -32,9 +35,11 @@ class SteadyTime:
         self._origin_us, self._origin_u, self._rate = origin_us, origin_u, speed / MINUTE_US
 
     def at(self, micros: int) -> float:
+        """Minutes at one moment."""
         return self._origin_u + (micros - self._origin_us) * self._rate
 
     def at_all(self, micros: Micros) -> Floats:
+        """Minutes at many moments."""
         result: Floats = np.asarray(self._origin_u + (micros - self._origin_us) * self._rate, dtype=np.float64)
         return result
 
@@ -53,10 +58,12 @@ class SessionTime:
         self._origin_traded = float(np.interp(origin_us, self._edges, self._traded))
 
     def at(self, micros: int) -> float:
+        """Minutes at one moment."""
         traded = float(np.interp(micros, self._edges, self._traded))
         return self._origin_u + (traded - self._origin_traded) * self._rate
 
     def at_all(self, micros: Micros) -> Floats:
+        """Minutes at many moments."""
         traded = np.interp(micros, self._edges, self._traded)
         result: Floats = self._origin_u + (traded - self._origin_traded) * self._rate
         return result
@@ -78,9 +85,11 @@ class BarTime:
         return int(known[np.searchsorted(days, first)])
 
     def at(self, micros: int) -> float:
+        """Minutes at one moment."""
         return float(self.at_all(np.array([micros], dtype=np.int64))[0])
 
     def at_all(self, micros: Micros) -> Floats:
+        """Minutes at many moments."""
         index = np.searchsorted(self._stamps, micros, side="right") - 1
         known = np.clip(index, 0, len(self._stamps) - 1)
         fraction = np.clip((micros - self._stamps[known]) / MINUTE_US, 0.0, 1.0)

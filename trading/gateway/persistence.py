@@ -70,6 +70,7 @@ class Journal:
 
     @property
     def wants_compaction(self) -> bool:
+        """Tell whether the journal has grown enough to be folded into a snapshot."""
         return self._size > COMPACT_BYTES
 
     def compact(self, records: Iterable[Record]) -> None:
