@@ -154,7 +154,7 @@ class BaseStrategy(MarketAccess):
     async def calculate_quantity(self, contract: Contract, size: Number) -> Decimal:
         """Return how many whole units ``size`` (fraction 0–1, capped by max_position_size) of the equity buys.
 
-        Raises: OrderDeniedError when it is less than one, when price or equity are unknown, or when the currencies differ.
+        Raises: OrderDeniedError when it is less than one, or price, equity or an exchange rate are unknown.
         """
         qualified = await self.qualify(contract)
         currency = str(self.params["currency"])

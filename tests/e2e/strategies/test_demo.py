@@ -1,0 +1,53 @@
+"""The demo strategies on real minute bars, through engine, gateway and ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from portfolio.models import Execution, Position
+from strategies.services import save_strategy
+from tests.e2e.engine.harness import Rig, run_state, until
+from trading.models import Order
+
+pytestmark = pytest.mark.e2e
+
+FIRST_TRADE_S = 120.0
+DEMOS = {"CROSS": "ma_cross.py", "MEAN": "mean_reversion.py"}
+
+
+def test_both_demos_trade_within_two_minutes_and_own_what_they_trade(rig: Rig) -> None:
+    for symbol, filename in DEMOS.items():
+        save_strategy(
+            {"symbol": symbol, "filename": filename, "active": True, "target_weight": "0.3", "restart_policy": "never"},
+            None,
+        )
+    engine = rig.engine()
+    for symbol in DEMOS:
+        until(lambda symbol=symbol: Execution.objects.filter(owner=symbol).exists(), FIRST_TRADE_S, f"fill of {symbol}")
+        assert run_state(symbol) == "running"
+    engine.cleanup(5.0)
+    assert {order.owner for order in Order.objects.all()} == set(DEMOS)
+    assert not Execution.objects.exclude(owner__in=DEMOS).exists()
+    held: dict[int, Decimal] = {}
+    for position in Position.objects.filter(owner__in=DEMOS):
+        held[position.instrument_id] = held.get(position.instrument_id, Decimal(0)) + position.quantity
+    broker = rig.gateway.call(lambda: rig.gateway.venue.positions(datetime.now(UTC)))
+    at_broker = {position.contract.con_id: position.quantity for position in broker}
+    for con_id in held.keys() | at_broker.keys():
+        assert held.get(con_id, 0) == at_broker.get(con_id, 0)
+
+
+def test_template_buys_one_share_once_across_a_restart(rig: Rig) -> None:
+    save_strategy({"symbol": "ONE", "filename": "template_strategy.py", "target_weight": "0.1"}, None)
+    rig.start(rig.engine(), "ONE")
+    until(lambda: Execution.objects.filter(owner="ONE").exists())
+    assert rig.do("stop_strategy", symbol="ONE").state == "done"
+    until(lambda: run_state("ONE") == "stopped")
+    rig.do("start_strategy", symbol="ONE")
+    until(lambda: run_state("ONE") == "running")
+    assert rig.do("stop_strategy", symbol="ONE").state == "done"
+    until(lambda: run_state("ONE") == "stopped")
+    assert [execution.quantity for execution in Execution.objects.filter(owner="ONE")] == [Decimal(1)]
