@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import transaction
@@ -226,7 +227,8 @@ def _seq(row: Mapping[str, Any]) -> int:
     return int(row["seq"] if "seq" in row else row["id"])
 
 
+@lru_cache(maxsize=64)
 def _nanoseconds(moment: datetime) -> int:
-    """Return UTC nanoseconds, exactly: a float's timestamp() loses microseconds."""
+    """Return UTC nanoseconds, exactly: a float's timestamp() loses microseconds. Rows of a batch share their moment."""
     whole = int(moment.replace(microsecond=0).timestamp())
     return whole * 1_000_000_000 + moment.microsecond * 1_000

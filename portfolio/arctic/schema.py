@@ -9,6 +9,7 @@ refuses an earlier row, and equal stamps cannot be told apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any, Final
 
 import numpy as np
@@ -113,13 +114,17 @@ _MISSING: Final[Mapping[str, Any]] = {"str": "", "int64": 0, "float64": np.nan, 
 def column(values: Sequence[Any], kind: str) -> Any:
     """Return one column in its type; None becomes the type's word for unknown."""
     if kind == "str":
-        return np.array(["" if value is None else str(value) for value in values], dtype=object)
+        return np.array([value if type(value) is str else _text(value) for value in values], dtype=object)
     if kind == "float64":
         return np.array([np.nan if value is None else float(value) for value in values], dtype="float64")
     if kind == "datetime64[ns]":
-        stamps = [pd.NaT if value is None else pd.Timestamp(value).tz_localize(None) for value in values]
-        return np.array(stamps, dtype="datetime64[ns]")
+        naive = [None if value is None else value.astimezone(UTC).replace(tzinfo=None) for value in values]
+        return np.array(naive, dtype="datetime64[us]").astype("datetime64[ns]")
     return np.array([_MISSING[kind] if value is None else value for value in values], dtype=kind)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def frame(rows: Sequence[Mapping[str, Any]], schema: Schema, stamps: Sequence[int] | None = None) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def sync_strategies(writer: ArcticWriter, rows: Sequence[Mapping[str, Any]] | No
     table = list(rows if rows is not None else strategy_rows())
     digest = _digest(table)
     held = writer.client.metadata(LIBRARY, SYMBOL)
-    if held.get("digest") != digest:
+    if held.get("digest") != digest and (table or held):
         writer.write(LIBRARY, SYMBOL, frame(table, STRATEGIES), {"digest": digest, "rows": len(table)})
     for row in table:
         # Not through save: the history and the revision must not notice the sync.
