@@ -90,7 +90,9 @@ class OrderRecord:
             average_price=self.average_price,
             last_price=self.last_price,
             completed_time="" if self.done_us is None else ib_time(from_micros(self.done_us)),
-            completed_status={"": "", "Filled": f"Filled Size: {self.filled}"}.get(done, "Cancelled by Trader"),
+            completed_status={"Filled": f"Filled Size: {self.filled}", "Cancelled": "Cancelled by Trader"}.get(
+                done, done
+            ),
             reject_reason=self.reason,
         )
 

@@ -3,12 +3,14 @@
 Owns: reading both, appending records, replacing the snapshot.
 Leaves: what records mean (``exchange_state``).
 Rule: a record is in the journal before anyone hears of it. Appends are single writes without fsync: they outlive the
-process, not the machine. A snapshot carries the number of the last record in it, so dying between writing the snapshot
-and cutting the journal repeats nothing; a torn last line was never announced and is dropped.
+process, not the machine. One process at a time holds the file. A snapshot carries the number of the last record in it,
+so dying between writing the snapshot and cutting the journal repeats nothing; a torn last line was never announced and
+is dropped.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -45,10 +47,10 @@ class Journal:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            _lock(self._fd, self.path)
             records = self._load_snapshot()
-            records.extend(self._load_journal())
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._fd = os.open(self.journal_path, flags, 0o600)
+            records.extend(self._load_journal(self._fd))
         except OSError as error:
             raise ConfigError(
                 f"The gateway's state file {self.path} cannot be used: {error}", code="state_file"
@@ -109,13 +111,15 @@ class Journal:
         self._number = int(number)
         return list(records)
 
-    def _load_journal(self) -> list[Record]:
-        if not self.journal_path.exists():
-            return []
-        data = self.journal_path.read_bytes()
+    def _load_journal(self, fd: int) -> list[Record]:
+        # Read through the locked descriptor: closing another one of the same file would drop the lock.
+        size = os.fstat(fd).st_size
+        data = b""
+        while len(data) < size:
+            data += os.pread(fd, size - len(data), len(data))
         whole, newline, torn = data.rpartition(b"\n")
         if torn:
-            os.truncate(self.journal_path, len(whole) + len(newline))
+            os.ftruncate(fd, len(whole) + len(newline))
         records: list[Record] = []
         for line in whole.split(b"\n") if whole else []:
             try:
@@ -135,7 +139,25 @@ class Journal:
         )
 
 
+def _lock(fd: int, path: Path) -> None:
+    """Keep other processes out for as long as this one lives."""
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"The gateway's state file {path} is used by another running gateway: stop that one, or name another file.",
+            code="state_file_in_use",
+        ) from None
+
+
 def remove(path: Path) -> None:
-    """Delete a state file with its journal."""
+    """Delete a state file with its journal.
+
+    Raises: ConfigError when a running gateway uses it.
+    """
+    journal = path.with_name(path.name + ".journal")
+    if journal.exists():
+        with journal.open("ab") as stream:
+            _lock(stream.fileno(), path)
     for each in (path, path.with_name(path.name + ".journal"), path.with_name(path.name + ".new")):
         each.unlink(missing_ok=True)

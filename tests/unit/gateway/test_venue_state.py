@@ -248,6 +248,9 @@ def test_sigkill_loses_nothing_that_was_announced(tmp_path: Path, announced: int
     )
     assert child.stdout is not None
     heard = [child.stdout.readline().strip() for _ in range(announced)]
+    for use in (crashed, persistence.remove):
+        with pytest.raises(ConfigError, match="another running gateway"):
+            use(path)
     child.send_signal(signal.SIGKILL)
     heard += [line.strip() for line in child.stdout if line.endswith("\n")]
     child.wait()
