@@ -96,6 +96,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = MATS.mats_home / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise complains about a missing one, though finders serve us
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -19,10 +19,11 @@ import websockets
 
 from tests.performance.engine_run import Mats, logged_in_cookie, running_mats
 from tests.performance.figures import Latency, Row, commit, table
-from tests.performance.floors import SPY, bare_client, sqlite_commits
+from tests.performance.floors import SPY, bare_client, sqlite_commits, stock_client
 from tests.support.gateway_process import GatewayProcess
 
 PAGES = 10
+STOCK_BURST = 500  # more would only show how its cost grows
 
 
 class LedgerReader(threading.Thread):
@@ -133,6 +134,7 @@ def measure(burst: int, paced: int, rate: float) -> str:
         (home / "mats").mkdir()
         single = sqlite_commits(home)
         with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:
+            stock_rate = asyncio.run(stock_client(gateway, STOCK_BURST))
             floor_rate, floor_delivery = asyncio.run(bare_client(gateway, burst=burst, paced=paced, rate=rate))
             with running_mats(home / "mats", gateway.port) as mats:
                 our_rate, ledger, page = asyncio.run(engine_figures(gateway, mats, burst=burst, paced=paced, rate=rate))
@@ -154,6 +156,7 @@ def measure(burst: int, paced: int, rate: float) -> str:
     ]
     notes = (
         f"Engine memory after {burst + paced:,} fills: {memory:,.0f} MB. "
+        f"Stock ib_async without our patch: {stock_rate:,.0f} fills/s at {STOCK_BURST} fills of one order. "
         f"Bare commit p50 {single.p50:.3f} ms, bare delivery p50 {floor_delivery.p50:.3f} ms; {rate:.0f} fills/s paced."
     )
     return f"Commit {commit()}, {os.cpu_count()} cores.\n\n{table(rows)}\n\n{notes}"

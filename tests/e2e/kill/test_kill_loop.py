@@ -137,7 +137,7 @@ def kill_many(engines: Engines, kills: int, rng: random.Random) -> dict[str, int
     """Start and SIGKILL an engine ``kills`` times; return how often each point was the end."""
     ends: dict[str, int] = {}
     for turn in range(kills):
-        point = POINTS[turn % len(POINTS)] if turn % 4 else ""
+        point = "" if turn % 5 == 4 else POINTS[turn * 13 % len(POINTS)]  # 13: coprime to both, so all meet
         crash_at = f"{point}:{rng.randint(1, 12)}" if point else ""
         pid = engines.fork(crash_at=crash_at)
         status = engines.wait_end(pid, 6.0 if point else rng.uniform(0.3, 2.5))
