@@ -7,6 +7,7 @@ exponent and times as ISO 8601 UTC with Z; unknown is null.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +17,12 @@ from typing import Any
 
 from django.db import connection
 
+from portfolio.bulk import insert_rows
 from portfolio.facts import BreakFact, CashFact, CommissionFact, EquityFact, ExecutionFact, PositionFact
 from strategies.crashpoints import reach
 from trading.models import EngineCommand, EngineEvent, Order, StrategyRun
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Any number serves; it only has to be the same for every writer of the event table.
 _EVENT_ORDER_LOCK = 0x4D415453
 
@@ -77,17 +80,14 @@ def write(events: Iterable[Event]) -> int:
     PostgreSQL hands out sequence numbers before commit, so a tail by id could step over a slower writer: all writers
     take one advisory lock there. SQLite's IMMEDIATE transactions are ordered already.
     """
-    rows = [
-        EngineEvent(at=event.at, kind=event.kind.value, strategy=event.strategy, payload=event.payload)
-        for event in events
-    ]
+    rows = [(event.at, event.kind.value, event.strategy, _encode(event.payload)) for event in events]
     if not rows:
         return 0
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_EVENT_ORDER_LOCK])
     reach("event")
-    EngineEvent.objects.bulk_create(rows)
+    insert_rows(EngineEvent, ("at", "kind", "strategy", "payload"), rows)
     return len(rows)
 
 
