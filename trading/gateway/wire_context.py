@@ -6,11 +6,11 @@ Leaves: one request each to the ``wire_*`` modules, sockets to ``server``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .model import Contract, ContractDetails, RequestError, Venue
+from .model import Bar, Contract, ContractDetails, RequestError, Venue
 from .protocol_open_order import OpenOrderWriter
 from .session import Session
 
@@ -19,6 +19,8 @@ ACCOUNT_PERIOD_S = 180.0  # TWS repeats account values at this interval
 REFRESH_PERIOD_S = 1.0
 TICK_PERIOD_S = 0.25  # level 1 is aggregated to some four updates a second
 MAX_TICKER_LINES = 100
+BAR_SECONDS = 5
+MAX_CATCH_UP_S = 600
 
 
 @dataclass(slots=True)
@@ -61,6 +63,22 @@ class Context:
                 200, f"The contract description specified for {contract.symbol or contract.con_id} is ambiguous."
             )
         return found[0]
+
+    def closed_bars(self, con_id: int, what: str, last_start: datetime | None, now: datetime) -> Sequence[Bar]:
+        """Return the 5-second bars that have closed since the one that began at ``last_start``, oldest first.
+
+        In the fast time of a replay several close between two looks; after a pause of hours only the newest counts.
+        """
+        newest = self.venue.latest_bar(con_id, seconds=BAR_SECONDS, what=what, now=now)
+        if newest is None or (last_start is not None and newest.start <= last_start):
+            return ()
+        gap_s = 0 if last_start is None else int((newest.start - last_start).total_seconds())
+        if not BAR_SECONDS < gap_s <= MAX_CATCH_UP_S:
+            return (newest,)
+        missed = self.venue.bars(
+            con_id, end=newest.start, duration=f"{gap_s} S", bar_size="5 secs", what=what, use_rth=False, now=now
+        )
+        return (*(bar for bar in missed if last_start is not None and last_start < bar.start < newest.start), newest)
 
     def account(self, wanted: str, request_code: str) -> str:
         """Return the account that a request means; empty means the first.

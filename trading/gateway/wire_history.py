@@ -17,7 +17,7 @@ from . import protocol_responses as respond
 from .model import Bar, RequestError
 from .protocol_fields import dashed_utc, parse_moment, stamp
 from .session import HistorySubscription, Session
-from .wire_context import Context, refuse_duplicate
+from .wire_context import BAR_SECONDS, Context, refuse_duplicate
 
 MAX_OPEN_REQUESTS = 50
 EPOCH_SECONDS = 2
@@ -60,7 +60,7 @@ def historical_data(context: Context, session: Session, request: m.RequestHistor
         )
     )
     if request.keep_up_to_date:
-        newest = context.venue.latest_bar(con_id, seconds=5, what=request.what, now=now)
+        newest = context.venue.latest_bar(con_id, seconds=BAR_SECONDS, what=request.what, now=now)
         subscription.last_start = newest.start if newest else None
         session.history[request.req_id] = subscription
 
@@ -97,14 +97,12 @@ def stream(context: Context, now: datetime) -> None:
 def _continue(
     context: Context, session: Session, req_id: int, subscription: HistorySubscription, now: datetime
 ) -> None:
-    piece = context.venue.latest_bar(subscription.con_id, seconds=5, what=subscription.what, now=now)
-    if piece is None or (subscription.last_start is not None and piece.start <= subscription.last_start):
-        return
-    subscription.last_start = piece.start
-    subscription.current = bar = _grown(subscription, piece)
     traded = subscription.what not in _WITHOUT_VOLUME
-    date = _date(bar.start, subscription)
-    session.send(respond.historical_data_update(req_id, date, bar, session.version, traded=traded))
+    for piece in context.closed_bars(subscription.con_id, subscription.what, subscription.last_start, now):
+        subscription.last_start = piece.start
+        subscription.current = bar = _grown(subscription, piece)
+        date = _date(bar.start, subscription)
+        session.send(respond.historical_data_update(req_id, date, bar, session.version, traded=traded))
 
 
 def bar_seconds(text: str) -> int:

@@ -15,14 +15,13 @@ from . import protocol_messages as m
 from . import protocol_responses as respond
 from .model import ContractDetails, Quote, RequestError
 from .session import BarSubscription, Session, TickSubscription
-from .wire_context import MAX_TICKER_LINES, TICK_PERIOD_S, Context, refuse_duplicate
+from .wire_context import BAR_SECONDS, MAX_TICKER_LINES, TICK_PERIOD_S, Context, refuse_duplicate
 
 BID_SIZE, BID, ASK, ASK_SIZE, LAST, LAST_SIZE = 0, 1, 2, 3, 4, 5
 HIGH, LOW, VOLUME, CLOSE, OPEN = 6, 7, 8, 9, 14
 LAST_TIMESTAMP, SHORTABLE, RT_VOLUME, HALTED = 45, 46, 48, 49
 EASY_TO_BORROW = Decimal("3.0")
 LIVE, DELAYED_FROZEN = 1, 4
-BAR_SECONDS = 5
 NO_QUOTE = Decimal(-1)  # IB's price for «no bid» and «no ask»
 _BAR_KINDS = frozenset({"TRADES", "MIDPOINT", "BID", "ASK"})
 
@@ -114,15 +113,14 @@ def stream(context: Context, streams: MarketStreams, now: datetime) -> None:
 def _stream_bars(context: Context, session: Session, now: datetime) -> None:
     for req_id, subscription in list(session.bars.items()):
         try:
-            bar = context.venue.latest_bar(subscription.con_id, seconds=BAR_SECONDS, what=subscription.what, now=now)
+            bars = context.closed_bars(subscription.con_id, subscription.what, subscription.last_start, now)
         except RequestError as error:
             del session.bars[req_id]
             session.error(req_id, error.code, error.text)
             continue
-        if bar is None or (subscription.last_start is not None and bar.start <= subscription.last_start):
-            continue
-        subscription.last_start = bar.start
-        session.send(respond.real_time_bar(req_id, bar, session.version))
+        for bar in bars:
+            subscription.last_start = bar.start
+            session.send(respond.real_time_bar(req_id, bar, session.version))
 
 
 def _check_lines(context: Context, con_id: int) -> None:

@@ -403,6 +403,19 @@ def test_real_time_bars_come_once_each_when_they_close() -> None:
     assert bar[:4] == ["50", "3", "5", str(int((NOW + timedelta(seconds=10)).timestamp()))]
 
 
+def test_bars_that_closed_between_two_looks_all_come_in_order() -> None:
+    bench = Bench()
+    session = bench.connect(1)
+    bench.venue.closed_bars = 1
+    bench.say(session, "50", "3", "5", *CONTRACT_FIELDS, "5", "TRADES", "1", "")
+    bench.venue.closed_bars = 4
+    bench.tick(15)
+    assert [int(fields[3]) - int(NOW.timestamp()) for fields in heard(session)] == [10, 15, 20]
+    bench.venue.closed_bars = 4000
+    bench.tick(1)
+    assert [int(fields[3]) - int(NOW.timestamp()) for fields in heard(session)] == [20_000]
+
+
 def test_head_timestamp_in_both_formats() -> None:
     bench = Bench()
     session = bench.connect(1)

@@ -109,6 +109,8 @@ class FakeVenue:
         self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
     ) -> Sequence[model.Bar]:
         """Three minute bars before the end; none for 0 D."""
+        if bar_size == "5 secs":
+            return [self._bar(NOW + timedelta(seconds=5 * n)) for n in range(1, self.closed_bars + 1)]
         if duration.startswith("0"):
             return []
         return [self._bar(end - timedelta(minutes=n)) for n in (3, 2, 1)]
