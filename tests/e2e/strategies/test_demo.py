@@ -51,3 +51,30 @@ def test_template_buys_one_share_once_across_a_restart(rig: Rig) -> None:
     assert rig.do("stop_strategy", symbol="ONE").state == "done"
     until(lambda: run_state("ONE") == "stopped")
     assert [execution.quantity for execution in Execution.objects.filter(owner="ONE")] == [Decimal(1)]
+
+
+LISTENER = """
+from strategies.base import BaseStrategy
+
+class ListeningStrategy(BaseStrategy):
+    async def initialize_strategy(self):
+        self.heard = []
+    async def run_strategy(self):
+        await self.until_stopped()
+    def on_fill(self, trade, fill):
+        self.heard.append(("fill", fill.execution.orderRef, fill.execution.shares))
+    async def on_status_change(self, trade, status):
+        self.heard.append(("status", trade.order.orderRef, status.status))
+"""
+
+
+def test_hooks_hear_the_real_broker_and_the_ledger_does_not_need_them(rig: Rig) -> None:
+    rig.strategy("EAR", LISTENER)
+    strategy = rig.start(rig.engine(), "EAR")
+    ticket = rig.trade(strategy, "SPY", 2)
+    until(lambda: Execution.objects.filter(owner="EAR").exists())
+    fills = [heard for heard in strategy.heard if heard[0] == "fill"]
+    assert {ref for _, ref, _ in fills} == {ticket.order_ref}
+    assert sum(shares for _, _, shares in fills) == 2
+    until(lambda: ("status", ticket.order_ref, "Filled") in strategy.heard)
+    assert sum(e.quantity for e in Execution.objects.filter(owner="EAR")) == 2

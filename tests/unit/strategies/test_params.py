@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from strategies.exceptions import ConfigError
@@ -110,3 +112,26 @@ def test_form_schema_has_no_options_and_no_row_fields() -> None:
     assert properties["cap"]["exclusiveMinimum"] == 0
     assert not {"min_weight", "target_weight", "max_weight", "currency"} & set(properties)
     assert set(form_values(PARAMS)) == set(PARAMS) - {"min_weight", "target_weight", "max_weight", "currency"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["length", "cap", "universe", "target_weight", "ratio", "on", "names", "profit_target", "x"])
+
+
+@given(given_params=st.dictionaries(NAMES, JSON, max_size=5), file=st.sampled_from([TYPED, PLAIN]))
+def test_anything_given_is_accepted_whole_or_refused_by_name(given_params: dict[str, Any], file: File) -> None:
+    refused: dict[str, str] = {}
+    checked: dict[str, Any] = {}
+    try:
+        checked = validate_params(file, given_params)
+    except ConfigError as error:
+        refused = error.fields["errors"]
+    if refused:
+        assert all(isinstance(text, str) and text for text in refused.values())
+    else:
+        assert set(checked) >= set(PARAMS)
+        assert validate_params(file, checked) == checked or "nan" in repr(checked)
