@@ -141,6 +141,9 @@ class Exchange:
 
         The server's clock must go through this, so that everything it stamps is in the venue's time.
         """
+        if not self._state.born_s:
+            # Ids come from the real time of the first start: two lives of a replay begin at the same market time.
+            self._state.begin(wall)
         if self._options.clock == "replay" and self._market.anchor is None:
             self._market.start(self._state.anchor, wall)
         return self._market.market_now(wall)

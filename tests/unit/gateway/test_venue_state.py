@@ -166,6 +166,17 @@ def test_ids_of_another_life_are_other_ids(tmp_path: Path) -> None:
     assert 0 < a.perm_id < b.perm_id < 2**31
 
 
+def test_two_replays_of_the_same_bars_have_different_ids() -> None:
+    ids = set()
+    for wall in (START, START + 600 * SECOND):
+        exchange = build_venue(VenueOptions(clock="replay"))
+        now = exchange.market_now(wall)
+        exchange.place(order(1), now)
+        execution, _ = exchange.executions(ExecutionFilter())[0]
+        ids |= {execution.exec_id, execution.perm_id}
+    assert len(ids) == 4
+
+
 def test_another_speed_goes_on_at_the_same_price(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     moment = START + 1234 * SECOND
