@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from portfolio.bulk import chunks, insert_rows, update_rows, upsert_rows
+from portfolio.bulk import chunks, insert_rows, select_rows, update_rows, upsert_rows
 from portfolio.instruments import instruments_by_id
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.positions import FLAT, PositionState
@@ -57,6 +57,19 @@ _EXECUTION = (
     "exchange",
     "executed_at",
     "recorded_at",
+    "commission",
+    "commission_currency",
+)
+_KNOWN = (
+    "exec_id",
+    "family",
+    "revision",
+    "superseded",
+    "owner",
+    "instrument_id",
+    "order_ref",
+    "quantity",
+    "price",
     "commission",
     "commission_currency",
 )
@@ -121,29 +134,30 @@ class Books:
 
     def load(self, families: set[str], exec_ids: set[str], con_ids: set[int]) -> None:
         """Read what the ledger knows about these executions, and the positions and cash they can move."""
-        for block in chunks(families):
-            for row in Execution.objects.filter(family__in=block):
-                self._know(row)
-        for block in chunks(exec_ids):
-            for pending in PendingCommission.objects.filter(exec_id__in=block):
-                self.pending[pending.exec_id] = (pending.amount, pending.currency)
-        self.load_positions({*con_ids, *(booked.con_id for booked in self.executions.values())})
-        for owner, currency, amount in CashBalance.objects.filter(account_id=self.account_id).values_list(
-            "owner", "currency", "amount"
+        for row in select_rows(Execution, _KNOWN, "family", families):
+            self._know(Booked(*row))
+        for exec_id, amount, currency in select_rows(
+            PendingCommission, ("exec_id", "amount", "currency"), "exec_id", exec_ids
         ):
+            self.pending[exec_id] = (amount, currency)
+        self.load_positions({*con_ids, *(booked.con_id for booked in self.executions.values())})
+        balances = select_rows(CashBalance, ("owner", "currency", "amount"), "account_id", [self.account_id])
+        for owner, currency, amount in balances:
             self._cash[owner, currency] = amount
 
     def load_positions(self, con_ids: Iterable[int]) -> None:
-        """Read instruments and every owner's position in them."""
+        """Read instruments that are not known yet, and every owner's position in them."""
         missing = [con_id for con_id in con_ids if con_id not in self.instruments]
-        for block in chunks(missing):
-            for instrument in instruments_by_id(block):
-                self.instruments[instrument.con_id] = instrument
-            rows = Position.objects.filter(account_id=self.account_id, instrument_id__in=block).values_list(
-                "owner", "instrument_id", "quantity", "average_cost", "realized_pnl", "commissions"
-            )
-            for owner, con_id, *state in rows:
-                self._positions[owner, con_id] = PositionState(*state)
+        self.take_instruments(instruments_by_id(missing) if missing else [])
+
+    def take_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Take instruments as they are in the database, and read every owner's position in them."""
+        fresh = {one.con_id: one for one in instruments if one.con_id not in self.instruments}
+        self.instruments.update(fresh)
+        columns = ("owner", "instrument_id", *PositionState.__slots__)
+        rows = select_rows(Position, columns, "instrument_id", fresh, account_id=self.account_id)
+        for owner, con_id, *state in rows:
+            self._positions[owner, con_id] = PositionState(*state)
 
     def position(self, owner: str, con_id: int) -> PositionState:
         """Return an owner's position, flat when there is none."""
@@ -211,7 +225,7 @@ class Books:
     def write(self) -> None:
         """Write everything that is not written yet; may be called more than once in a batch."""
         self._write_executions()
-        insert_rows(Movement, _MOVEMENT, self._lines, lookups={"execution_id": (Execution, "exec_id")})
+        insert_rows(Movement, _MOVEMENT, self._lines, lookup=("execution_id", Execution, "exec_id"))
         self._lines = []
         reach("position")
         upsert_rows(
@@ -278,20 +292,7 @@ class Books:
             booked.commission_currency,
         )
 
-    def _know(self, row: Execution) -> None:
-        booked = Booked(
-            row.exec_id,
-            row.family,
-            row.revision,
-            row.superseded,
-            row.owner,
-            row.instrument_id,
-            row.order_ref,
-            row.quantity,
-            row.price,
-            row.commission,
-            row.commission_currency,
-        )
-        self.executions[row.exec_id] = booked
-        if not row.superseded:
-            self.live[row.family] = booked
+    def _know(self, booked: Booked) -> None:
+        self.executions[booked.exec_id] = booked
+        if not booked.superseded:
+            self.live[booked.family] = booked

@@ -7,7 +7,9 @@ database's own spelling are chosen once per call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, models
@@ -64,59 +66,115 @@ def _run(sql: str, adapters: list[Adapter | None], rows: Iterable[Sequence[Any]]
             cursor.executemany(sql, params)
 
 
+Lookup = tuple[str, type[models.Model], str]
+
+
 def insert_rows(
     model: type[models.Model],
-    columns: Sequence[str],
+    columns: tuple[str, ...],
     rows: Iterable[Sequence[Any]],
     *,
-    lookups: dict[str, tuple[type[models.Model], str]] | None = None,
+    lookup: Lookup | None = None,
 ) -> None:
-    """Insert rows; a column in ``lookups`` is given by another table's unique key and resolved by the database.
+    """Insert rows; ``lookup`` (column, model, unique key) has the database resolve one column by another table's key.
 
     Shape: ``columns`` are attribute names (``account_id``), each row has their values in that order.
     Raises: IntegrityError when a unique key exists already: callers check first, inside the same write transaction.
     """
-    quote = connection.ops.quote_name
-    fields = _fields(model, columns)
-    marks, adapters = [], []
-    for name, field in zip(columns, fields, strict=True):
-        target = (lookups or {}).get(name)
-        if target is None:
-            marks.append("%s")
-            adapters.append(_adapter(field))
-        else:
-            table, key = quote(target[0]._meta.db_table), quote(target[1])
-            marks.append(f"(SELECT id FROM {table} WHERE {key} = %s)")  # noqa: S608 - names from _meta
-            adapters.append(None)
-    names = ", ".join(_quoted(field) for field in fields)
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({', '.join(marks)})"  # noqa: S608 - names from _meta
-    _run(sql, adapters, rows)
+    adapters = [None if lookup and name == lookup[0] else _adapter(field) for name, field in _named(model, columns)]
+    _run(_insert_sql(model, columns, lookup), adapters, rows)
 
 
-def update_rows(model: type[models.Model], columns: Sequence[str], key: str, rows: Iterable[Sequence[Any]]) -> None:
+def update_rows(model: type[models.Model], columns: tuple[str, ...], key: str, rows: Iterable[Sequence[Any]]) -> None:
     """Set ``columns`` of the rows found by ``key``; each row holds the values and then the key."""
-    quote = connection.ops.quote_name
-    fields = _fields(model, [*columns, key])
-    sets = ", ".join(f"{_quoted(field)} = %s" for field in fields[:-1])
-    sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE {_quoted(fields[-1])} = %s"  # noqa: S608 - names from _meta
-    _run(sql, [_adapter(field) for field in fields], rows)
+    adapters = [_adapter(field) for _, field in _named(model, (*columns, key))]
+    _run(_update_sql(model, columns, key), adapters, rows)
 
 
 def upsert_rows(
-    model: type[models.Model], columns: Sequence[str], unique: Sequence[str], rows: Iterable[Sequence[Any]]
+    model: type[models.Model], columns: tuple[str, ...], unique: tuple[str, ...], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Insert rows, or replace the other columns where the ``unique`` ones exist already."""
-    quote = connection.ops.quote_name
+    _run(_upsert_sql(model, columns, unique), [_adapter(field) for _, field in _named(model, columns)], rows)
+
+
+def select_rows(
+    model: type[models.Model], columns: tuple[str, ...], key: str, values: Iterable[Any], **equal: Any
+) -> Iterator[list[Any]]:
+    """Read columns of the rows whose ``key`` is among the values and whose other columns equal ``equal``."""
+    decoders = [
+        (index, decode) for index, (_, field) in enumerate(_named(model, columns)) if (decode := _decoder(field))
+    ]
+    for block in chunks(values):
+        sql = _select_sql(model, columns, key, len(block), tuple(equal))
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*block, *equal.values()])
+            found = cursor.fetchall()
+        for row in found:
+            decoded = list(row)
+            for index, decode in decoders:
+                decoded[index] = decode(decoded[index])
+            yield decoded
+
+
+def _decoder(field: models.Field[Any, Any]) -> Adapter | None:
+    if isinstance(field, models.DecimalField):
+        return lambda value: value if value is None or isinstance(value, Decimal) else Decimal(str(value))
+    return bool if isinstance(field, models.BooleanField) else None
+
+
+def _named(model: type[models.Model], columns: tuple[str, ...]) -> list[tuple[str, models.Field[Any, Any]]]:
+    return list(zip(columns, _fields(model, columns), strict=True))
+
+
+def _table(model: type[models.Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
+
+
+# The texts below are made of names from the models' own _meta and of placeholders; values never enter them.
+
+
+@lru_cache(maxsize=64)
+def _insert_sql(model: type[models.Model], columns: tuple[str, ...], lookup: Lookup | None) -> str:
+    fields = _fields(model, columns)
+    marks = ["%s"] * len(fields)
+    if lookup is not None:
+        column, other, key = lookup
+        marks[columns.index(column)] = f"(SELECT id FROM {_table(other)} WHERE {connection.ops.quote_name(key)} = %s)"  # noqa: S608 - see above
+    names = ", ".join(_quoted(field) for field in fields)
+    return f"INSERT INTO {_table(model)} ({names}) VALUES ({', '.join(marks)})"  # noqa: S608 - see above
+
+
+@lru_cache(maxsize=64)
+def _update_sql(model: type[models.Model], columns: tuple[str, ...], key: str) -> str:
+    fields = _fields(model, (*columns, key))
+    sets = ", ".join(f"{_quoted(field)} = %s" for field in fields[:-1])
+    return f"UPDATE {_table(model)} SET {sets} WHERE {_quoted(fields[-1])} = %s"  # noqa: S608 - see above
+
+
+@lru_cache(maxsize=64)
+def _upsert_sql(model: type[models.Model], columns: tuple[str, ...], unique: tuple[str, ...]) -> str:
     fields = _fields(model, columns)
     names = ", ".join(_quoted(field) for field in fields)
     keys = ", ".join(_quoted(field) for field in _fields(model, unique))
     sets = ", ".join(f"{_quoted(field)} = excluded.{_quoted(field)}" for field in fields if field.attname not in unique)
     marks = ", ".join(["%s"] * len(fields))
-    sql = (
-        f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks}) "  # noqa: S608 - names from _meta
+    return (
+        f"INSERT INTO {_table(model)} ({names}) VALUES ({marks}) "  # noqa: S608 - see above
         f"ON CONFLICT ({keys}) DO UPDATE SET {sets}"
     )
-    _run(sql, [_adapter(field) for field in fields], rows)
+
+
+@lru_cache(maxsize=256)
+def _select_sql(
+    model: type[models.Model], columns: tuple[str, ...], key: str, count: int, equal: tuple[str, ...]
+) -> str:
+    fields = _fields(model, (*columns, key, *equal))
+    names = ", ".join(_quoted(field) for field in fields[: len(columns)])
+    by, others = fields[len(columns)], fields[len(columns) + 1 :]
+    also = "".join(f" AND {_quoted(field)} = %s" for field in others)
+    marks = ", ".join(["%s"] * count)
+    return f"SELECT {names} FROM {_table(model)} WHERE {_quoted(by)} IN ({marks}){also}"  # noqa: S608 - see above
 
 
 def chunks(values: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:

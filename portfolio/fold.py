@@ -66,8 +66,7 @@ class _Fold:
         contracts = {fill.contract.con_id: fill.contract for fill in fills}
         self.books.load({split_exec_id(exec_id)[0] for exec_id in exec_ids}, exec_ids, set())
         new = {fill.contract.con_id for fill in fills if fill.exec_id not in self.books.executions}
-        ensure_instruments(contracts[con_id] for con_id in new)
-        self.books.load_positions(new)
+        self.books.take_instruments(ensure_instruments(contracts[con_id] for con_id in new).values())
         for item in mine:
             if isinstance(item, FillSnapshot):
                 self._fill(item)
