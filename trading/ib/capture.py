@@ -41,6 +41,8 @@ class Capture:
         self.strategy = strategy
         self.observers: list[Sink] = []
         self.unmapped = 0
+        # Set by a drop copy's owner: order news of a client whose own connection brings them need no second mapping.
+        self.is_heard_elsewhere: Callable[[int], bool] | None = None
         self._ib = ib
         self._sink = sink
         self._owner_of_ref = owner_of_ref
@@ -117,6 +119,8 @@ class Capture:
     def _on_status(self, raw: RawStatus, trade: Trade | None) -> None:
         if trade is None:
             return  # its openOrder follows and says the same
+        if self.is_heard_elsewhere is not None and self.is_heard_elsewhere(raw.client_id):
+            return
         try:
             filled, remaining = mapping.to_decimal(raw.filled), mapping.to_decimal(raw.remaining)
             snapshot = self._trade(trade, raw, filled, remaining)
@@ -154,6 +158,8 @@ class Capture:
         )
 
     def _on_open_order(self, contract: Contract, order: Order, state: IbOrderState) -> None:
+        if self.is_heard_elsewhere is not None and self.is_heard_elsewhere(order.clientId):
+            return
         try:
             snapshot = mapping.order_snapshot(
                 self._contract(contract),
