@@ -85,6 +85,7 @@ class EngineCore:
         self.stop_event = threading.Event()
         self._state_lock = threading.Lock()
         self._autostarted = False
+        self._live_clients: frozenset[int] = frozenset()
         self._beats_written = 0.0
         self._make_parts()
 
@@ -261,8 +262,7 @@ class EngineCore:
 
     def is_live_client(self, client_id: int) -> bool:
         """Tell whether a strategy is connected as that client and so hears its own orders."""
-        runner = self.supervisor.by_client_id(client_id) if client_id else None
-        return runner is not None and runner.connected
+        return client_id in self._live_clients
 
     def on_master_state(self, connected: bool, message: str) -> None:
         """Show the master's connection."""
@@ -372,6 +372,9 @@ class EngineCore:
         )
 
     def _on_link_state(self, symbol: str, client_id: int, connected: bool, message: str) -> None:
+        with self._state_lock:
+            others = self._live_clients - {client_id}
+            self._live_clients = others | {client_id} if connected else others
         self.supervisor.connection_changed(symbol, connected, message)
         self.publisher.connection(client_id, "strategy", symbol, connected, message)
 

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from django.db import connection as database
 
-from strategies.events import QueueMessage
 from strategies.exceptions import ConfigError, LedgerError, MatsError, TransientError
 from trading.engine import gate as gates
 from trading.engine.broker_state import BrokerState
@@ -170,7 +169,8 @@ class MasterSession:
         self.connection = self._host.make_connection(
             0, role="master", name="Master", on_state=self._on_state, on_error=self._on_error
         )
-        self._capture = Capture(self.connection.ib, self._sieve)
+        self._capture = Capture(self.connection.ib, self._queue.put)
+        self._capture.is_heard_elsewhere = self._host.is_live_client
         self._state = BrokerState(self.connection, self._capture)
         self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills)
         self._started.set()
@@ -181,13 +181,6 @@ class MasterSession:
         finally:
             self._host.gate.shut(gates.NOT_CONNECTED)
             self.connection.disconnect()
-
-    def _sieve(self, message: QueueMessage) -> None:
-        """Drop order news that the owning strategy's connection brings as well; executions pass: the queue sieves."""
-        trade = message["trade"]
-        if trade is not None and message["type"] != "fill" and self._host.is_live_client(trade.client_id):
-            return
-        self._queue.put(message)
 
     async def _live(self) -> None:
         while not self._stop.is_set():
