@@ -77,6 +77,10 @@ class ArcticClient:
         """Return a library by ArcticDB's own method name."""
         return self.library(name)
 
+    def __getitem__(self, name: str) -> Any:
+        """Return a library, as ``ac["general"]``."""
+        return self.library(name)
+
     def list_libraries(self) -> list[str]:
         """Return the names of all libraries."""
         return sorted(guarded(self.uri, self._arctic.list_libraries))

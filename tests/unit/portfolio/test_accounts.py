@@ -51,7 +51,7 @@ def test_present_minus_todays_executions_opens_the_books() -> None:
     present = [BrokerPosition(contract(), Decimal(130), Decimal("53.85"))]
     open_account(ACCOUNT, {"USD": Decimal(98_218)}, present, today, NOW, owner_of=owner_of)
     assert cash() == {("Discretionary", "USD"): 100_000, ("ALPHA", "USD"): -3000 + 1220 - 2}
-    assert held()["Discretionary", 265598][0] == 100
+    assert held()["Discretionary", 265598] == (100, Decimal("50.765"))  # (150 · 53.85 − 3000 − 1) / 100
     assert held()["ALPHA", 265598] == (30, 60)
     assert compare_positions(ACCOUNT, {265598: Decimal(130)}, NOW) == []
     assert verify_ledger().findings == []

@@ -32,6 +32,11 @@ def test_one_client_for_each_store(arctic: ArcticClient) -> None:
     assert get_ac(arctic.uri) is arctic
 
 
+def test_library_is_found_by_every_name_of_the_call(arctic: ArcticClient) -> None:
+    assert arctic["general"] is arctic.get_library("general") is arctic.library("general")
+    assert arctic.list_libraries() == ["general"]
+
+
 def test_client_of_another_process_is_not_reused(arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: -1)
     made: list[str] = []
