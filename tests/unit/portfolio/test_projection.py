@@ -167,6 +167,28 @@ def test_failed_append_is_retried_and_keeps_history(arctic: ArcticClient, monkey
     assert len(read(arctic, "fills/ALPHA")) == 2
 
 
+def test_append_that_failed_after_its_commit_is_not_repeated(
+    arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projector = Projector(client=arctic)
+    fold(fill(1))
+    projector.flush()
+    fold(fill(2))
+    real = projector.writer.append
+    with monkeypatch.context() as patch:
+
+        def commit_then_fail(*given: object) -> int:
+            real(*given)  # type: ignore[arg-type]  # passed through
+            raise ArcticUnavailableError("answer lost")
+
+        patch.setattr(projector.writer, "append", commit_then_fail)
+        with pytest.raises(ArcticUnavailableError):
+            projector.flush()
+    projector.flush()
+    assert len(read(arctic, "fills/ALPHA")) == 2
+    assert len(read(arctic, "positions/ALPHA")) == 4
+
+
 def test_order_events_follow_their_owner(arctic: ArcticClient) -> None:
     rows = [
         {"seq": n, "at": datetime(2026, 3, 2, 15, n, tzinfo=UTC), "account": ACCOUNT, "strategy": "ALPHA",
