@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from strategies.exceptions import ConfigError, MatsError, NotFoundError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ib_async import Contract
 
 logger = logging.getLogger(__name__)
@@ -153,6 +152,8 @@ class BarReader:
                 raise
             logger.warning("symbol=%s timeframe=%s tail not completed by IB", contract.symbol, frame.key, exc_info=True)
             return stored
+        import pandas as pd  # costs a second: web processes and most commands never need it
+
         fresh = _from_ib(answer)
         if last is not None:
             fresh = fresh[fresh.index >= last]
@@ -182,6 +183,8 @@ def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> dat
 def _from_ib(bars: Any) -> pd.DataFrame:
     if not bars:
         return _empty()
+    import pandas as pd
+
     index = pd.DatetimeIndex([pd.Timestamp(bar.date) for bar in bars])
     index = index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)
     rows = [[bar.open, bar.high, bar.low, bar.close, float(bar.volume)] for bar in bars]
@@ -189,6 +192,8 @@ def _from_ib(bars: Any) -> pd.DataFrame:
 
 
 def _shaped(frame: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
     frame = frame.rename(columns=str.lower)
     index = pd.DatetimeIndex(frame.index)
     frame.index = (index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)).rename("ts")
@@ -196,4 +201,6 @@ def _shaped(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _empty() -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame(columns=COLUMNS, index=pd.DatetimeIndex([], tz=UTC, name="ts"), dtype="float64")
