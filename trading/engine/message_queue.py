@@ -49,6 +49,7 @@ class Slot:
 
     item: QueueMessage | Job | None
     arrived_ns: int
+    order: Hashable | None = None  # of a plain status: the order whose next status replaces it
 
 
 @dataclass(slots=True)
@@ -112,29 +113,26 @@ class MessageQueue:
         self._sieve = Sieve()
         self._lock = threading.Lock()
         self._figures = QueueFigures()
-        self._size = 0
+        self._replaced = 0
         self._wake: Callable[[], object] | None = None
+
+    # The lock guards the sieve, the statuses and the counters, each for a moment. Appending and popping need none
+    # (both are atomic): a consumer that held it over a whole batch would stall the threads that read the sockets.
 
     def put(self, message: QueueMessage) -> None:
         """Accept one message; never blocks for long."""
+        slot = Slot(message, time.perf_counter_ns(), order_key(message))
         with self._lock:
             if self._is_superfluous(message):
                 return
-            slot = Slot(message, time.perf_counter_ns())
-            self._replace_waiting_status(message, slot)
-            self._append(slot)
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+            if slot.order is not None:
+                self._replace_waiting_status(slot)
+        self._append(slot)
 
     def submit(self, work: Callable[[], Any], name: str) -> Future[Any]:
         """Have ``work()`` done by the message thread inside its fenced transaction; return its future."""
         job = Job(work, name)
-        with self._lock:
-            self._append(Slot(job, time.perf_counter_ns()))
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+        self._append(Slot(job, time.perf_counter_ns()))
         return job.future
 
     def _is_superfluous(self, message: QueueMessage) -> bool:
@@ -142,60 +140,59 @@ class MessageQueue:
         if key is not None and not self._sieve.is_new(key):
             self._figures.duplicates += 1
             return True
-        if message["type"] == "log" and self._size >= self.capacity:
+        if message["type"] == "log" and len(self) >= self.capacity:
             self._figures.dropped_logs += 1
             return True
         return False
 
-    def _replace_waiting_status(self, message: QueueMessage, slot: Slot) -> None:
-        key = order_key(message)
-        if key is None:
-            return
-        earlier = self._waiting_status.get(key)
-        if earlier is not None and earlier.item is not None:
+    def _replace_waiting_status(self, slot: Slot) -> None:
+        earlier = self._waiting_status.get(slot.order)
+        if earlier is not None:
             earlier.item = None
-            self._size -= 1
+            self._replaced += 1
             self._figures.coalesced += 1
-        self._waiting_status[key] = slot
+        self._waiting_status[slot.order] = slot
 
     def _append(self, slot: Slot) -> None:
         self._slots.append(slot)
-        self._size += 1
-        if self._size > self.capacity:
-            self._figures.spilled += 1
-        self._figures.high_water = max(self._figures.high_water, self._size)
+        size = len(self)
+        if size > self._figures.high_water:
+            self._figures.high_water = size
+        if size > self.capacity:
+            with self._lock:
+                self._figures.spilled += 1
+        self._call_wake()
+
+    def _call_wake(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
 
     def take(self, limit: int) -> list[Slot]:
         """Remove and return up to ``limit`` slots in order; empty when nothing waits."""
         taken: list[Slot] = []
-        with self._lock:
-            while self._slots and len(taken) < limit:
-                slot = self._slots.popleft()
-                if slot.item is not None:
-                    taken.append(slot)
-            self._size -= len(taken)
-            if self._waiting_status:
-                self._forget_statuses(taken)
+        while self._slots and len(taken) < limit:
+            slot = self._slots.popleft()
+            if slot.order is None or self._is_last_status(slot):
+                taken.append(slot)
         if taken:
             reach("dequeue")
         return taken
 
-    def _forget_statuses(self, taken: list[Slot]) -> None:
-        for slot in taken:
-            if slot.item is not None and not isinstance(slot.item, Job):
-                key = order_key(slot.item)
-                if key is not None and self._waiting_status.get(key) is slot:
-                    del self._waiting_status[key]
+    def _is_last_status(self, slot: Slot) -> bool:
+        """Take a status out of reach of later ones; tell False when one has replaced it already."""
+        with self._lock:
+            if slot.item is None:
+                self._replaced -= 1
+                return False
+            if self._waiting_status.get(slot.order) is slot:
+                del self._waiting_status[slot.order]
+            return True
 
     def put_back(self, slots: Iterable[Slot]) -> None:
         """Return slots that were taken to the front, in their order."""
-        with self._lock:
-            for slot in reversed(list(slots)):
-                self._slots.appendleft(slot)
-                self._size += 1
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+        self._slots.extendleft(reversed(list(slots)))
+        self._call_wake()
 
     def forget(self, message: QueueMessage) -> None:
         """Let a message that could not be folded come again, as a replay will bring it."""
@@ -205,20 +202,20 @@ class MessageQueue:
                 self._sieve.forget(key)
 
     def arm(self, wake: Callable[[], object]) -> bool:
-        """Ask for one call of ``wake`` at the next message; tell False, and do not, when something waits already."""
-        with self._lock:
-            if self._slots:
-                return False
-            self._wake = wake
-            return True
+        """Ask for a call of ``wake`` at the next message; tell False, and do not, when something waits already."""
+        self._wake = wake
+        if self._slots:  # looked at after arming: a message that came just before it called nobody
+            self._wake = None
+            return False
+        return True
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._slots) - self._replaced
 
     def figures(self) -> QueueFigures:
         """Return a copy of the counters."""
         with self._lock:
-            self._figures.size = self._size
+            self._figures.size = len(self)
             return QueueFigures(
                 self._figures.size,
                 self._figures.high_water,
