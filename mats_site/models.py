@@ -37,7 +37,9 @@ class OneTimePassword(models.Model):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="+", help_text="Whose."
     )
-    fingerprint = models.CharField(max_length=64, help_text="HMAC of the stored hash it was made for, not of the password.")
+    fingerprint = models.CharField(
+        max_length=64, help_text="HMAC of the stored hash it was made for, not of the password."
+    )
 
     def __str__(self) -> str:
         return f"one-time password of {self.user_id}"

@@ -6,10 +6,10 @@ Rule: files are read, never run, by a GET.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import HttpRequest
-from ninja import Path, Query, Router
+from ninja import Path, Router
 
 from strategies import loader, queries, services
 from strategies.api_rules import caller
@@ -27,7 +27,7 @@ def list_files(request: HttpRequest) -> dict[str, Any]:
 
 
 @router.get("/params-from-file", response=FileFactsOut)
-def params_from_file(request: HttpRequest, filename: Annotated[Filename, Query()]) -> Any:
+def params_from_file(request: HttpRequest, filename: Filename) -> Any:
     """Tell a file's class and parameters by reading it; its code does not run."""
     return loader.inspect_file(filename)
 

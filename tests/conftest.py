@@ -20,5 +20,5 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
-    pytest.fail("no free port between 20000 and 32000")
+            return int(port)
+    raise OSError("no free port between 20000 and 32000")

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +169,14 @@ async def logged_in_cookie(mats: Mats) -> str:
 
     def login() -> str:
         base = f"http://127.0.0.1:{mats.web_port}/login/"
-        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        cookies = CookieJar()
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
         page = opener.open(base, timeout=10).read().decode()
         match = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
         if match is None:
             raise RuntimeError("the login page has no CSRF token")
         body = f"csrfmiddlewaretoken={match[1]}&username=bench&password=bench-password".encode()
         opener.open(urllib.request.Request(base, body, {"Referer": base}), timeout=10).read()
-        jar = next(handler for handler in opener.handlers if isinstance(handler, urllib.request.HTTPCookieProcessor))
-        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar.cookiejar)
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in cookies)
 
     return await asyncio.get_running_loop().run_in_executor(None, login)

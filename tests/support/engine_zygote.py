@@ -83,6 +83,7 @@ def main() -> None:
     django.setup()
     import arcticdb  # noqa: F401
     import pandas as pd  # noqa: F401
+
     import trading.engine.manager
     import trading.management.commands.run_engine  # noqa: F401
 

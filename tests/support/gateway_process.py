@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from multiprocessing.connection import Connection
@@ -98,7 +99,7 @@ def _inject(gateway: Any, con_id: int, count: int, order_ref: str, client_id: in
     return result
 
 
-_ANSWERS = {"truth": _truth, "inject": _inject}
+_ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject}
 
 
 class GatewayProcess:

@@ -50,7 +50,7 @@ def load_sample_bars() -> dict[str, int]:
     try:
         # SPY last: its presence says that the whole sample is there, also after an interruption.
         for symbol, rows in sorted(read_sample().items(), key=lambda item: item[0] == "SPY"):
-            rows.index = rows.index.as_unit("ns").rename("ts")
+            rows.index = pd.DatetimeIndex(rows.index).as_unit("ns").rename("ts")
             writer.write(LIBRARY, symbol_name(symbol, TIMEFRAME), rows, {"symbol": symbol, "timeframe": TIMEFRAME})
             written[symbol] = len(rows)
     finally:

@@ -10,12 +10,12 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
-from strategies.services import save_strategy
-from trading.market.sample_data import load_sample_bars
 
 from mats_site.passwords import require_password_change
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
+from strategies.services import save_strategy
+from trading.market.sample_data import load_sample_bars
 
 DEMO_STRATEGIES: tuple[dict[str, Any], ...] = (
     {

@@ -16,8 +16,8 @@ class ChurnStrategy(BaseStrategy):
     """Alternates small buys and sells on two symbols, market and limit."""
 
     async def initialize_strategy(self) -> None:
-        self.contracts = [Stock(symbol, "SMART", "USD") for symbol in self.params["universe"].split(",")]
-        await self.ib.qualifyContractsAsync(*self.contracts)
+        symbols = self.params["universe"].split(",")
+        self.contracts = [await self.qualify(Stock(symbol, "SMART", "USD")) for symbol in symbols]
 
     async def run_strategy(self) -> None:
         for turn in itertools.count():

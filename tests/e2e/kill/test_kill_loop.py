@@ -70,7 +70,7 @@ class Engines:
             text=True,
             bufsize=1,
         )
-        assert self._line(60)["ready"]
+        assert self._answer(60)["ready"]
 
     def close(self) -> None:
         assert self.zygote is not None
@@ -82,26 +82,31 @@ class Engines:
         assert self.zygote is not None
         assert self.zygote.stdin is not None
         self.zygote.stdin.write(json.dumps({"env": {"MATS_CRASH_AT": crash_at}, "args": list(args)}) + "\n")
-        pid: int = self._line(20)["pid"]
+        pid: int = self._answer(20)["pid"]
         return pid
 
     def wait_end(self, pid: int, timeout_s: float) -> int | None:
         """Return the wait status, or None when it still runs."""
-        answer = self._line(timeout_s, required=False)
+        answer = self._line(timeout_s)
         if answer is None:
             return None
         assert answer["pid"] == pid
         status: int = answer["status"]
         return status
 
-    def _line(self, timeout_s: float, *, required: bool = True) -> dict[str, Any] | Any | None:
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        answer = self._line(timeout_s)
+        assert answer is not None, "the zygote did not answer"
+        return answer
+
+    def _line(self, timeout_s: float) -> dict[str, Any] | None:
         assert self.zygote is not None
         assert self.zygote.stdout is not None
         ready, _, _ = select.select([self.zygote.stdout], [], [], timeout_s)
         if not ready:
-            assert not required, "the zygote did not answer"
             return None
-        return json.loads(self.zygote.stdout.readline())
+        answer: dict[str, Any] = json.loads(self.zygote.stdout.readline())
+        return answer
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(f"file:{self.home / 'mats.sqlite3'}?mode=ro", uri=True, timeout=20)
