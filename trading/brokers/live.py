@@ -328,6 +328,7 @@ class LiveBroker(Broker):
         ticket = self._tickets.get(trade.order_ref) if trade is not None else None
         if ticket is None or trade is None:
             return
+        reach("ack")
         if message["type"] == "order":
             ticket.take_order(trade)
         elif message["type"] == "status_change":
