@@ -246,7 +246,7 @@ def _set_against_cash(cash: dict[str, Decimal], contract: ContractSnapshot, held
 
 
 def _book_holding(books: Books, contract: ContractSnapshot, held: Holding) -> None:
-    state = PositionState(held.quantity, held.average_cost)
+    state = PositionState(held.quantity, -fill_cash(held.quantity, held.average_cost, contract.multiplier))
     books.set_position(DISCRETIONARY, contract.con_id, state)
     books.book(
         Line(

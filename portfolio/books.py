@@ -32,7 +32,7 @@ _MOVEMENT = (
     "currency",
     "realized_pnl",
     "quantity_after",
-    "average_after",
+    "basis_after",
     "realized_after",
     "cash_after",
     "booked_at",
@@ -191,7 +191,7 @@ class Books:
                 line.currency,
                 line.realized_pnl,
                 state and state.quantity,
-                state and state.average_cost,
+                state and state.cost_basis,
                 state and state.realized_pnl,
                 balance,
                 self.now,
@@ -233,7 +233,7 @@ class Books:
             ("account_id", "owner", "instrument_id", *PositionState.__slots__, "updated_at"),
             ("account_id", "owner", "instrument_id"),
             [
-                (self.account_id, owner, con_id, s.quantity, s.average_cost, s.realized_pnl, s.commissions, self.now)
+                (self.account_id, owner, con_id, s.quantity, s.cost_basis, s.realized_pnl, s.commissions, self.now)
                 for (owner, con_id), s in ((key, self._positions[key]) for key in sorted(self._dirty_positions))
             ],
         )

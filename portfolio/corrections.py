@@ -2,7 +2,7 @@
 
 Owns: the movements of a correction. Rule: the predecessor's movements are reversed one by one and the new revision is
 posted; the position becomes what it would be had the correction stood in its predecessor's place from the start. The
-average cost depends on the order of fills, so it is folded again from the position's journal; what that changes in the
+cost basis depends on the order of fills, so it is folded again from the position's journal; what that changes in the
 profit of later fills is realised by the correction. A fee belongs to the revision it was reported for: the reversed
 one's goes back, the new one's is booked when it comes.
 Cost: the length of that one position's journal; corrections are rare.
@@ -89,7 +89,7 @@ def _reverse(books: Books, before: Booked, target: PositionState) -> None:
         realized -= fee
     state = PositionState(
         target.quantity,
-        target.average_cost,
+        target.cost_basis,
         target.realized_pnl - _own_fee(before, instrument.currency),
         target.commissions,
     )

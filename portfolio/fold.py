@@ -26,7 +26,7 @@ from portfolio.corrections import replace_revision
 from portfolio.facts import CashFact, CommissionFact, ExecutionFact, FoldResult, PositionFact
 from portfolio.instruments import ensure_instruments
 from portfolio.ledger.money import ZERO, exact
-from portfolio.ledger.positions import apply_commission, apply_fill
+from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
 from portfolio.models import MovementKind
 from strategies.events import CommissionSnapshot, FillSnapshot
@@ -244,13 +244,16 @@ class _Fold:
             cum_quantity=fill.cum_quantity,
             average_price=fill.average_price,
             position=state.quantity,
-            average_cost=state.average_cost,
+            average_cost=self._average(booked.con_id, state),
             realized_pnl=state.realized_pnl,
             corrects=corrects,
             superseded=booked.superseded,
             is_replay=fill.is_replay,
             received_ns=fill.received_ns,
         )
+
+    def _average(self, con_id: int, state: PositionState) -> Decimal:
+        return average_cost(state.quantity, state.cost_basis, self.books.instruments[con_id].multiplier)
 
     def _report(self) -> None:
         for (owner, con_id), state in self.books.touched_positions.items():
@@ -262,7 +265,7 @@ class _Fold:
                     instrument.symbol,
                     instrument.currency,
                     state.quantity,
-                    state.average_cost,
+                    self._average(con_id, state),
                     state.realized_pnl,
                 )
             )

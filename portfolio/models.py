@@ -12,6 +12,7 @@ from decimal import Decimal
 from django.db import models
 
 from portfolio.fields import ExactDecimalField
+from portfolio.ledger.positions import average_cost
 
 
 class Account(models.Model):
@@ -128,8 +129,8 @@ class Movement(models.Model):
     quantity_after = ExactDecimalField(
         max_digits=28, decimal_places=10, null=True, help_text="The owner's position after this entry."
     )
-    average_after = ExactDecimalField(
-        max_digits=28, decimal_places=10, null=True, help_text="The position's average cost after this entry."
+    basis_after = ExactDecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="The position's cost basis after this entry."
     )
     realized_after = ExactDecimalField(
         max_digits=28, decimal_places=10, null=True, help_text="The position's cumulative realised P&L after it."
@@ -155,8 +156,11 @@ class Position(models.Model):
     owner = models.CharField(max_length=32, help_text="Strategy symbol or Discretionary.")
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, help_text="What is held.")
     quantity = ExactDecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
-    average_cost = ExactDecimalField(
-        max_digits=28, decimal_places=10, default=Decimal(0), help_text="Per unit, no commission, no multiplier."
+    cost_basis = ExactDecimalField(
+        max_digits=28,
+        decimal_places=10,
+        default=Decimal(0),
+        help_text="What the quantity cost, signed, with multiplier, without commission; the average is derived.",
     )
     realized_pnl = ExactDecimalField(
         max_digits=28,
@@ -179,6 +183,11 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.owner}:{self.instrument_id}"
+
+    @property
+    def average_cost(self) -> Decimal:
+        """Per unit, no commission, no multiplier; select the instrument with the rows."""
+        return average_cost(self.quantity, self.cost_basis, self.instrument.multiplier)
 
 
 class CashBalance(models.Model):

@@ -298,7 +298,7 @@ def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionV
     value = gain = None
     if mark is not None:
         value = market_value(row.quantity, mark.price, instrument.multiplier)
-        gain = unrealized_pnl(row.quantity, row.average_cost, mark.price, instrument.multiplier)
+        gain = unrealized_pnl(row.quantity, row.cost_basis, mark.price, instrument.multiplier)
     return PositionView(
         account_id=row.account_id,
         owner=row.owner,

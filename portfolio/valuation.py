@@ -84,7 +84,7 @@ def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
             )
         value = market_value(row.quantity, mark.price, instrument.multiplier)
         worth += rates.convert(value, instrument.currency, currency)
-        profit = unrealized_pnl(row.quantity, row.average_cost, mark.price, instrument.multiplier)
+        profit = unrealized_pnl(row.quantity, row.cost_basis, mark.price, instrument.multiplier)
         gain += rates.convert(profit, instrument.currency, currency)
         oldest = mark.marked_at if oldest is None else min(oldest, mark.marked_at)
     return Value(currency, cash + worth, cash, realized, gain, oldest)

@@ -115,14 +115,14 @@ def _check_positions(quantity: Sums, realized: Sums, progress: Progress | None) 
     for number, key in enumerate(sorted({*kept, *quantity}), 1):
         row = kept.get(key)
         name = f"{key[1]} in {row.instrument.symbol if row else 'contract'} ({key[2]})"
-        state = PositionState() if row is None else PositionState(row.quantity, row.average_cost, row.realized_pnl)
+        state = PositionState() if row is None else PositionState(row.quantity, row.cost_basis, row.realized_pnl)
         pairs = [
             ("quantity", state.quantity, quantity.get(key, ZERO)),
             ("realised P&L", state.realized_pnl, realized.get(key, ZERO)),
         ]
         if row is not None:
             folded = refold(position_journal(*key)[1], row.instrument.multiplier)
-            pairs.append(("average cost", state.average_cost, folded.average_cost))
+            pairs.append(("cost basis", state.cost_basis, folded.cost_basis))
             pairs.append(("realised P&L folded again", state.realized_pnl, folded.realized_pnl))
         findings += [Finding(f"{what} of {name}", ours, theirs) for what, ours, theirs in pairs if ours != theirs]
         if progress is not None and number % 100 == 0:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from portfolio.arctic.schema import FILLS, ORDERS, POSITIONS, Schema
+from portfolio.ledger.positions import average_cost
 from portfolio.models import Movement
 
 Row = Mapping[str, Any]
@@ -29,7 +30,7 @@ _COLUMNS = (
     "currency",
     "realized_pnl",
     "quantity_after",
-    "average_after",
+    "basis_after",
     "realized_after",
     "cash_after",
     "booked_at",
@@ -179,7 +180,7 @@ def _position(row: Row) -> Row:
         "currency": row["instrument__currency"],
         "multiplier": row["instrument__multiplier"],
         "quantity": row["quantity_after"],
-        "avg_cost": row["average_after"],
+        "avg_cost": average_cost(row["quantity_after"], row["basis_after"], row["instrument__multiplier"]),
         "realized_pnl": row["realized_after"],
     }
 

@@ -1,7 +1,7 @@
 """Fold a position's journal again, with corrections standing where their predecessors stood.
 
 Owns: the order of the fold. Rule: all revisions of an execution share one slot, that of the first booked; only the live
-revision counts. Averages depend on the order of fills, so a late correction must not move its fill to the end.
+revision counts. The cost basis depends on the order of fills, so a late correction must not move its fill to the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def refold(entries: Iterable[Entry], multiplier: Decimal = ONE) -> PositionState
 
     >>> buy, sell = Entry(1, "quantity", Decimal(100), Decimal(50)), Entry(2, "quantity", Decimal(-50), Decimal(56))
     >>> folded = refold([sell, Entry(3, "fee", Decimal(2)), buy])
-    >>> folded.quantity == 50, folded.average_cost == 50, folded.realized_pnl == 298
+    >>> folded.quantity == 50, folded.cost_basis == 2500, folded.realized_pnl == 298
     (True, True, True)
 
     Raises: ValueError when a quantity comes without a price.

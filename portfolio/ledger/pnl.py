@@ -19,10 +19,10 @@ def market_value(quantity: Decimal, mark: Decimal, multiplier: Decimal = ONE) ->
     return exact(quantity * mark * multiplier)
 
 
-def unrealized_pnl(quantity: Decimal, average_cost: Decimal, mark: Decimal, multiplier: Decimal = ONE) -> Decimal:
-    """Return what closing at the mark would realise, before fees.
+def unrealized_pnl(quantity: Decimal, cost_basis: Decimal, mark: Decimal, multiplier: Decimal = ONE) -> Decimal:
+    """Return what closing at the mark would realise, before fees: the value less what it cost.
 
-    >>> unrealized_pnl(Decimal(-50), Decimal(55), Decimal(50)) == 250
+    >>> unrealized_pnl(Decimal(-50), Decimal(-2750), Decimal(50)) == 250
     True
     """
-    return exact(quantity * (mark - average_cost) * multiplier)
+    return market_value(quantity, mark, multiplier) - cost_basis

@@ -1,12 +1,18 @@
 """Fold fills into a position of one owner in one instrument, at weighted average cost.
 
-Owns: average cost and realised profit. Leaves: storage (``portfolio.fold``), conversion (``fx``).
-Rule, with position q at average a, signed fill d at price p, multiplier m and fee c:
+Owns: cost basis, average cost and realised profit. Leaves: storage (``portfolio.fold``), conversion (``fx``).
+Rule, with position q of basis b, signed fill d at price p, multiplier m and fee c:
 
-* from flat or in the same direction, the average is quantity-weighted;
-* a partial close keeps it; a full close forgets it; a reversal opens the remainder at p;
-* realised = min(|d|, |q|) · (p − a) · sign(q) · m on the closed part only, minus c on every fill;
-* cash = −(d · p · m) − c.
+* the basis is what the held quantity cost, signed, in money: q · average · m; the average is derived from it;
+* from flat or in the same direction, the basis grows by d · p · m, so that the average is quantity-weighted;
+* a partial close keeps the share (q + d) / q of it, so that the average stays; a full close ends it with all that is
+  left; a reversal opens the remainder at p;
+* cash = −(d · p · m) − c;
+* realised = cash + the change of the basis, which is min(|d|, |q|) · (p − average) · sign(q) · m − c.
+
+Every term is rounded once, where it is made, and the basis is carried instead of the average: what rounding leaves of
+a partial close stays in the basis and is realised with the last unit. Hence, with no tolerance: realised = Σ cash +
+basis after every fill, and realised = Σ cash when flat.
 
 Futures are booked at notional as well: cash moves by d · p · m and the signed position value q · mark · m stands
 against it, so that cash + value is right although a broker settles only the daily difference.
@@ -18,15 +24,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.money import ONE, ZERO, exact
 
 
 @dataclass(frozen=True, slots=True)
 class PositionState:
-    """A position between two fills; ``average_cost`` is 0 while flat."""
+    """A position between two fills; ``cost_basis`` is signed like the quantity, 0 while flat."""
 
     quantity: Decimal = ZERO
-    average_cost: Decimal = ZERO
+    cost_basis: Decimal = ZERO  # quantity · average · multiplier, no commission
     realized_pnl: Decimal = ZERO  # cumulative, net of ``commissions``
     commissions: Decimal = ZERO  # cumulative, instrument currency
 
@@ -44,6 +51,17 @@ class FillResult:
     closed: Decimal  # unsigned quantity that the fill closed
 
 
+def average_cost(quantity: Decimal, cost_basis: Decimal, multiplier: Decimal = ONE) -> Decimal:
+    """Return the price per unit that a basis stands for, 0 while flat.
+
+    >>> average_cost(Decimal(3), Decimal(1000), Decimal(100))
+    Decimal('3.3333333333')
+    >>> average_cost(Decimal(0), Decimal(0)) == 0
+    True
+    """
+    return exact(cost_basis / (quantity * multiplier)) if quantity else ZERO
+
+
 def apply_fill(
     position: PositionState,
     quantity: Decimal,
@@ -59,7 +77,7 @@ def apply_fill(
     >>> sold = apply_fill(long.position, Decimal(-150), Decimal(55), Decimal("1.5"))
     >>> sold.realized_pnl == Decimal("498.5"), sold.cash == Decimal("8248.5")
     (True, True)
-    >>> sold.position.quantity == -50, sold.position.average_cost == 55
+    >>> sold.position.quantity == -50, average_cost(sold.position.quantity, sold.position.cost_basis) == 55
     (True, True)
 
     Covering a short earns when the price fell:
@@ -73,30 +91,37 @@ def apply_fill(
     >>> apply_fill(FLAT, Decimal(2), Decimal("3.00"), Decimal("1.4"), Decimal(100)).cash == Decimal("-601.4")
     True
 
+    Three units for 100 are sold one by one for 100: nothing is won or lost, to the last digit.
+
+    >>> state = apply_fill(apply_fill(FLAT, Decimal(2), Decimal("33.3")).position, Decimal(1), Decimal("33.4")).position
+    >>> for price in ("33.3", "33.3", "33.4"):
+    ...     state = apply_fill(state, Decimal(-1), Decimal(price)).position
+    >>> state.realized_pnl == 0, state.cost_basis == 0
+    (True, True)
+
     Units: signed quantity; price per unit; fee positive when paid.
     Raises: ValueError when the quantity or the multiplier is zero.
     """
     if not quantity or not multiplier:
         raise ValueError("a fill needs a quantity and a multiplier other than zero")
-    held, average = position.quantity, position.average_cost
+    held, before = position.quantity, position.cost_basis
     after = exact(held + quantity)
-    closed, realized = ZERO, ZERO
+    flow = fill_cash(quantity, price, multiplier)
+    closed, basis = ZERO, before - flow
     if held and (held > 0) is not (quantity > 0):
         closed = min(abs(quantity), abs(held))
-        gain = price - average if held > 0 else average - price
-        realized = exact(closed * gain * multiplier)
         if not after:
-            average = ZERO
-        elif abs(quantity) > abs(held):
-            average = exact(price)
-    else:
-        average = exact((held * average + quantity * price) / (held + quantity))
+            basis = ZERO
+        elif (after > 0) is (held > 0):
+            basis = exact(before * after / held)
+        else:
+            basis = -fill_cash(after, price, multiplier)
     fee = ZERO if commission is None else commission
-    realized -= fee
+    realized = (flow + basis - before if closed else ZERO) - fee
     return FillResult(
-        position=PositionState(after, average, position.realized_pnl + realized, position.commissions + fee),
+        position=PositionState(after, basis, position.realized_pnl + realized, position.commissions + fee),
         realized_pnl=realized,
-        cash=exact(-quantity * price * multiplier) - fee,
+        cash=flow - fee,
         closed=closed,
     )
 
@@ -111,7 +136,7 @@ def apply_commission(position: PositionState, amount: Decimal) -> PositionState:
     """
     return PositionState(
         position.quantity,
-        position.average_cost,
+        position.cost_basis,
         position.realized_pnl - amount,
         position.commissions + amount,
     )

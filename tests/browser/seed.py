@@ -198,8 +198,8 @@ def books() -> None:
             owner=owner,
             instrument=instruments[con_id],
             updated_at=now(),
-            quantity=Decimal(400 if owner != "REVERT" else -300),
-            average_cost=price - Decimal("1.37"),
+            quantity=(quantity := Decimal(400 if owner != "REVERT" else -300)),
+            cost_basis=quantity * (price - Decimal("1.37")),
             realized_pnl=Decimal("812.4"),
         )
         CashBalance.objects.create(

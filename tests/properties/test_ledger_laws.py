@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portfolio.fold import Item
+from portfolio.ledger.pnl import market_value, unrealized_pnl
 from portfolio.ledger.positions import FLAT, PositionState, apply_fill
 from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
 from portfolio.services import ensure_account, fold_batch, ledger_quantities
@@ -136,7 +138,7 @@ def final_hash(*, with_averages: bool = True) -> str:
     """Return a digest of everything that is kept but ids and times."""
     lines = [f"{r.owner} {r.currency} {r.amount}" for r in CashBalance.objects.all() if r.amount]
     for row in Position.objects.all():
-        state = f"{row.average_cost} {row.realized_pnl} {row.commissions}" if with_averages else ""
+        state = f"{row.cost_basis} {row.realized_pnl} {row.commissions}" if with_averages else ""
         lines.append(f"{row.owner} {row.instrument_id} {row.quantity} {state}")
     lines += [f"{e.exec_id} {e.superseded} {e.commission} {e.commission_currency}" for e in Execution.objects.all()]
     lines += [f"waits {p.exec_id} {p.amount}" for p in PendingCommission.objects.all()]
@@ -281,21 +283,111 @@ def test_a_correction_equals_having_been_right_at_once(drawn: list[Report]) -> N
 
 
 def _figures(row: Position) -> tuple[Decimal, Decimal, Decimal]:
-    return row.quantity, row.average_cost, row.realized_pnl
+    return row.quantity, row.cost_basis, row.realized_pnl
 
 
-@given(st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=60), prices, st.sampled_from([1, 100]))
+def flows() -> dict[tuple[str, int], Decimal]:
+    """Return what each owner's instrument moved in cash of its own currency, fees and all."""
+    found: dict[tuple[str, int], Decimal] = {}
+    rows = Movement.objects.exclude(instrument=None).select_related("instrument")
+    for row in rows:
+        assert row.instrument is not None
+        if row.currency == row.instrument.currency:
+            key = row.owner, row.instrument.con_id
+            found[key] = found.get(key, Decimal(0)) + row.cash
+    return found
+
+
+def closing(drawn: Sequence[Report]) -> list[Item]:
+    """Return the fills that flatten every position the reports leave, in uneven parts."""
+    items: list[Item] = []
+    held = expected(drawn).quantity
+    for (owner, con_id), quantity in sorted(held.items()):
+        of = next(one for one in CONTRACTS if one.con_id == con_id)
+        parts = [int(quantity / 3), int(quantity) - int(quantity / 3)]
+        for part in filter(None, parts):
+            number = 1000 + len(items)
+            items.append(fill(number, -part, f"{number % 7 + 1}.{number % 97:02d}13", owner=owner, of=of))
+    return items
+
+
+@LAWS
+@given(reports)
+def test_a_flat_position_realised_exactly_its_cash_flows(drawn: list[Report]) -> None:
+    """Not a digit of dust, whatever reversals, partial closes, multipliers and corrections came before."""
+    with fresh() as trial:
+        trial.fold(items_of(drawn), closing(drawn))
+        moved = flows()
+        for row in Position.objects.all():
+            assert not row.quantity
+            assert not row.cost_basis
+            assert row.realized_pnl == moved[row.owner, row.instrument_id]
+
+
+@LAWS
+@given(reports)
+def test_an_open_position_realised_its_cash_flows_and_what_it_still_costs(drawn: list[Report]) -> None:
+    with fresh() as trial:
+        trial.fold(items_of(drawn))
+        moved = flows()
+        for row in Position.objects.all():
+            assert row.realized_pnl == moved[row.owner, row.instrument_id] + row.cost_basis
+        for entry in Movement.objects.exclude(basis_after=None).order_by("-id")[:1]:
+            held = Position.objects.get(owner=entry.owner, instrument=entry.instrument)
+            assert (entry.basis_after, entry.realized_after) == (held.cost_basis, held.realized_pnl)
+
+
+fine_quantities = st.decimals(Decimal(-50), Decimal(50), places=8).filter(bool)
+fine_prices = st.decimals(Decimal("0.0001"), Decimal(500), places=10)
+trades = st.lists(st.tuples(st.one_of(quantities.map(Decimal), fine_quantities), fine_prices, fees), max_size=60)
+multipliers = st.sampled_from([Decimal(1), Decimal(100), Decimal("0.1")])
+
+
+@given(trades, fine_prices, multipliers)
+def test_a_flat_state_realised_exactly_its_cash(
+    drawn: list[tuple[Decimal, Decimal, Decimal | None]], last: Decimal, multiplier: Decimal
+) -> None:
+    """The same law where quantities have fractions and prices all ten decimals."""
+    state: PositionState = FLAT
+    cash = Decimal(0)
+    for quantity, price, paid in drawn:
+        result = apply_fill(state, quantity, price, paid, multiplier)
+        state, cash = result.position, cash + result.cash
+        assert state.realized_pnl == cash + state.cost_basis
+    if state.quantity:
+        result = apply_fill(state, -state.quantity, last, None, multiplier)
+        state, cash = result.position, cash + result.cash
+    assert not state.cost_basis
+    assert state.realized_pnl == cash
+
+
+@given(trades, fine_prices, multipliers)
 def test_cash_plus_value_is_realised_plus_unrealised(
-    trades: list[tuple[int, Decimal, Decimal | None]], mark: Decimal, multiplier: int
+    drawn: list[tuple[Decimal, Decimal, Decimal | None]], mark: Decimal, multiplier: Decimal
 ) -> None:
     """Equity starts at nothing: what is not realised is in the position."""
     state: PositionState = FLAT
-    cash, size = Decimal(0), Decimal(multiplier)
-    for quantity, price, paid in trades:
-        result = apply_fill(state, Decimal(quantity), price, paid, size)
+    cash = Decimal(0)
+    for quantity, price, paid in drawn:
+        result = apply_fill(state, quantity, price, paid, multiplier)
         state, cash = result.position, cash + result.cash
-    equity = cash + state.quantity * mark * size
-    unrealized = state.quantity * (mark - state.average_cost) * size
-    # The average is kept with ten decimals: each fill may round half a unit of the last one, times what is held.
-    tolerance = Decimal("1E-9") * len(trades) * 50 * len(trades) * size
-    assert abs(equity - (state.realized_pnl + unrealized)) <= tolerance
+    equity = cash + market_value(state.quantity, mark, multiplier)
+    assert equity == state.realized_pnl + unrealized_pnl(state.quantity, state.cost_basis, mark, multiplier)
+
+
+@given(trades, multipliers)
+def test_a_close_leaves_the_average_and_more_of_the_same_weighs_it(
+    drawn: list[tuple[Decimal, Decimal, Decimal | None]], multiplier: Decimal
+) -> None:
+    """Against the textbook, with fractions that never round."""
+    state, held, average = FLAT, Fraction(0), Fraction(0)
+    for number, (quantity, price, _) in enumerate(drawn, 1):
+        state = apply_fill(state, quantity, price, None, multiplier).position
+        signed, paid = Fraction(quantity), Fraction(price)
+        if held * signed >= 0:
+            average = (held * average + signed * paid) / (held + signed)
+        elif abs(signed) >= abs(held):
+            average = paid if abs(signed) > abs(held) else Fraction(0)
+        held += signed
+        off = abs(Fraction(state.cost_basis) - held * average * Fraction(multiplier))
+        assert off <= number * Fraction(1, 10**10)

@@ -36,8 +36,8 @@ def cash() -> dict[tuple[str, str], Decimal]:
 
 
 def held() -> dict[tuple[str, int], tuple[Decimal, Decimal]]:
-    rows = Position.objects.values_list("owner", "instrument_id", "quantity", "average_cost")
-    return {(owner, con_id): (quantity, average) for owner, con_id, quantity, average in rows if quantity}
+    rows = Position.objects.select_related("instrument")
+    return {(row.owner, row.instrument_id): (row.quantity, row.average_cost) for row in rows if row.quantity}
 
 
 def report_values(*rows: tuple[str, str, str]) -> None:

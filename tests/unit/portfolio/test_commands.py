@@ -95,7 +95,7 @@ def test_verify_agrees_with_honest_books() -> None:
         (CashBalance, {"amount": Decimal(1)}, "cash of ALPHA in USD"),
         (Position, {"quantity": Decimal(61)}, "quantity of ALPHA in AAPL"),
         (Position, {"realized_pnl": Decimal(0)}, "realised P&L of ALPHA"),
-        (Position, {"average_cost": Decimal(49)}, "average cost of ALPHA"),
+        (Position, {"cost_basis": Decimal(2999)}, "cost basis of ALPHA"),
         (Execution, {"quantity": Decimal(1)}, "execution 0000e0d5"),
     ],
 )

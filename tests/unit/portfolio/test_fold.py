@@ -146,8 +146,8 @@ def test_same_ticker_of_two_contracts_stays_apart() -> None:
 
 def test_movements_carry_the_balances_after_them() -> None:
     fold(fill(1, 100, 50), fee(1), fill(2, -40, 55))
-    rows = list(Movement.objects.values_list("quantity_after", "average_after", "realized_after", "cash_after"))
-    assert rows == [(100, 50, 0, -5000), (100, 50, -1, -5001), (60, 50, 199, -2801)]
+    rows = list(Movement.objects.values_list("quantity_after", "basis_after", "realized_after", "cash_after"))
+    assert rows == [(100, 5000, 0, -5000), (100, 5000, -1, -5001), (60, 3000, 199, -2801)]
 
 
 def test_million_with_ten_decimals_survives_the_database() -> None:
