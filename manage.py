@@ -12,6 +12,9 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed here. Run `make env` first, then use `.venv/bin/python manage.py`.")
+    from mats_site.startup import require_settings
+
+    require_settings()
     execute_from_command_line(sys.argv)
 
 

@@ -5,7 +5,10 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from mats_site.startup import require_settings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
+require_settings()
 
 
 def _websockets() -> Any:

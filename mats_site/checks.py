@@ -45,3 +45,17 @@ def live_needs_two_switches(**_: Any) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+@checks.register()
+def strategy_folders_exist(**_: Any) -> list[checks.CheckMessage]:
+    """Warn of a folder in MATS_STRATEGY_PATH that is not there: its strategies would seem to have vanished."""
+    return [
+        checks.Warning(
+            f"MATS_STRATEGY_PATH names {folder}, which is no folder.",
+            hint="Make it, or take it out of MATS_STRATEGY_PATH.",
+            id="mats.W001",
+        )
+        for folder in settings.MATS.strategy_path
+        if not folder.is_dir()
+    ]

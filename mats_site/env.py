@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import environ
 
 from strategies.exceptions import ConfigError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-PAPER_ACCOUNT_PREFIXES = ("D",)  # IB numbers paper accounts DU…/DF…; anything else is real money
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+DATABASES = ("sqlite://", "postgres://", "postgresql://")
+ARCTIC_STORES = ("lmdb://", "s3://", "s3s://", "azure://", "mem://")
+MOST_QUEUED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +57,48 @@ class Environment:
     lease_ttl_s: float
 
 
-def _read(name: str, reader: Callable[..., Any], default: Any) -> Any:
+def _number(env: environ.Env, name: str, default: float) -> float:
+    # environ's own reader drops what is no digit: «1x0» would pass as ten.
+    text = env.str(name, default=str(default)).strip()
     try:
-        return reader(name, default=default)
-    except (ValueError, environ.ImproperlyConfigured) as error:
-        raise ConfigError(f"{name} cannot be read: {error}", setting=name) from error
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}={text!r} is not a number.", setting=name) from error
+
+
+def _whole(env: environ.Env, name: str, default: int, lowest: int, highest: int, what: str) -> int:
+    value = _number(env, name, default)
+    if not (lowest <= value <= highest and value == int(value)):
+        raise ConfigError(
+            f"{name}={value:g} is not {what}; give a whole number from {lowest} to {highest}.", setting=name
+        )
+    return int(value)
 
 
 def _port(env: environ.Env, name: str, default: int) -> int:
-    value = int(_read(name, env.int, default))
-    if not 1 <= value <= 65535:
-        raise ConfigError(f"{name}={value} is not a port; give a number from 1 to 65535.", setting=name)
-    return value
+    return _whole(env, name, default, 1, 65535, "a port")
 
 
 def _positive(env: environ.Env, name: str, default: float) -> float:
-    value = float(_read(name, env.float, default))
+    value = _number(env, name, default)
     if not 0 < value < float("inf"):
-        raise ConfigError(f"{name}={value} must be greater than 0.", setting=name)
+        raise ConfigError(f"{name}={value:g} must be greater than 0 and finite.", setting=name)
     return value
+
+
+def _log_level(env: environ.Env, name: str) -> str:
+    level = env.str(name, default="INFO").strip().upper()
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"{name}={level} is no level; give one of {', '.join(LOG_LEVELS)}.", setting=name)
+    return level
+
+
+def _address(env: environ.Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
+    address = env.str(name, default=default).strip()
+    if not address.startswith(schemes):
+        # The value is not repeated: such an address may carry a password.
+        raise ConfigError(f"{name} must begin with one of {', '.join(schemes)}.", setting=name)
+    return address
 
 
 def _switch(env: environ.Env, name: str, *, default: bool) -> bool:
@@ -99,8 +124,8 @@ def read_environment() -> Environment:
     home = Path(env.str("MATS_HOME", default=str(BASE_DIR / "var"))).expanduser().resolve()
     return Environment(
         mats_home=home,
-        database_url=env.str("DATABASE_URL", default=f"sqlite:///{home / 'mats.sqlite3'}"),
-        arctic_uri=env.str("MATS_ARCTIC_URI", default=f"lmdb://{home / 'arctic'}?map_size=20GB"),
+        database_url=_address(env, "DATABASE_URL", f"sqlite:///{home / 'mats.sqlite3'}", DATABASES),
+        arctic_uri=_address(env, "MATS_ARCTIC_URI", f"lmdb://{home / 'arctic'}?map_size=20GB", ARCTIC_STORES),
         debug=_switch(env, "MATS_DEBUG", default=False),
         allowed_hosts=tuple(env.list("MATS_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])),
         secret_key_file=Path(env.str("MATS_SECRET_KEY_FILE", default=str(home / "secret_key"))),
@@ -111,19 +136,36 @@ def read_environment() -> Environment:
         ib_port=_port(env, "MATS_IB_PORT", 7497),
         ib_account=env.str("MATS_IB_ACCOUNT", default=""),
         ib_connect_timeout_s=_positive(env, "MATS_IB_CONNECT_TIMEOUT_S", 15.0),
-        max_clients=int(_positive(env, "MATS_MAX_CLIENTS", 32)),
+        max_clients=_whole(env, "MATS_MAX_CLIENTS", 32, 3, 100, "a number of connections, two of them MATS' own"),
         embedded_gateway=_switch(env, "MATS_EMBEDDED_GATEWAY", default=True),
         gateway_market=env.str("MATS_GATEWAY_MARKET", default="replay:sample"),
         gateway_speed=_positive(env, "MATS_GATEWAY_SPEED", 60.0),
         allow_live=_switch(env, "MATS_ALLOW_LIVE", default=False),
         live_account=env.str("MATS_LIVE_ACCOUNT", default=""),
         strategy_path=_path_list(env, "MATS_STRATEGY_PATH"),
-        log_level=env.str("MATS_LOG_LEVEL", default="INFO").upper(),
+        log_level=_log_level(env, "MATS_LOG_LEVEL"),
         equity_interval_s=_positive(env, "MATS_EQUITY_INTERVAL_S", 10.0),
-        queue_size=int(_positive(env, "MATS_QUEUE_SIZE", 10_000)),
+        queue_size=_whole(env, "MATS_QUEUE_SIZE", 10_000, 1, MOST_QUEUED, "a number of messages"),
         stop_timeout_s=_positive(env, "MATS_STOP_TIMEOUT_S", 300.0),
         lease_ttl_s=_positive(env, "MATS_LEASE_TTL_S", 10.0),
     )
+
+
+def prepare_home(home: Path) -> None:
+    """Make the folders that every process writes to, and try whether it may.
+
+    Raises: ConfigError naming the folder.
+    """
+    try:
+        for folder in (home / "log", home / "static"):  # whitenoise complains when static is missing
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{home} cannot be written ({error.strerror}). Set MATS_HOME to a folder that you may write.",
+            setting="MATS_HOME",
+        ) from error
 
 
 def secret_key(path: Path) -> str:

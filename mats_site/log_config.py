@@ -10,12 +10,8 @@ LINE = "{asctime}.{msecs:03.0f}Z {levelname:<7} {name} {message}"
 
 
 def logging_config(home: Path, level: str) -> dict[str, Any]:
-    """Return the dictConfig; times are UTC.
-
-    Raises: ValueError from logging when the level is unknown.
-    """
+    """Return the dictConfig; times are UTC."""
     folder = home / "log"
-    folder.mkdir(parents=True, exist_ok=True)
     return {
         "version": 1,
         "disable_existing_loggers": False,

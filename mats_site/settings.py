@@ -5,7 +5,7 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from mats_site.env import read_environment, secret_key
+from mats_site.env import prepare_home, read_environment, secret_key
 from mats_site.log_config import logging_config
 from strategies.exceptions import ConfigError
 
@@ -13,6 +13,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 try:
     MATS = read_environment()
+    prepare_home(MATS.mats_home)
     SECRET_KEY = secret_key(MATS.secret_key_file)
 except ConfigError as error:
     raise ImproperlyConfigured(error.message) from error
@@ -96,7 +97,6 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = MATS.mats_home / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise complains about a missing one, though finders serve us
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

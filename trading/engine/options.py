@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from strategies.exceptions import ConfigError
+from trading.ib.connection import PAPER_PREFIX
 
 
 class EngineSettings(Protocol):
@@ -55,6 +56,8 @@ def account_rule(settings: EngineSettings) -> AccountRule:
     Raises: ConfigError when live trading is only half switched on.
     """
     if not settings.allow_live:
+        _require_paper("MATS_IB_ACCOUNT", settings.ib_account)
+        _require_paper("MATS_LIVE_ACCOUNT", settings.live_account)
         return AccountRule(settings.ib_account, paper_only=True)
     if not settings.live_account:
         raise ConfigError(
@@ -67,3 +70,13 @@ def account_rule(settings: EngineSettings) -> AccountRule:
             code="live_account_differs",
         )
     return AccountRule(settings.live_account, paper_only=False)
+
+
+def _require_paper(setting: str, account: str) -> None:
+    if account and not account.startswith(PAPER_PREFIX):
+        raise ConfigError(
+            f"{setting} names {account}, which is not a paper account. MATS trades real money only when "
+            "MATS_ALLOW_LIVE=true and MATS_LIVE_ACCOUNT names the account.",
+            code="not_a_paper_account",
+            account=account,
+        )

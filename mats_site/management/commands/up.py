@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from mats_site.supervisor import Child, Supervisor
 
@@ -42,8 +43,7 @@ class Command(BaseCommand):
         with_gateway = mats.embedded_gateway and not options["no_gateway"]
         self._check_ports(with_gateway=with_gateway)
         if not options["no_setup"]:
-            call_command("migrate", verbosity=0, interactive=False)
-            call_command("setup_demo", demo=with_gateway)
+            self._prepare(with_gateway=with_gateway)
         supervisor = Supervisor(self._children(with_gateway=with_gateway), self._say)
         for child in supervisor.children:
             supervisor.start(child)
@@ -55,6 +55,16 @@ class Command(BaseCommand):
     def _say(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
+
+    def _prepare(self, *, with_gateway: bool) -> None:
+        try:
+            call_command("migrate", verbosity=0, interactive=False)
+            call_command("setup_demo", demo=with_gateway)
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used ({error}). Look at DATABASE_URL and at {settings.MATS.mats_home}.",
+                returncode=2,
+            ) from error
 
     def _check_ports(self, *, with_gateway: bool) -> None:
         mats = settings.MATS

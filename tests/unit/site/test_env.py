@@ -22,6 +22,16 @@ from strategies.exceptions import ConfigError
         ("MATS_GATEWAY_SPEED", "0"),
         ("MATS_EQUITY_INTERVAL_S", "nan"),
         ("MATS_ALLOW_LIVE", "perhaps"),
+        ("MATS_WEB_PORT", ""),
+        ("MATS_WEB_PORT", "80.5"),
+        ("MATS_GATEWAY_SPEED", "1x0"),
+        ("MATS_STOP_TIMEOUT_S", "inf"),
+        ("MATS_LOG_LEVEL", "LOUD"),
+        ("MATS_QUEUE_SIZE", "0.5"),
+        ("MATS_QUEUE_SIZE", "1e9"),
+        ("MATS_MAX_CLIENTS", "2"),
+        ("MATS_ARCTIC_URI", "nonsense"),
+        ("DATABASE_URL", "garbage"),
     ],
 )
 def test_unusable_value_stops_the_start_and_names_the_variable(
