@@ -59,7 +59,7 @@ class Environment:
 
 def _number(env: environ.Env, name: str, default: float) -> float:
     # environ's own reader drops what is no digit: «1x0» would pass as ten.
-    text = env.str(name, default=str(default)).strip()
+    text = str(env.str(name, default=str(default))).strip()
     try:
         return float(text)
     except ValueError as error:
@@ -87,14 +87,14 @@ def _positive(env: environ.Env, name: str, default: float) -> float:
 
 
 def _log_level(env: environ.Env, name: str) -> str:
-    level = env.str(name, default="INFO").strip().upper()
+    level = str(env.str(name, default="INFO")).strip().upper()
     if level not in LOG_LEVELS:
         raise ConfigError(f"{name}={level} is no level; give one of {', '.join(LOG_LEVELS)}.", setting=name)
     return level
 
 
 def _address(env: environ.Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
-    address = env.str(name, default=default).strip()
+    address = str(env.str(name, default=default)).strip()
     if not address.startswith(schemes):
         # The value is not repeated: such an address may carry a password.
         raise ConfigError(f"{name} must begin with one of {', '.join(schemes)}.", setting=name)
