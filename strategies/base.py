@@ -9,11 +9,12 @@ database and run in a worker thread; everything else stays on the strategy's own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
-from ib_async import Contract
+from ib_async import Contract, Order
 
 from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
 from strategies.market_access import REQUEST_TIMEOUT_S, MarketAccess
@@ -110,21 +111,35 @@ class BaseStrategy(MarketAccess):
 
         Raises: OrderDeniedError before anything was sent, OrderRejectedError when IB refuses.
         """
-        broker = self._broker_for_orders(orderRef)
-        order = build_order(
-            to_decimal(quantity),
-            order_type,
-            algo=algo,
-            urgency=urgency,
-            limit=None if limit is None else to_decimal(limit),
-            stop=None if stop is None else to_decimal(stop),
-            use_rth=useRth,
-            tif=tif,
-            transmit=transmit,
-        )
-        parent = self._parent(parentId)
+        with self._denials_told():
+            order = build_order(
+                to_decimal(quantity),
+                order_type,
+                algo=algo,
+                urgency=urgency,
+                limit=None if limit is None else to_decimal(limit),
+                stop=None if stop is None else to_decimal(stop),
+                use_rth=useRth,
+                tif=tif,
+                transmit=transmit,
+            )
+            return await self._send(contract, order, orderRef, parentId)
+
+    async def _send(self, contract: Contract, order: Order, order_ref: str | None = None, parent_id: int = 0) -> Ticket:
+        """Send an order that is made already, for this strategy whatever the order says."""
+        broker = self._broker_for_orders(order_ref)
+        parent = self._parent(parent_id)
         qualified = await self.qualify(contract)
         return await broker.place_order(qualified, order, owner=self.symbol, parent=parent)
+
+    @contextmanager
+    def _denials_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OrderDeniedError as error:
+            if "order_ref" not in error.fields:  # the broker tells of those that it has on record
+                self.log(f"Order denied: {error.message}", "warning")
+            raise
 
     async def place_order_by_size(
         self,
@@ -143,9 +158,10 @@ class BaseStrategy(MarketAccess):
 
         Raises: OrderDeniedError when not even one unit fits, or as ``place_order`` does.
         """
-        if side not in ("BUY", "SELL"):
-            raise OrderDeniedError(f"Side {side!r} is neither BUY nor SELL.", code="bad_side")
-        quantity = await self.calculate_quantity(contract, size)
+        with self._denials_told():
+            if side not in ("BUY", "SELL"):
+                raise OrderDeniedError(f"Side {side!r} is neither BUY nor SELL.", code="bad_side")
+            quantity = await self.calculate_quantity(contract, size)
         signed = quantity if side == "BUY" else -quantity
         return await self.place_order(
             contract, signed, order_type, algo, urgency, limit=limit, stop=stop, useRth=useRth, tif=tif

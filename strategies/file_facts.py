@@ -48,6 +48,8 @@ def read_facts(filename: str, path: Path, source: bytes) -> FileFacts:
         raise LoadError(f"{filename} is not Python: {error}.", code="syntax_error") from error
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     name, kind = _strategy_class(classes)
+    if kind is None and _is_old_style(tree):
+        name, kind = "Strategy", "imperative"
     typed = next((node for node in classes if node.name == "Params"), None)
     return FileFacts(
         filename=filename,
@@ -72,6 +74,14 @@ def _strategy_class(classes: list[ast.ClassDef]) -> tuple[str | None, str | None
     leaves = [name for name in kinds if name not in parents]
     chosen = [name for name in leaves if name.endswith("Strategy")] or leaves
     return (chosen[0], kinds[chosen[0]]) if len(chosen) == 1 else (None, None)
+
+
+def _is_old_style(tree: ast.Module) -> bool:
+    entries = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    old = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Strategy"), None)
+    methods = old.body if old is not None else []
+    runs = any(isinstance(node, ast.AsyncFunctionDef) and node.name == "run_strategy" for node in methods)
+    return runs and "manage_strategy" in entries
 
 
 def _base_name(node: ast.expr) -> str:

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from strategies.attribution import enter
 from strategies.exceptions import ConflictError, OrderRefusedError, StrategyError, TransientError
 from strategies.ports import Broker, EnginePort, Ticket
 
@@ -135,13 +136,18 @@ class StrategyLife(ABC):
     # -- the thread
 
     def _thread_main(self) -> None:
+        enter(self.symbol)
         try:
-            asyncio.run(self._main_strategy_loop())
+            self._run_loop()
         except BaseException as error:  # noqa: BLE001 - thread border: even sys.exit in a callback hurts this one alone
             self._fail(error)
         finally:
             self.is_running = False
             self._report_end()
+
+    def _run_loop(self) -> None:
+        """Live on a loop of this thread; return when the life is over."""
+        asyncio.run(self._main_strategy_loop())
 
     async def _main_strategy_loop(self) -> None:
         """Connect, make the broker, initialise, run; then clean up, whatever happened."""
@@ -227,6 +233,8 @@ class StrategyLife(ABC):
             self.ib.disconnect()
 
     def _fail(self, error: BaseException) -> None:
+        if self._failure is error:
+            return
         if self._failure is None:
             self._failure = error
         logger.error("strategy=%s failed", self.symbol, exc_info=error)

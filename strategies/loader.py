@@ -28,6 +28,7 @@ from pydantic_core import PydanticUndefined
 from strategies.base import BaseStrategy
 from strategies.exceptions import LoadError
 from strategies.file_facts import FileFacts, read_facts
+from strategies.legacy import adapt, is_old_style
 from strategies.params import BaseParams
 
 logger = logging.getLogger(__name__)
@@ -186,9 +187,13 @@ def _choose_class(filename: str, module: ModuleType) -> type[BaseStrategy]:
     bases = {base for cls in own for base in cls.__mro__[1:]}
     leaves = list(dict.fromkeys(cls for cls in own if cls not in bases))
     chosen = [cls for cls in leaves if cls.__name__.endswith("Strategy")] or leaves
+    if not chosen and is_old_style(module):
+        return adapt(module)
     if not chosen:
         raise LoadError(
-            f"{filename} defines no class derived from BaseStrategy; classes it imports do not count.", code="no_class"
+            f"{filename} defines no class derived from BaseStrategy; classes it imports do not count. An old-style "
+            "file needs a class Strategy with «async def run_strategy» and a function manage_strategy.",
+            code="no_class",
         )
     if len(chosen) > 1:
         names = ", ".join(cls.__name__ for cls in chosen)
