@@ -81,7 +81,7 @@ def resolve_universe(ac: Any, universe: str) -> list[str]:
     if ac is None or not ac.has_library(library):
         return names
     if symbol:
-        frame = ac[library].read(symbol).data
+        frame = ac.read(library, symbol).data
         return [str(name) for name in dict.fromkeys(frame["Symbol"])]
     suffix = re.compile(r"_\d+_(secs|min|hour|day)$")
     return sorted({suffix.sub("", name) for name in ac[library].list_symbols()})
@@ -125,9 +125,9 @@ class BarReader:
 
     def _stored(self, symbol: str, frame: Timeframe) -> pd.DataFrame:
         key = f"{symbol}_{frame.key}"
-        if self._ac is None or not self._ac.has_library(LIBRARY) or not self._ac[LIBRARY].has_symbol(key):
+        if self._ac is None or not self._ac.has_symbol(LIBRARY, key):
             return _empty()
-        return _shaped(self._ac[LIBRARY].read(key).data)
+        return _shaped(self._ac.read(LIBRARY, key).data)
 
     async def _completed(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from portfolio.arctic.sources import register_order_rows
+from portfolio.arctic.registry import register_order_rows
 from strategies.models import Strategy
 from strategies.services import delete_guards
 from strategies.signals import strategy_deleted, strategy_saved

@@ -21,8 +21,9 @@ from django.utils import timezone
 
 from portfolio.arctic import strategies_table
 from portfolio.arctic.client import ArcticClient
+from portfolio.arctic.registry import Fetch
 from portfolio.arctic.schema import frame, increasing
-from portfolio.arctic.sources import Fetch, Record, Source, Target, sources
+from portfolio.arctic.sources import Record, Source, Target, sources
 from portfolio.arctic.writer import ArcticWriter, LeaseCheck, always
 from portfolio.bulk import upsert_rows
 from portfolio.models import ProjectionCursor

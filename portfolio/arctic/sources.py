@@ -7,17 +7,14 @@ so that a rebuild gives the same frames.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from portfolio.arctic.registry import Fetch, Row, registered_order_rows
 from portfolio.arctic.schema import FILLS, ORDERS, POSITIONS, Schema
 from portfolio.ledger.positions import average_cost
 from portfolio.models import Movement
-
-Row = Mapping[str, Any]
-Fetch = Callable[[int, int], Sequence[Row]]
 
 _COLUMNS = (
     "id",
@@ -120,21 +117,10 @@ def split_orders(rows: Sequence[Row]) -> Batch:
     return dict(found)
 
 
-_order_rows: list[Fetch] = []
-
-
-def register_order_rows(fetch: Fetch) -> None:
-    """Set where order events come from: ``fetch(after_seq, limit)`` returns rows by ``schema.ORDERS`` plus ``at``.
-
-    Orders belong to an app above this one; it registers itself when it is ready.
-    """
-    _order_rows[:] = [fetch]
-
-
 def sources(order_rows_after: Fetch | None = None) -> list[Source]:
     """Return every source: movements always, orders when someone hands them in."""
     found = [Source("movements", movement_rows, split_movements)]
-    orders = order_rows_after or next(iter(_order_rows), None)
+    orders = order_rows_after or registered_order_rows()
     if orders is not None:
         found.append(Source("orders", orders, split_orders))
     return found

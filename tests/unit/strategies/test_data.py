@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import arcticdb
 import pandas as pd
 import pytest
 from ib_async import Contract, Stock
 
+from portfolio.arctic.client import get_ac
 from strategies.data import BarReader, parse_timeframe, resolve_universe
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
 from tests.unit.strategies.fakes import history_bars
@@ -22,16 +21,15 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder: Path = tmp_path_factory.mktemp("arctic")
-    ac = arcticdb.Arctic(f"lmdb://{folder}?map_size=200MB")
-    bars = ac.create_library("market_data")
+    ac = get_ac(f"lmdb://{folder}?map_size=200MB")
+    bars = ac.library("market_data")
     index = pd.date_range(NOW - timedelta(minutes=20), periods=10, freq="1min", name="ts")
     bars.write("SPY_1_min", frame_of(index, 100.0))
     bars.write("TLT_1_day", frame_of(index, 90.0))
-    ac.create_library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
-    yield ac
-    del ac
+    ac.library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
+    return ac
 
 
 def frame_of(index: pd.DatetimeIndex, close: float) -> pd.DataFrame:
