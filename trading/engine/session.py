@@ -26,6 +26,7 @@ from trading.engine.reconciler import Reconciler
 from trading.ib import codes
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
+from trading.ib.drop_copy import DropCopy
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,10 @@ class MasterSession:
         """Ask for a replay and comparison soon; returns at once. Thread-safe."""
         self._call(lambda: self._check_soon.set())
 
+    def strategy_line_changed(self) -> None:
+        """Have the drop copy speak for clients that hear nothing any more; returns at once. Thread-safe."""
+        self._call(lambda: self._drop_copy.release())
+
     def _call(self, work: Callable[[], Any]) -> None:
         loop = self._loop
         if loop is not None:
@@ -167,10 +172,21 @@ class MasterSession:
         self._check_soon = asyncio.Event()
         self._cycle_lock = asyncio.Lock()
         self.connection = self._host.make_connection(
-            0, role="master", name="Master", on_state=self._on_state, on_error=self._on_error
+            0,
+            role="master",
+            name="Master",
+            on_state=self._on_state,
+            on_error=self._on_error,
+            on_decode_error=lambda _: self._check_soon.set(),  # a replay brings what could not be read, if IB has it
         )
         self._capture = Capture(self.connection.ib, self._queue.put)
-        self._capture.is_heard_elsewhere = self._host.is_live_client
+        self._drop_copy = DropCopy(
+            self.connection.ib,
+            is_live=self._host.is_live_client,
+            has_heard=self._queue.has_heard,
+            is_watched=lambda: bool(self._capture.observers),
+        )
+        self._capture.is_heard_elsewhere = self._drop_copy.is_copy
         self._state = BrokerState(self.connection, self._capture)
         self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills)
         self._started.set()
@@ -279,7 +295,9 @@ class MasterSession:
     # -- what the connection says
 
     def _on_state(self, connected: bool, message: str) -> None:
-        if not connected:
+        if connected:
+            self._lost.clear()  # set by the tries that failed before this one
+        else:
             self._host.gate.shut(gates.NOT_CONNECTED)
             self._lost.set()
             self._host.set_state("waiting_for_gateway", message)

@@ -9,6 +9,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, ledger_executions, position, run_state, until
 from trading.engine.lease import EngineHeldError
 from trading.gateway.testing import running_gateway
+from trading.market.recorder import LOOK_EVERY_S
 from trading.models import EngineCommand, EngineEvent, EngineLease
 from trading.services import enqueue
 
@@ -62,6 +64,27 @@ def test_without_a_gateway_the_engine_waits_says_so_and_connects_when_it_comes(r
     with running_gateway(port=free_port, market="synthetic"):
         assert engine.gate.wait_open(20.0)
         until(lambda: run_state("ALPHA") == "running")
+        engine.cleanup(1.0)
+
+
+def test_a_market_is_followed_once_however_often_the_gateway_refused_before(rig: Rig, free_port: int) -> None:
+    django_settings.MATS = dataclasses.replace(django_settings.MATS, ib_port=free_port)
+    rig.strategy("ALPHA", active=True)
+    engine = rig.engine(wait=False)
+    until(lambda: "Nothing listens" in EngineLease.objects.get().status.get("message", ""))
+    with running_gateway(port=free_port, market="synthetic") as gateway:
+        assert engine.gate.wait_open(20.0)
+        until(lambda: run_state("ALPHA") == "running")
+        rig.trade(engine.active_strategies["ALPHA"], "SPY", 1)
+
+        def followed() -> list[int]:
+            sessions = gateway.server.hub.context.sessions
+            return gateway.call(lambda: [bars.con_id for bars in sessions[0].bars.values()])
+
+        # Two looks of a recorder after the trade: by then a second one would have subscribed as well.
+        since = time.monotonic()
+        until(lambda: followed() and time.monotonic() - since > 2 * LOOK_EVERY_S)
+        assert len(followed()) == 1
         engine.cleanup(1.0)
 
 
