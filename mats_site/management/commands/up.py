@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import socket
 import sys
@@ -39,12 +40,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prepare, start, watch."""
+        _quieten_console()
         mats = settings.MATS
         with_gateway = mats.embedded_gateway and not options["no_gateway"]
         self._check_ports(with_gateway=with_gateway)
         if not options["no_setup"]:
             self._prepare(with_gateway=with_gateway)
-        supervisor = Supervisor(self._children(with_gateway=with_gateway), self._say)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        supervisor = Supervisor(self._children(with_gateway=with_gateway), self._say, environment=environment)
         for child in supervisor.children:
             supervisor.start(child)
         self._announce(with_gateway=with_gateway)
@@ -108,6 +111,13 @@ class Command(BaseCommand):
         self._say(f"  Broker: {broker}. Logs: {mats.mats_home / 'log'}. Ctrl-C stops everything.\n")
 
 
+def _quieten_console() -> None:
+    """Keep the terminal for the operator: what works goes to the log file only."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.WARNING)
+
+
 def _wait_until_ready(url: str) -> bool:
     """Wait until the web process answers at all; degraded is an answer."""
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -121,6 +131,3 @@ def _wait_until_ready(url: str) -> bool:
         except (OSError, ValueError):
             time.sleep(0.2)
     return False
-
-
-os.environ.setdefault("PYTHONUNBUFFERED", "1")
