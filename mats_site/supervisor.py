@@ -23,6 +23,7 @@ FINAL_EXIT_CODES = frozenset({2, 3})
 MAX_ENDS = 5
 WINDOW_S = 600.0
 MAX_PAUSE_S = 15.0
+SAME_REQUEST_S = 1.0
 PR_SET_PDEATHSIG = 1
 
 Reporter = Callable[[str], None]
@@ -71,6 +72,7 @@ class Supervisor:
         self._report = report
         self._environment = dict(environment if environment is not None else os.environ)
         self._stopping = False
+        self._asked_at: float | None = None
 
     def start(self, child: Child) -> None:
         """Start one child; its output goes to its log file.
@@ -93,11 +95,15 @@ class Supervisor:
 
     def request_stop(self, *_: object) -> None:
         """Stop after the current turn; a second request ends everything at once."""
-        if self._stopping:
+        now = time.monotonic()
+        if self._asked_at is not None and now - self._asked_at < SAME_REQUEST_S:
+            return  # a terminal, make and timeout may each pass on the same signal
+        if self._asked_at is not None:
             for child in self.children:
                 if child.running and child.process is not None:
                     child.process.kill()
             raise SystemExit(130)
+        self._asked_at = now
         self._stopping = True
 
     def watch_once(self, now: float) -> None:

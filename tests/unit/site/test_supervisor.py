@@ -122,3 +122,19 @@ def _alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def test_one_signal_passed_on_twice_is_one_request_and_a_later_one_ends_at_once(
+    supervise: Callable[..., tuple[Supervisor, Child, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, child, _ = supervise(STUBBORN)
+    wait_for(lambda: has_printed(child))
+    supervisor.request_stop()
+    supervisor.request_stop()
+    assert child.running
+    present = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: present + 5)
+    with pytest.raises(SystemExit):
+        supervisor.request_stop()
+    monkeypatch.undo()
+    wait_for(lambda: not child.running)
