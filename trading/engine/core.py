@@ -375,6 +375,7 @@ class EngineCore:
         with self._state_lock:
             others = self._live_clients - {client_id}
             self._live_clients = others | {client_id} if connected else others
+        self.session.strategy_line_changed()
         self.supervisor.connection_changed(symbol, connected, message)
         self.publisher.connection(client_id, "strategy", symbol, connected, message)
 

@@ -3,8 +3,8 @@
 Owns: order of arrival, the bound, coalescing of statuses, first sieve of duplicates.
 Leaves: folding (``handlers``), the thread and its transactions (``writer``).
 Rule: fills, commissions and orders are never dropped, also past the bound (``spilled`` counts them); of several waiting
-statuses of one order only the last stays; log lines are dropped when the queue is full. A duplicate that the sieve
-misses is caught by the ledger's unique keys: the sieve only saves work.
+statuses of one order only the last stays, and every one that ends it; log lines are dropped when the queue is full. A
+duplicate that the sieve misses is caught by the ledger's unique keys: the sieve only saves work.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strategies.crashpoints import reach
-from strategies.events import QueueMessage
+from strategies.events import CommissionSnapshot, QueueMessage
 
 _SIEVE_SIZE = 50_000
+_ENDS = frozenset({"Cancelled", "ApiCancelled", "Inactive", "Filled"})
 
 
 @dataclass(slots=True)
@@ -80,6 +81,9 @@ class Sieve:
             self._keys.popitem(last=False)
         return True
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._keys
+
     def forget(self, key: Hashable) -> None:
         """Let the key pass again."""
         self._keys.pop(key, None)
@@ -90,9 +94,12 @@ def duplicate_key(message: QueueMessage) -> Hashable | None:
     if message["type"] == "fill":
         return message["fill"].exec_id
     if message["type"] == "commission":
-        report = message["commission"]
-        return (report.exec_id, report.amount, report.currency)
+        return _fee_key(message["commission"])
     return None
+
+
+def _fee_key(report: CommissionSnapshot) -> Hashable:
+    return (report.exec_id, report.amount, report.currency)
 
 
 def order_key(message: QueueMessage) -> Hashable | None:
@@ -101,6 +108,11 @@ def order_key(message: QueueMessage) -> Hashable | None:
     if message["type"] != "status_change" or trade is None or message["status"].code:
         return None
     return trade.order_ref or trade.perm_id or (trade.client_id, trade.order_id)
+
+
+def _ends_order(item: QueueMessage | Job | None) -> bool:
+    """Tell whether a status is the end of an order: one that was overtaken on another connection must not hide it."""
+    return isinstance(item, dict) and item["type"] == "status_change" and item["status"].status in _ENDS
 
 
 class MessageQueue:
@@ -129,6 +141,10 @@ class MessageQueue:
                 self._replace_waiting_status(slot)
         self._append(slot)
 
+    def has_heard(self, exec_id: str, fee: CommissionSnapshot | None = None) -> bool:
+        """Tell whether an execution, or this fee of it, was put and is not forgotten. One look, no lock."""
+        return (exec_id if fee is None else _fee_key(fee)) in self._sieve
+
     def submit(self, work: Callable[[], Any], name: str) -> Future[Any]:
         """Have ``work()`` done by the message thread inside its fenced transaction; return its future."""
         job = Job(work, name)
@@ -147,7 +163,7 @@ class MessageQueue:
 
     def _replace_waiting_status(self, slot: Slot) -> None:
         earlier = self._waiting_status.get(slot.order)
-        if earlier is not None:
+        if earlier is not None and not _ends_order(earlier.item):
             earlier.item = None
             self._replaced += 1
             self._figures.coalesced += 1

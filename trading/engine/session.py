@@ -137,6 +137,11 @@ class MasterSession:
         """Ask for a replay and comparison soon; returns at once. Thread-safe."""
         self._call(lambda: self._check_soon.set())
 
+    @property
+    def copies_skipped(self) -> int:
+        """Count the messages of the drop copy that were taken off undecoded since the engine started."""
+        return self._drop_copy.skipped
+
     def strategy_line_changed(self) -> None:
         """Have the drop copy speak for clients that hear nothing any more; returns at once. Thread-safe."""
         self._call(lambda: self._drop_copy.release())

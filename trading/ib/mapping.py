@@ -188,7 +188,12 @@ def fill_snapshot(fill: Fill, *, is_replay: bool = False, received_ns: int = 0) 
 
 def commission_snapshot(report: CommissionReport) -> CommissionSnapshot | None:
     """Return a commission, or None while IB does not know it: unset, −1, or nothing at all in no currency."""
-    amount = to_optional_decimal(report.commission)
-    if amount is None or amount == _PENDING_COMMISSION or (amount == 0 and not report.currency):
+    return commission_of(report.execId, report.commission, report.currency)
+
+
+def commission_of(exec_id: str, amount: float | str, currency: str) -> CommissionSnapshot | None:
+    """Return a commission from its three fields, decoded or as text; None while IB does not know it."""
+    known = to_optional_decimal(amount)
+    if known is None or known == _PENDING_COMMISSION or (known == 0 and not currency):
         return None
-    return CommissionSnapshot(exec_id=report.execId, amount=amount, currency=report.currency)
+    return CommissionSnapshot(exec_id=exec_id, amount=known, currency=currency)

@@ -24,6 +24,7 @@ from ib_async.order import OrderStatus
 from ib_async.wrapper import RequestError
 
 from trading.ib import codes
+from trading.ib.reader import FrameReader, Repeats
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class WireTap:
         self._wrapper = ib.wrapper
         self._wrapper_any: Any = ib.wrapper  # for ib_async's untyped methods
         self._client = ib.client
+        self.reader = FrameReader(ib)
+        self._repeats = Repeats(ib, self.reader)
         self._originals = {
             name: getattr(ib.wrapper, name)
             for name in ("execDetails", "commissionReport", "orderStatus", "openOrder", "error")
@@ -184,6 +187,7 @@ class WireTap:
         expected = (codes.OrderVerdict.NOTICE, codes.OrderVerdict.CANCELLED)
         log = logger.info if verdict in expected else logger.warning
         log("order message order_ref=%s code=%s text=%s", trade.order.orderRef, code, text)
+        self._repeats.forget(trade)
         for listener in self.order_errors:
             listener(trade, code, text)
         trade.statusEvent.emit(trade)

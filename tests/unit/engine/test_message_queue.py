@@ -183,3 +183,25 @@ def test_many_threads_lose_nothing() -> None:
 def test_the_sieve_forgets_the_oldest() -> None:
     sieve = Sieve(size=2)
     assert [sieve.is_new(key) for key in ("a", "b", "a", "c", "a")] == [True, True, False, True, True]
+
+
+def test_a_status_that_ends_an_order_is_not_hidden_by_a_late_one() -> None:
+    queue = MessageQueue()
+    for word in ("Submitted", "Cancelled", "Submitted", "PreSubmitted"):
+        queue.put(status("A/1", word))
+    taken = [slot.item for slot in queue.take(10)]
+    assert [item["status"].status for item in taken if isinstance(item, dict)] == ["Cancelled", "PreSubmitted"]
+    assert len(queue) == 0
+
+
+def test_queue_tells_which_executions_and_fees_it_has_heard() -> None:
+    queue = MessageQueue()
+    queue.put(fill(1))
+    fee = commission(1)["commission"]
+    assert queue.has_heard("0001.0001.01.01")
+    assert not queue.has_heard("0001.0001.01.02")
+    assert not queue.has_heard(fee.exec_id, fee)
+    queue.put(commission(1))
+    assert queue.has_heard(fee.exec_id, fee)
+    queue.forget(fill(1))
+    assert not queue.has_heard("0001.0001.01.01")

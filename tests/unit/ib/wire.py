@@ -41,6 +41,17 @@ def say(ib: IB, *fields: Any) -> None:
     decoder.interpret([str(field) for field in fields])
 
 
+def framed(*fields: Any) -> bytes:
+    """Return one message as it stands on the wire."""
+    body = "".join(f"{field}\0" for field in fields).encode()
+    return len(body).to_bytes(4, "big") + body
+
+
+def receive(ib: IB, *fields: Any) -> None:
+    """Have the socket deliver one message."""
+    ib.client.conn.hasData.emit(framed(*fields))
+
+
 def execution(
     exec_id: str = "0001.02.03.01",
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from strategies.exceptions import ConfigError
 from trading.engine.lease import EngineHeldError
 from trading.engine.manager import StrategyManager
+from trading.ib.patches import tune_gc
 
 EXIT_HELD = 3
 EXIT_STALE = 4
@@ -71,9 +71,7 @@ class Command(BaseCommand):
             engine.start()
         except EngineHeldError as error:
             raise CommandError(error.message, returncode=EXIT_HELD) from error
-        # Objects of the imports live for ever; a collector that walks them again and again costs latency.
-        gc.collect()
-        gc.freeze()
+        tune_gc()
         where = f"{settings.MATS.ib_host}:{settings.MATS.ib_port}"
         self.stdout.write(f"Engine epoch {engine.lease.epoch} runs; gateway {where}. Ctrl-C stops it.")
         if options["once"]:
