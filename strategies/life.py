@@ -237,7 +237,8 @@ class StrategyLife(ABC):
             return
         if self._failure is None:
             self._failure = error
-        logger.error("strategy=%s failed", self.symbol, exc_info=error)
+        # For the log file, which has the trace; the page hears of the failure with its reason by the change of state.
+        logger.error("strategy=%s failed", self.symbol, exc_info=error, extra={"page": False})
 
     def _report_end(self) -> None:
         if self._failure is None:

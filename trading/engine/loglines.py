@@ -1,6 +1,8 @@
-"""Log lines of the engine as events on the pages, at a bounded rate for each source.
+"""Log lines of engine and strategies as events on the pages, at a bounded rate for each source.
 
-Owns: the logging handler and its rate limit. Leaves: the log file, which has every line.
+Owns: the logging handler, its rate limit, and which records are for the pages: our own, and in a strategy's code those
+of any logger. Leaves: the log file, which has every line.
+Rule: a record names its strategy (``extra={"strategy": symbol}``), else it belongs to the one whose code emits it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from strategies.attribution import current_strategy
+
 Line = Callable[[str, str, str, str], None]  # level, strategy, text, logger name
 
 LINES_PER_S = 10.0
 BURST = 50.0
-_OURS = ("trading", "portfolio", "strategies", "mats_site")
+_OURS = frozenset({"trading", "portfolio", "strategies", "mats_site"})
+_CHATTY = frozenset({"ib_async", "asyncio", "django", "eventkit"})  # in a strategy's code: warnings only
 
 
 class RateLimit:
@@ -41,7 +46,7 @@ class RateLimit:
 
 
 class EventLogHandler(logging.Handler):
-    """Passes INFO and above of our own loggers on to ``line``."""
+    """Passes INFO and above of our own loggers and of strategies' code on to ``line``."""
 
     def __init__(self, line: Line, limit: RateLimit | None = None) -> None:
         super().__init__(logging.INFO)
@@ -50,9 +55,11 @@ class EventLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand one record over, or count it as dropped."""
-        if record.name.split(".", 1)[0] not in _OURS:
+        told: str | None = getattr(record, "strategy", None)
+        strategy = current_strategy() if told is None else told
+        if not _is_for_pages(record, strategy):
             return
-        dropped = self._limit.admit(record.name)
+        dropped = self._limit.admit(f"{strategy}:{record.name}")
         if dropped is None:
             return
         try:
@@ -61,4 +68,13 @@ class EventLogHandler(logging.Handler):
             text = str(record.msg)
         if dropped:
             text = f"{text} ({dropped} lines of this source left out)"
-        self._line(record.levelname.lower(), str(getattr(record, "strategy", "")), text, record.name)
+        self._line(record.levelname.lower(), strategy, text, record.name)
+
+
+def _is_for_pages(record: logging.LogRecord, strategy: str) -> bool:
+    top = record.name.split(".", 1)[0]
+    if not getattr(record, "page", True):
+        return False
+    if top in _OURS:
+        return True
+    return bool(strategy) and (top not in _CHATTY or record.levelno >= logging.WARNING)

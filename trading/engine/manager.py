@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,8 @@ ANSWER_S = 10.0
 class StrategyManager(EngineCore):
     """The orchestrator: one IB account, several strategies. Thread-safe."""
 
+    _loaded: tuple[ModuleType, ...] = ()
+
     # -- attributes of the seeds
 
     @property
@@ -55,19 +58,21 @@ class StrategyManager(EngineCore):
         return self.ac.library("general")
 
     @property
-    def strategies(self) -> dict[str, Any]:
-        """Return ``active_strategies`` by its older name."""
-        return self.active_strategies
+    def strategies(self) -> list[ModuleType]:
+        """Return the modules that ``load_strategies`` loaded last."""
+        return list(self._loaded)
 
     @property
-    def strategy_threads(self) -> dict[str, Any]:
-        """Return the threads of the strategies that have not ended, by symbol."""
-        return {symbol: strategy._thread for symbol, strategy in self.active_strategies.items()}
+    def strategy_threads(self) -> list[threading.Thread]:
+        """Return the threads of the strategies that have not ended."""
+        threads = [strategy._thread for strategy in self.active_strategies.values()]
+        return [thread for thread in threads if thread is not None]
 
     @property
-    def strategy_loops(self) -> dict[str, Any]:
-        """Return the event loops of the strategies that have not ended, by symbol."""
-        return {symbol: strategy._loop for symbol, strategy in self.active_strategies.items()}
+    def strategy_loops(self) -> dict[int, asyncio.AbstractEventLoop]:
+        """Return the event loops of the strategies that have not ended, by client id."""
+        loops = {strategy.client_id: strategy._loop for strategy in self.active_strategies.values()}
+        return {client_id: loop for client_id, loop in loops.items() if loop is not None}
 
     @property
     def next_client_id(self) -> int | None:
@@ -124,8 +129,19 @@ class StrategyManager(EngineCore):
         """Stop all running strategies in parallel; tell of each whether its thread ended."""
         return self.supervisor.stop_all(self.settings.stop_timeout_s, self.stop_grace_s)
 
-    load_strategies = start_all = start_all_strategies
+    start_all = start_all_strategies
     stop_all = stop_all_strategies
+
+    def load_strategies(self) -> list[ModuleType]:
+        """Load the files of all active strategies and start none; a file that cannot be used is told on its page."""
+        found = []
+        for symbol, filename in Strategy.objects.filter(active=True).values_list("symbol", "filename"):
+            try:
+                found.append(load_strategy_class(filename).module)
+            except MatsError as error:
+                self._refused("load", symbol, error)
+        self._loaded = tuple(found)
+        return found
 
     def _refused(self, what: str, symbol: str, error: MatsError) -> None:
         self.log(symbol, f"Cannot {what} {symbol}: {error.message}", "warning")
@@ -259,15 +275,7 @@ class StrategyManager(EngineCore):
         self, strategy_symbol: str, trade: Trade | TradeSnapshot | None, fill: Fill | FillSnapshot
     ) -> None:
         """Book a fill; returns when it is committed. A fill that is known changes nothing."""
-        snapshot = fill if isinstance(fill, FillSnapshot) else mapping.fill_snapshot(fill)
-        await self._book(
-            {
-                "type": "fill",
-                "strategy": strategy_symbol,
-                "trade": None if trade is None else _trade(trade),
-                "fill": snapshot,
-            }
-        )
+        await self._book(_fill_message(strategy_symbol, trade, fill))
 
     async def handle_status_change_async(
         self, strategy_symbol: str, trade: Trade | TradeSnapshot, status: StatusSnapshot
@@ -296,9 +304,11 @@ class StrategyManager(EngineCore):
         """Record an order and wait. Blocks its thread."""
         self.handle_message({"type": "order", "strategy": strategy_symbol, "trade": _trade(trade)})
 
-    def handle_fill_event(self, strategy_symbol: str, trade: Trade | None, fill: Fill | FillSnapshot) -> None:
+    def handle_fill_event(
+        self, strategy_symbol: str, trade: Trade | TradeSnapshot | None, fill: Fill | FillSnapshot
+    ) -> None:
         """Book a fill and wait. Blocks its thread."""
-        asyncio.run(self.handle_fill_event_async(strategy_symbol, trade, fill))
+        self.handle_message(_fill_message(strategy_symbol, trade, fill))
 
     def _queue_add_log(self, message: str, strategy_symbol: str = "") -> None:
         self.log(strategy_symbol, message)
@@ -306,3 +316,9 @@ class StrategyManager(EngineCore):
 
 def _trade(trade: Trade | TradeSnapshot) -> TradeSnapshot:
     return trade if isinstance(trade, TradeSnapshot) else mapping.trade_snapshot(trade)
+
+
+def _fill_message(strategy_symbol: str, trade: Trade | TradeSnapshot | None, fill: Fill | FillSnapshot) -> QueueMessage:
+    snapshot = fill if isinstance(fill, FillSnapshot) else mapping.fill_snapshot(fill)
+    told = None if trade is None else _trade(trade)
+    return {"type": "fill", "strategy": strategy_symbol, "trade": told, "fill": snapshot}

@@ -22,6 +22,8 @@ from trading.models import StrategyRun
 logger = logging.getLogger(__name__)
 
 ENDED = frozenset({StrategyState.STOPPED, StrategyState.FAILED})
+STOPPED_BY_OPERATOR = "Stopped by the operator."
+STOPPED_WITH_ENGINE = "Stopped with the engine."
 SETTLED = ENDED | {StrategyState.RUNNING}
 
 
@@ -107,6 +109,7 @@ class Supervisor:
             if not is_restart:
                 runner.restarts = 0
         self._publish(runner)
+        self._tell(runner)
         try:
             runner.client_id = self._host.acquire_client_id()
             runner.strategy = self._host.make_strategy(row, runner.client_id)
@@ -143,6 +146,7 @@ class Supervisor:
                 runner.call_off_restart()
                 runner.move(StrategyState.STOPPED, "restart called off")
                 self._publish(runner)
+                self._tell(runner)
                 return runner
             if runner.state in ENDED or runner.stop_wanted:
                 what = "is being stopped already" if runner.stop_wanted else "is not running"
@@ -228,6 +232,7 @@ class Supervisor:
                     runner.move(target, message)
                 except ConflictError:
                     return  # a late word: «running» of a strategy that is being stopped already
+                self._tell(runner)
         self._publish(runner)
 
     def _ended(
@@ -240,17 +245,19 @@ class Supervisor:
         by_itself: bool = False,
     ) -> None:
         with runner.changed:
+            if target is StrategyState.STOPPED and not message and runner.stop_wanted:
+                message = STOPPED_WITH_ENGINE if self._closed else STOPPED_BY_OPERATOR
             client_id, runner.client_id = runner.client_id, None
             runner.connected = False
             runner.strategy = None
             if target is StrategyState.STOPPED and runner.state in (StrategyState.STARTING, StrategyState.RUNNING):
                 runner.move(StrategyState.STOPPING)
             runner.move(target, message, traceback)
+            self._tell(runner)
         if client_id is not None:
             self._host.release_client_id(client_id)
             self._host.forget_connection(runner.symbol)
         if target is StrategyState.FAILED:
-            self._host.log(runner.symbol, f"Failed: {message}", "error")
             runner.restart_wanted = by_itself and not runner.stop_wanted
         self._publish(runner)
 
@@ -290,6 +297,12 @@ class Supervisor:
             self.start(runner.symbol, is_restart=True)
         except MatsError as error:
             logger.warning("strategy=%s restart failed: %s", runner.symbol, error.message)
+
+    def _tell(self, runner: Runner) -> None:
+        """Write the state that was entered to the strategy's page."""
+        text = f"{runner.state.capitalize()}: {runner.message}" if runner.message else f"{runner.state.capitalize()}."
+        text = runner.message if runner.message in (STOPPED_BY_OPERATOR, STOPPED_WITH_ENGINE) else text
+        self._host.log(runner.symbol, text, "error" if runner.state is StrategyState.FAILED else "info")
 
     def _publish(self, runner: Runner) -> None:
         self._host.publish_run(runner.row())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,8 @@ from portfolio.bulk import insert_rows, update_rows
 from trading.models import Order, OrderEvent
 from trading.orders.progress import CANCEL_WORDS, Progress
 from trading.orders.state import OrderState
+
+logger = logging.getLogger(__name__)
 
 _CHANGING = (
     "state",
@@ -87,6 +90,10 @@ class OrderBatch:
             self._cancelled_at[row.pk] = to.cancelled_at
         row.state, row.quantity, row.filled = to.state, to.quantity, to.filled
         row.average_price, row.reason = to.average_price, to.reason[:400]
+        if to.state is OrderState.REJECTED and before.state is not OrderState.REJECTED:
+            what = f"{row.side} {to.quantity:f} {row.symbol}"
+            told = {"strategy": row.owner}
+            logger.warning("Order rejected: %s: %s order_ref=%s", what, to.reason, row.order_ref, extra=told)
         is_news = to != before or row.order_ref in self._new
         if not (is_news or changed):
             return
