@@ -248,7 +248,7 @@ class AccountValue(models.Model):
 
 
 class EquitySnapshot(models.Model):
-    """Equity of an owner, or of the whole account (owner empty), at one moment."""
+    """Equity of an owner, or of the whole account (owner empty), at one moment. Thinned with age."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, help_text="Account.")
     owner = models.CharField(
@@ -267,9 +267,18 @@ class EquitySnapshot(models.Model):
         max_digits=28, decimal_places=10, null=True, help_text="At the marks of this moment; null when one is missing."
     )
 
+    grain = models.PositiveIntegerField(
+        default=0,
+        help_text="Seconds of the coarsest grid on which it is the owner's first; thinning keeps the coarser ones.",
+    )
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "owner", "taken_at"], name="equity_snapshot_identity")
+        ]
+        indexes = [
+            models.Index(fields=["account", "owner", "grain", "taken_at"], name="equity_series"),
+            models.Index(fields=["grain", "taken_at"], name="equity_thinning"),
         ]
 
     def __str__(self) -> str:

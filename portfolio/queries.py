@@ -32,6 +32,7 @@ from portfolio.models import (
     Movement,
     Position,
 )
+from portfolio.snapshots import GRIDS
 from portfolio.valuation import MARK_FRESH, currency_of, owners_of, value_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
@@ -215,20 +216,28 @@ def open_breaks(account_id: str | None = None) -> list[BreakView]:
 
 
 def equity_series(owner: str = "", since: datetime | None = None, *, max_points: int = 2000) -> list[EquityView]:
-    """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account."""
-    rows = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner).order_by("taken_at")
+    """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account.
+
+    Oldest and newest are always among them. However long the series, only a few thousand rows are looked at: the
+    finest grid of snapshots that has no more than twice the points asked for is read.
+    """
+    every = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner).order_by("-taken_at")
     if since is not None:
-        rows = rows.filter(taken_at__gte=since)
-    count = rows.count()
-    if count > max_points:
-        ids = list(rows.values_list("id", flat=True))
-        step = count / max_points
-        keep = {ids[int(index * step)] for index in range(max_points)} | {ids[-1]}
-        rows = EquitySnapshot.objects.filter(id__in=keep).order_by("taken_at")
-    return [
-        EquityView(row.owner, row.taken_at, row.currency, row.equity, row.cash, row.realized_pnl, row.unrealized_pnl)
-        for row in rows
-    ]
+        every = every.filter(taken_at__gte=since)
+    limit, rows = 2 * max_points, every
+    for number in range(len(GRIDS) + 1):
+        rows = every.filter(grain__in=GRIDS[number - 1 :]) if number else every
+        if rows[: limit + 1].count() <= limit:
+            break
+    columns = ("owner", "taken_at", "currency", "equity", "cash", "realized_pnl", "unrealized_pnl")
+    kept = [EquityView(*row) for row in rows.values_list(*columns)]
+    newest = [EquityView(*row) for row in every.values_list(*columns)[:1]]
+    if newest != kept[:1]:
+        kept = newest + kept
+    if len(kept) > max_points:
+        step = (len(kept) - 1) / max(1, max_points - 1)
+        kept = [kept[round(index * step)] for index in range(max_points)]
+    return kept[::-1]
 
 
 def summary(account_id: str | None = None) -> Summary | None:

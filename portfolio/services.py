@@ -17,7 +17,7 @@ from portfolio.accounts import (
 from portfolio.fold import fold_batch
 from portfolio.instruments import ensure_instruments
 from portfolio.reconcile import compare_positions, ledger_quantities
-from portfolio.snapshots import record_marks, take_equity_snapshot
+from portfolio.snapshots import record_marks, take_equity_snapshot, thin_equity_snapshots
 from portfolio.valuation import strategy_equity
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "record_marks",
     "strategy_equity",
     "take_equity_snapshot",
+    "thin_equity_snapshots",
 ]

@@ -1,14 +1,17 @@
 """Keep prices and equity over time.
 
-Owns: marks and equity snapshots. Rule: one moment for all owners of a snapshot; an owner that cannot be valued (a price
-or rate is missing) is left out rather than written with an invented number.
+Owns: marks and equity snapshots, and how they thin with age. Rule: one moment for all owners of a snapshot; an owner
+that cannot be valued (a price or rate is missing) is left out rather than written with an invented number.
+
+Each snapshot is written with its grain: the coarsest of ``GRIDS`` in whose present cell its owner has none yet. So
+thinning needs no look at neighbours (it deletes what is old and fine), and a chart of any length reads one grid.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -25,6 +28,13 @@ from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
 
+GRIDS = (60, 300, 900, 3_600, 14_400, 86_400)  # seconds; each divides the next, all divide the UTC day
+# An hour more than a day: the profit of a day is measured against the last snapshot of the day before.
+KEEP_ALL = timedelta(hours=25)
+KEEP_FIVE_MINUTES = timedelta(days=90)
+THIN_ROWS = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
     """Keep the latest price of each instrument that the ledger knows; prices that are no number are left out."""
@@ -37,7 +47,8 @@ def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
 def take_equity_snapshot(account_id: str, at: datetime) -> list[EquityFact]:
     """Write the equity of every owner and of the account (owner empty) at one moment, and return it.
 
-    Running it twice for the same moment writes once.
+    Running it twice for the same moment writes once. Each call also thins what has become old, so that the table stops
+    growing: a snapshot in, a snapshot out.
     """
     try:
         rates = rates_of(account_id)
@@ -53,10 +64,57 @@ def take_equity_snapshot(account_id: str, at: datetime) -> list[EquityFact]:
             facts.append(account)
         insert_rows(
             EquitySnapshot,
-            ("account_id", "owner", "taken_at", "currency", "equity", "cash", "realized_pnl", "unrealized_pnl"),
-            [(account_id, f.owner, at, f.currency, f.equity, f.cash, f.realized_pnl, f.unrealized_pnl) for f in facts],
+            (
+                "account_id",
+                "owner",
+                "taken_at",
+                "currency",
+                "equity",
+                "cash",
+                "realized_pnl",
+                "unrealized_pnl",
+                "grain",
+            ),
+            [_row(account_id, fact, at) for fact in facts],
         )
+        thin_equity_snapshots(at)
     return facts
+
+
+def thin_equity_snapshots(now: datetime, limit: int = THIN_ROWS) -> int:
+    """Delete old snapshots of a fine grain, at most ``limit`` of each age; return how many went.
+
+    All of the last 25 hours stay, one each five minutes for 90 days, one each hour for ever. Cheap when nothing is due:
+    two look-ups in an index.
+    """
+    return _delete(300, now - KEEP_ALL, limit) + _delete(3_600, now - KEEP_FIVE_MINUTES, limit)
+
+
+def _delete(below: int, before: datetime, limit: int) -> int:
+    fine = [grain for grain in (0, *GRIDS) if grain < below]
+    due = EquitySnapshot.objects.filter(grain__in=fine, taken_at__lt=before).values("id")[:limit]
+    return EquitySnapshot.objects.filter(id__in=due).delete()[0]
+
+
+def grain_of(at: datetime, previous: datetime | None) -> int:
+    """Return the coarsest grid in whose cell of ``at`` there is no snapshot yet; 0 when all have one.
+
+    >>> noon = datetime(2026, 3, 2, 12, 5, tzinfo=UTC)
+    >>> grain_of(noon, None), grain_of(noon, noon - timedelta(seconds=10)), grain_of(noon, noon)
+    (86400, 300, 0)
+    """
+    if previous is None:
+        return GRIDS[-1]
+    second, before = timedelta(seconds=1), previous - _EPOCH
+    here = at - _EPOCH
+    return max((grid for grid in GRIDS if here // (grid * second) != before // (grid * second)), default=0)
+
+
+def _row(account_id: str, fact: EquityFact, at: datetime) -> tuple[object, ...]:
+    earlier = EquitySnapshot.objects.filter(account_id=account_id, owner=fact.owner, taken_at__lt=at)
+    previous = earlier.order_by("-taken_at").values_list("taken_at", flat=True).first()
+    figures = (fact.currency, fact.equity, fact.cash, fact.realized_pnl, fact.unrealized_pnl)
+    return (account_id, fact.owner, at, *figures, grain_of(at, previous))
 
 
 def _owners(account_id: str, rates: Rates) -> tuple[list[EquityFact], bool]:
