@@ -2,7 +2,7 @@
 import { Book } from "./book.js";
 import { EquityChart } from "./charts.js";
 import { $, Feed, put } from "./feed.js";
-import { given, minus, money, percent, signed, tone } from "./format.js";
+import { clock, given, minus, money, percent, signed, tone } from "./format.js";
 import { showRun, startShell, state } from "./shell.js";
 
 const tiles = $("#tiles");
@@ -25,7 +25,7 @@ function showAccount(account) {
   const { net_liquidation: value, day_start: start, currency } = state.account;
   const day = minus(value, start);
   put(tiles, "net_liquidation", money(value));
-  put(tiles, "currency", currency || "waiting for the account");
+  put(tiles, "currency", currency ? `${currency}, as IB said at ${clock(state.account.at)}` : "waiting for the account");
   put(tiles, "cash", money(state.account.cash));
   put(tiles, "day_pnl", signed(day), tone(day));
   if (day !== null && Number(start)) put(tiles, "day_percent", `${day > 0 ? "+" : ""}${percent(day / Number(start))} since 00:00 UTC`);
