@@ -23,6 +23,7 @@ from ib_async import IB
 
 from portfolio.arctic.client import get_ac
 from portfolio.manager import PortfolioManager
+from portfolio.models import Account
 from strategies.exceptions import MatsError
 from strategies.loader import load_strategy_class
 from strategies.models import Strategy
@@ -41,7 +42,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.links import StrategyLinks
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
-from trading.engine.options import EngineSettings, account_rule
+from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
 from trading.engine.session import MasterSession
@@ -126,8 +127,11 @@ class EngineCore:
     def start(self) -> None:
         """Take the lease and start every part; returns at once, the gateway may come later.
 
-        Raises: EngineHeldError when another engine runs.
+        Raises: EngineHeldError when another engine runs; ConfigError when the ledger belongs to another account.
         """
+        opened = Account.objects.filter(opened_at__isnull=False).values_list("account_id", flat=True)
+        self._account_rule = bind_to_ledger(self._account_rule, list(opened))
+        self.account_id = self._account_rule.account
         epoch = self.lease.acquire()
         self.started_at = datetime.now(UTC)
         logger.info("engine started epoch=%s holder=%s", epoch, self.lease.holder)

@@ -5,6 +5,7 @@ Rule: paper is the default; real money needs MATS_ALLOW_LIVE and the account's i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -70,6 +71,25 @@ def account_rule(settings: EngineSettings) -> AccountRule:
             code="live_account_differs",
         )
     return AccountRule(settings.live_account, paper_only=False)
+
+
+def bind_to_ledger(rule: AccountRule, ledger_accounts: Sequence[str]) -> AccountRule:
+    """Return the rule narrowed to the account that the ledger was opened with; an empty ledger narrows nothing.
+
+    Raises: ConfigError when the settings mean another account: its trades would be booked beside the first one's.
+    """
+    if not ledger_accounts or rule.account in ledger_accounts:
+        return rule
+    owners = ", ".join(ledger_accounts)
+    if rule.account or len(ledger_accounts) > 1:
+        raise ConfigError(
+            f"This ledger belongs to {owners}; the settings name {rule.account or 'no account'}. "
+            "Give each account a MATS_HOME of its own, or set MATS_IB_ACCOUNT to the ledger's.",
+            code="ledger_of_other_account",
+        )
+    if rule.paper_only:
+        _require_paper("The ledger", owners)
+    return AccountRule(owners, rule.paper_only)
 
 
 def _require_paper(setting: str, account: str) -> None:

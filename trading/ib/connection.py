@@ -73,6 +73,7 @@ class IBConnection:
         self._probe: asyncio.Task[None] | None = None
         self._order_id_floor = first_order_id
         self._by_us = False
+        self._is_old_line_open = False
         self._prepare(self.ib)
 
     def _prepare(self, ib: IB) -> None:
@@ -87,6 +88,7 @@ class IBConnection:
         self._close_client = client.disconnect
         client.disconnect = self._closed_by_us
         client.conn.hasData += self._check_frame
+        client.conn.disconnected += self._handle_closed
         client.getReqId = self._next_id  # the gateway's counter may be rolled back by its restart, ours may not
 
     def _closed_by_us(self) -> None:
@@ -132,7 +134,8 @@ class IBConnection:
     async def connect_once(self) -> None:
         """Connect and check the account.
 
-        Raises: TransientError (refused, connect_timeout, client_id_in_use, connection_closed) when it may work later;
+        Raises: TransientError (refused, connect_timeout, client_id_in_use, connection_closed, unreachable,
+        not_a_gateway) when it may work later;
         ConfigError (wrong_account, not_a_paper_account) when it must not be used.
         """
         if self.connected:
@@ -158,6 +161,7 @@ class IBConnection:
         where = f"{self.host}:{self.port}"
         self.ib.wrapper.clientId = self.client_id
         client: Any = self.ib.client
+        self._is_old_line_open = client.conn.transport is not None  # its end comes first, and is not this attempt's
         start = loop.create_task(client.connectAsync(self.host, self.port, self.client_id, self._connect_timeout_s))
         try:
             # 326 closes the socket but leaves ib_async waiting for its whole timeout: whoever speaks first decides
@@ -172,8 +176,11 @@ class IBConnection:
         except ConnectionRefusedError as error:
             message = f"Nothing listens on {where}. Start TWS or the gateway and enable its API port."
             raise TransientError(message, code="refused") from error
-        except (OSError, ConnectionError) as error:
-            raise TransientError(f"{where} closed the connection: {error}", code="connection_closed") from error
+        except ConnectionError as error:
+            raise TransientError(f"{where} closed the connection: {error}.", code="connection_closed") from error
+        except OSError as error:
+            message = f"{where} cannot be reached: {error}. Check MATS_IB_HOST and MATS_IB_PORT."
+            raise TransientError(message, code="unreachable") from error
         finally:
             self._attempt = None
             await self._finish(start, failure)
@@ -187,11 +194,11 @@ class IBConnection:
             await start
 
     def _check_account(self, accounts: list[str]) -> None:
-        expected = self._expected_account
+        expected = self._expected_account or self.account  # after a reconnect no other account either
         if expected and expected not in accounts:
             raise ConfigError(
                 f"The gateway is logged in to {', '.join(accounts)}, not to {expected}. "
-                "Log in to the right account, or change MATS_IB_ACCOUNT.",
+                "Log in to the right account, or change MATS_IB_ACCOUNT; each account needs a MATS_HOME of its own.",
                 code="wrong_account",
                 accounts=accounts,
             )
@@ -283,6 +290,13 @@ class IBConnection:
         if not text.startswith("API connection failed"):  # ib_async's echo of an exception that it raises as well
             self._fail_attempt(ConnectionError(text))
 
+    def _handle_closed(self, _: str) -> None:
+        if self._is_old_line_open:
+            self._is_old_line_open = False
+            return
+        # ib_async says nothing of a close before the greeting and would wait for its whole timeout
+        self._fail_attempt(ConnectionError("it ended before the session was up"))
+
     def _fail_attempt(self, error: Exception) -> None:
         if self._attempt is not None and not self._attempt.done():
             self._attempt.set_exception(error)
@@ -310,6 +324,12 @@ class IBConnection:
         waiting: bytes = self.ib.client._data
         if len(waiting) >= 4 and int.from_bytes(waiting[:4], "big") > MAX_FRAME:
             self._handle_decode_error(f"a message of {int.from_bytes(waiting[:4], 'big')} bytes")
+            self._fail_attempt(
+                TransientError(
+                    f"What listens on {self.host}:{self.port} does not speak IB's protocol. Check MATS_IB_PORT.",
+                    code="not_a_gateway",
+                )
+            )
             self._lose_line("The gateway sent something unreadable; the line was dropped.")
 
     async def _probe_line(self) -> None:

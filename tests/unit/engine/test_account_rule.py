@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from strategies.exceptions import ConfigError
-from trading.engine.options import AccountRule, account_rule
+from trading.engine.options import AccountRule, account_rule, bind_to_ledger
 
 
 def rule(**changes: Any) -> AccountRule:
@@ -35,3 +35,18 @@ def test_switches_that_name_two_accounts_are_refused() -> None:
 
 def test_paper_account_may_be_named() -> None:
     assert rule(ib_account="DU1000001") == AccountRule("DU1000001", paper_only=True)
+
+
+def test_ledger_of_one_account_takes_no_other() -> None:
+    assert bind_to_ledger(rule(), ["DU1"]) == AccountRule("DU1", paper_only=True)
+    with pytest.raises(ConfigError, match="This ledger belongs to DU1; the settings name DU2"):
+        bind_to_ledger(rule(ib_account="DU2"), ["DU1"])
+
+
+def test_ledger_of_a_live_account_needs_the_switches_too() -> None:
+    with pytest.raises(ConfigError, match="not a paper account"):
+        bind_to_ledger(rule(), ["U1"])
+    live = rule(allow_live=True, live_account="U1")
+    assert bind_to_ledger(live, ["U1"]) == live
+    with pytest.raises(ConfigError, match="belongs to DU1"):
+        bind_to_ledger(live, ["DU1"])
