@@ -109,7 +109,7 @@ class BaseStrategy(MarketAccess):
         Units: ``limit`` and ``stop`` in the contract's currency; ``algo`` means IB's Adaptive, on MKT and LMT only.
         MATS gives every order its own reference; ``orderRef`` may repeat the strategy's symbol and nothing else.
 
-        Raises: OrderDeniedError before anything was sent, OrderRejectedError when IB refuses.
+        Raises: OrderDeniedError before anything was sent. What IB refuses later ends the ticket, with its ``reason``.
         """
         with self._denials_told():
             order = build_order(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ib_async import IB
 
 REQUEST_TIMEOUT_S = 20.0
+UNKNOWN_TO_IB = 200  # «No security definition has been found»
 KEPT_BARS = 2_000  # ib_async keeps every real-time bar of a subscription for ever
 LIVE_BAR = timedelta(seconds=5)  # the only length of IB's real-time bars
 
@@ -52,7 +53,12 @@ class MarketAccess(StrategyLife):
         """
         if contract.conId and contract.symbol and contract.exchange:
             return contract
-        found = await self._request(self._connection.qualifyContractsAsync(contract))
+        try:
+            found = await self._request(self._connection.qualifyContractsAsync(contract))
+        except TransientError as error:
+            if error.fields.get("ib_code") != UNKNOWN_TO_IB:
+                raise
+            found = []  # as ib_async says it where request errors do not raise
         if not found or not isinstance(found[0], Contract):  # ib_async fills the place of an unknown one with None
             raise OrderDeniedError(f"IB does not know {contract}, or not only one of it.", code="unknown_contract")
         return found[0]
@@ -152,4 +158,5 @@ class MarketAccess(StrategyLife):
         except ConnectionError as error:
             raise TransientError("The connection to IB was lost.", code="not_connected") from error
         except RequestError as error:
-            raise TransientError(f"IB answered {error.code}: {error.message}", code="ib_error") from error
+            text = f"IB answered {error.code}: {error.message}"
+            raise TransientError(text, code="ib_error", ib_code=error.code) from error

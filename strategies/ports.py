@@ -66,6 +66,10 @@ class Ticket(Protocol):
     def is_done(self) -> bool:
         """Tell whether the order is final by our own states; IB warnings can un-finish ``Trade.isDone``."""
 
+    @property
+    def reason(self) -> str:
+        """Return why it was refused or cancelled, as far as IB said; empty otherwise."""
+
     async def wait_done(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the seeds' signature
         """Wait until final; return False when ``timeout`` seconds passed first."""
 
@@ -78,7 +82,7 @@ class Broker(Protocol):
     ) -> Ticket:
         """Commit the intent, then send.
 
-        Raises: OrderDeniedError before sending, OrderRejectedError when IB refuses.
+        Raises: OrderDeniedError before sending. What IB refuses later ends the ticket, with its ``reason``.
         """
 
     async def cancel_order(self, order_ref: str) -> None:

@@ -100,6 +100,7 @@ class FakeTicket:
     order: Order
     trade: Trade = field(default_factory=Trade)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
 
     @property
     def is_done(self) -> bool:
