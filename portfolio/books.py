@@ -124,6 +124,7 @@ class Books:
         self.touched_cash: dict[tuple[str, str], Decimal] = {}
         self._positions: dict[tuple[str, int], PositionState] = {}
         self._cash: dict[tuple[str, str], Decimal] = {}
+        self._apart: dict[tuple[str, str], Decimal] = {}
         self._new: list[Booked] = []
         self._changed: dict[str, Booked] = {}
         self._lines: list[tuple[object, ...]] = []
@@ -141,9 +142,11 @@ class Books:
         ):
             self.pending[exec_id] = (amount, currency)
         self.load_positions({*con_ids, *(booked.con_id for booked in self.executions.values())})
-        balances = select_rows(CashBalance, ("owner", "currency", "amount"), "account_id", [self.account_id])
-        for owner, currency, amount in balances:
-            self._cash[owner, currency] = amount
+        balances = select_rows(
+            CashBalance, ("owner", "currency", "amount", "realized_apart"), "account_id", [self.account_id]
+        )
+        for owner, currency, amount, apart in balances:
+            self._cash[owner, currency], self._apart[owner, currency] = amount, apart
 
     def load_positions(self, con_ids: Iterable[int]) -> None:
         """Read instruments that are not known yet, and every owner's position in them."""
@@ -173,10 +176,16 @@ class Books:
         return self._cash.get((owner, currency), ZERO)
 
     def book(self, line: Line) -> None:
-        """Add a movement: moves cash, and notes the balances after it. Positions are set before."""
+        """Add a movement: moves cash, and notes the balances after it. Positions are set before.
+
+        What is realised in another currency than the instrument's no position can carry: it is kept with the cash.
+        """
         balance = self.cash(line.owner, line.currency) + line.cash
         self._cash[line.owner, line.currency] = self.touched_cash[line.owner, line.currency] = balance
         self._dirty_cash.add((line.owner, line.currency))
+        if line.con_id is not None and line.currency != self.instruments[line.con_id].currency:
+            apart = self._apart.get((line.owner, line.currency), ZERO)
+            self._apart[line.owner, line.currency] = apart + line.realized_pnl
         state = None if line.con_id is None else self.position(line.owner, line.con_id)
         self._lines.append(
             (
@@ -240,9 +249,12 @@ class Books:
         reach("cash")
         upsert_rows(
             CashBalance,
-            ("account_id", "owner", "currency", "amount", "updated_at"),
+            ("account_id", "owner", "currency", "amount", "realized_apart", "updated_at"),
             ("account_id", "owner", "currency"),
-            [(self.account_id, *key, self._cash[key], self.now) for key in sorted(self._dirty_cash)],
+            [
+                (self.account_id, *key, self._cash[key], self._apart.get(key, ZERO), self.now)
+                for key in sorted(self._dirty_cash)
+            ],
         )
         self._dirty_positions.clear()
         self._dirty_cash.clear()

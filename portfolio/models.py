@@ -197,6 +197,12 @@ class CashBalance(models.Model):
     owner = models.CharField(max_length=32, help_text="Strategy symbol or Discretionary.")
     currency = models.CharField(max_length=3, help_text="ISO 4217.")
     amount = ExactDecimalField(max_digits=28, decimal_places=10, default=Decimal(0), help_text="Signed.")
+    realized_apart = ExactDecimalField(
+        max_digits=28,
+        decimal_places=10,
+        default=Decimal(0),
+        help_text="Realised in this currency outside its positions: fees of instruments that trade in another one.",
+    )
     updated_at = models.DateTimeField(help_text="UTC.")
 
     class Meta:

@@ -33,7 +33,7 @@ from portfolio.models import (
     Position,
 )
 from portfolio.snapshots import GRIDS
-from portfolio.valuation import MARK_FRESH, currency_of, owners_of, value_of
+from portfolio.valuation import MARK_FRESH, currency_of, owners_of, the_account, value_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
@@ -165,7 +165,12 @@ class StrategySummary:
 
 def account_id_or_none(account_id: str | None = None) -> str | None:
     """Return the given account, or the one the books are kept for, or None while none is known."""
-    return account_id or Account.objects.order_by("opened_at", "account_id").values_list("pk", flat=True).first()
+    if account_id:
+        return account_id
+    try:
+        return the_account().account_id
+    except LedgerError:
+        return None
 
 
 def positions(
@@ -296,9 +301,9 @@ def strategy_summary(symbol: str) -> StrategySummary:
         currency=figures.currency,
         figures=figures,
         daily_realized_pnl=_or_none(DailyPnl().realized, account_id, symbol, timezone.now()),
-        positions=positions(owner=symbol, include_flat=True),
-        cash=cash(owner=symbol),
-        fills=Execution.objects.filter(owner=symbol).count(),
+        positions=positions(account_id, symbol, include_flat=True),
+        cash=cash(account_id, symbol),
+        fills=Execution.objects.filter(account_id=account_id, owner=symbol).count(),
     )
 
 

@@ -7,10 +7,11 @@ liquidation, else an error: nothing is sized on a number that nobody knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+from django.db.models import F
 
 from portfolio.accounts import initial_allocation, rates_of
 from portfolio.ledger.fx import Rates
@@ -41,7 +42,7 @@ def the_account() -> Account:
 
     Raises: LedgerError while no account is known.
     """
-    account = Account.objects.order_by("opened_at", "account_id").first()
+    account = Account.objects.order_by(F("opened_at").asc(nulls_last=True), "account_id").first()
     if account is None:
         raise LedgerError("No account is known yet; the engine has not connected.", code="account_unknown")
     return account
@@ -65,11 +66,13 @@ def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
 
     Raises: LedgerError when a held instrument has no mark or a currency no rate.
     """
-    cash = _sum(CashBalance.objects.filter(account_id=account_id, owner=owner), currency, rates)
+    balances = list(CashBalance.objects.filter(account_id=account_id, owner=owner))
+    cash = sum((rates.convert(row.amount, row.currency, currency) for row in balances), ZERO)
+    realized = sum((rates.convert(row.realized_apart, row.currency, currency) for row in balances), ZERO)
     positions = Position.objects.filter(account_id=account_id, owner=owner).select_related("instrument")
     rows = list(positions)
     marks = Mark.objects.in_bulk([row.instrument_id for row in rows if row.quantity])
-    worth, gain, realized, oldest = ZERO, ZERO, ZERO, None
+    worth, gain, oldest = ZERO, ZERO, None
     for row in rows:
         instrument = row.instrument
         realized += rates.convert(row.realized_pnl, instrument.currency, currency)
@@ -129,7 +132,3 @@ def _weighted_equity(account_id: str, symbol: str, now: datetime) -> Decimal | N
         return initial_allocation(account_id, symbol)[0]
     except (LedgerError, NotFoundError):
         return None
-
-
-def _sum(rows: Iterable[CashBalance], currency: str, rates: Rates) -> Decimal:
-    return sum((rates.convert(row.amount, row.currency, currency) for row in rows), ZERO)

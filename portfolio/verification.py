@@ -45,8 +45,10 @@ class Verification:
 
 def verify_ledger(progress: Progress | None = None) -> Verification:
     """Compare positions, cash and executions with the movements."""
-    count, quantity, realized, cash, fills = _sums(progress)
-    findings = _check_cash(cash)
+    count, quantity, realized, cash, apart, fills = _sums(progress)
+    findings = _check_cash("cash", "amount", cash) + _check_cash(
+        "realised apart from positions", "realized_apart", apart
+    )
     findings += _check_positions(quantity, realized, progress)
     executions, missing = _check_executions(fills)
     return Verification(
@@ -60,15 +62,17 @@ def verify_ledger(progress: Progress | None = None) -> Verification:
 
 PositionKey = tuple[str, str, int]
 Sums = dict[PositionKey, Decimal]
+CashSums = dict[tuple[str, str, str], Decimal]
 
 
 def _sums(
     progress: Progress | None,
-) -> tuple[int, Sums, Sums, dict[tuple[str, str, str], Decimal], dict[int, Decimal]]:
+) -> tuple[int, Sums, Sums, CashSums, CashSums, dict[int, Decimal]]:
     """Add up all movements: text columns are summed here, exactly, and not by the database."""
     quantity: Sums = defaultdict(lambda: ZERO)
     realized: Sums = defaultdict(lambda: ZERO)
-    cash: dict[tuple[str, str, str], Decimal] = defaultdict(lambda: ZERO)
+    cash: CashSums = defaultdict(lambda: ZERO)
+    apart: CashSums = defaultdict(lambda: ZERO)
     fills: dict[int, Decimal] = defaultdict(lambda: ZERO)
     rows = Movement.objects.order_by("id").values_list(
         "account_id",
@@ -89,20 +93,22 @@ def _sums(
             quantity[account, owner, con_id] += moved
             if currency == own:
                 realized[account, owner, con_id] += gain
+            else:
+                apart[account, owner, currency] += gain
         if execution is not None:
             fills[execution] += moved
         if progress is not None and count % PROGRESS_ROWS == 0:
             progress("movements", count)
-    return count, quantity, realized, cash, fills
+    return count, quantity, realized, cash, apart, fills
 
 
-def _check_cash(journal: dict[tuple[str, str, str], Decimal]) -> list[Finding]:
+def _check_cash(what: str, column: str, journal: CashSums) -> list[Finding]:
     kept = {
-        (row.account_id, row.owner, row.currency): row.amount
+        (row.account_id, row.owner, row.currency): getattr(row, column)
         for row in CashBalance.objects.order_by("owner", "currency")
     }
     return [
-        Finding(f"cash of {key[1]} in {key[2]}", kept.get(key, ZERO), journal.get(key, ZERO))
+        Finding(f"{what} of {key[1]} in {key[2]}", kept.get(key, ZERO), journal.get(key, ZERO))
         for key in sorted({*kept, *journal})
         if kept.get(key, ZERO) != journal.get(key, ZERO)
     ]

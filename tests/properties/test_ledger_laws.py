@@ -337,6 +337,21 @@ def test_an_open_position_realised_its_cash_flows_and_what_it_still_costs(drawn:
             assert (entry.basis_after, entry.realized_after) == (held.cost_basis, held.realized_pnl)
 
 
+@LAWS
+@given(reports)
+def test_cash_of_every_currency_is_what_was_realised_less_what_is_held(drawn: list[Report]) -> None:
+    """Fees in a currency other than the instrument's included: nothing an owner pays is forgotten."""
+    with fresh() as trial:
+        trial.fold(items_of(drawn))
+        realized: dict[tuple[str, str], Decimal] = {}
+        for row in Position.objects.select_related("instrument"):
+            key = row.owner, row.instrument.currency
+            realized[key] = realized.get(key, Decimal(0)) + row.realized_pnl - row.cost_basis
+        for balance in CashBalance.objects.all():
+            assert balance.amount == realized.pop((balance.owner, balance.currency), 0) + balance.realized_apart
+        assert not any(realized.values())
+
+
 fine_quantities = st.decimals(Decimal(-50), Decimal(50), places=8).filter(bool)
 fine_prices = st.decimals(Decimal("0.0001"), Decimal(500), places=10)
 trades = st.lists(st.tuples(st.one_of(quantities.map(Decimal), fine_quantities), fine_prices, fees), max_size=60)

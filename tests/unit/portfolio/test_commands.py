@@ -93,6 +93,7 @@ def test_verify_agrees_with_honest_books() -> None:
     ("model", "change", "word"),
     [
         (CashBalance, {"amount": Decimal(1)}, "cash of ALPHA in USD"),
+        (CashBalance, {"realized_apart": Decimal(-1)}, "realised apart from positions of ALPHA in USD"),
         (Position, {"quantity": Decimal(61)}, "quantity of ALPHA in AAPL"),
         (Position, {"realized_pnl": Decimal(0)}, "realised P&L of ALPHA"),
         (Position, {"cost_basis": Decimal(2999)}, "cost basis of ALPHA"),

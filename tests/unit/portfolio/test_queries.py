@@ -137,6 +137,12 @@ class TestBooks:
         assert EquitySnapshot.objects.filter(owner="").count() == 0
 
 
+def test_an_account_that_was_never_opened_hides_no_books() -> None:
+    ensure("DU0000001")
+    open_account(ACCOUNT, {"USD": Decimal(100)}, [], [], NOW)
+    assert queries.account_id_or_none() == ACCOUNT
+
+
 def test_nothing_is_known_before_an_account_is() -> None:
     assert queries.summary() is None
     assert queries.positions() == []

@@ -16,14 +16,16 @@ from portfolio.services import (
     ensure_account,
     fold_batch,
     open_account,
+    rates_of,
     record_account_values,
     record_marks,
     strategy_equity,
     take_equity_snapshot,
 )
+from portfolio.valuation import value_of
 from strategies.exceptions import LedgerError
 from strategies.models import Strategy
-from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill, owner_of
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
 pytestmark = pytest.mark.django_db
 
@@ -107,6 +109,16 @@ def test_owner_without_a_mark_is_left_out_and_the_account_says_unknown() -> None
     facts = {fact.owner: fact for fact in take_equity_snapshot(ACCOUNT, NOW)}
     assert set(facts) == {"Discretionary", ""}
     assert facts[""].unrealized_pnl is None
+
+
+def test_fee_in_another_currency_is_in_the_realised_profit() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    fold_batch(ACCOUNT, [fill(2, 10, 55), fee(2, "2", "EUR")], owner_of, NOW)
+    record_account_values(ACCOUNT, [("ExchangeRate", "1.5", "EUR")], NOW)
+    value = value_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT))
+    assert value.realized_pnl == -1 - 3
+    assert value.equity == 20_000 + value.realized_pnl + value.unrealized_pnl
 
 
 def test_positions_of_two_currencies_are_converted_by_ibs_rate() -> None:
