@@ -150,7 +150,7 @@ class LiveBroker(Broker):
             risk.check_order(draft, self._facts(draft))
         except OrderDeniedError as error:
             order_ref = self._intents.deny(draft, error.message, error.code)
-            what = f"{draft.side} {draft.quantity:f} {draft.contract.symbol}"
+            what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
             told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
             logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
             error.fields["order_ref"] = order_ref

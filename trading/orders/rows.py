@@ -91,7 +91,7 @@ class OrderBatch:
         row.state, row.quantity, row.filled = to.state, to.quantity, to.filled
         row.average_price, row.reason = to.average_price, to.reason[:400]
         if to.state is OrderState.REJECTED and before.state is not OrderState.REJECTED:
-            what = f"{row.side} {to.quantity:f} {row.symbol}"
+            what = f"{row.side} {to.quantity.normalize():f} {row.symbol}"
             told = {"strategy": row.owner}
             logger.warning("Order rejected: %s: %s order_ref=%s", what, to.reason, row.order_ref, extra=told)
         is_news = to != before or row.order_ref in self._new
