@@ -12,6 +12,7 @@ from trading.login import ThrottledLoginView
 handler404 = "trading.views.not_found"
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("favicon.ico", RedirectView.as_view(url="/static/mats/logo.svg")),  # the admin names no icon of its own
     path("login/", ThrottledLoginView.as_view(), name="login"),
     path("password/", ChangePasswordView.as_view(), name=CHANGE_URL_NAME),
     path("admin/password_change/", RedirectView.as_view(pattern_name=CHANGE_URL_NAME)),
