@@ -8,15 +8,17 @@ database's own spelling are chosen once per call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection, models
 
 from portfolio.ledger.money import QUANTUM
 
 Adapter = Callable[[Any], Any]
+M = TypeVar("M", bound=models.Model)
 
 
 def _decimal_text(value: Any) -> str | None:
@@ -117,7 +119,22 @@ def select_rows(
             yield decoded
 
 
+def read_rows(model: type[M], key: str, values: Iterable[Any]) -> list[M]:
+    """Return whole instances of the rows whose ``key`` is among the values, with statements built once.
+
+    Not for models with JSON fields: their text stays text.
+    """
+    names = tuple(field.attname for field in model._meta.concrete_fields)
+    return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, key, values)]
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
 def _decoder(field: models.Field[Any, Any]) -> Adapter | None:
+    if isinstance(field, models.DateTimeField):
+        return _aware  # SQLite keeps UTC without saying so
     if isinstance(field, models.DecimalField):
         return lambda value: value if value is None or isinstance(value, Decimal) else Decimal(str(value))
     return bool if isinstance(field, models.BooleanField) else None

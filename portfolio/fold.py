@@ -113,9 +113,9 @@ class _Fold:
         self.result.new_executions.append(self._fact(fill, booked, change, corrects))
 
     def _booked(self, fill: FillSnapshot) -> Booked:
-        if fill.quantity <= 0 or fill.side not in {"BOT", "SLD"}:
+        if fill.side not in {"BOT", "SLD"} or not _is_bookable(fill):
             raise LedgerError(
-                f"Execution {fill.exec_id} says {fill.side} {fill.quantity}: it cannot be booked.",
+                f"Execution {fill.exec_id} says {fill.side} {fill.quantity} at {fill.price}: it cannot be booked.",
                 code="bad_execution",
                 exec_id=fill.exec_id,
             )
@@ -272,3 +272,8 @@ class _Fold:
         self.result.touched_cash.extend(
             CashFact(owner, currency, amount) for (owner, currency), amount in self.books.touched_cash.items()
         )
+
+
+def _is_bookable(fill: FillSnapshot) -> bool:
+    """Whether quantity and price are numbers and the quantity does not vanish in the ledger's decimals."""
+    return fill.quantity.is_finite() and fill.price.is_finite() and exact(fill.quantity) > 0

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db import models
-
+from portfolio.bulk import read_rows
 from portfolio.models import Instrument
 from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError
@@ -28,7 +27,7 @@ def ensure_instruments(contracts: Iterable[ContractSnapshot]) -> dict[int, Instr
         raise LedgerError(
             "A contract without id cannot be booked.", code="unresolved_contract", symbol=wanted[0].symbol
         )
-    found = Instrument.objects.in_bulk(wanted)
+    found = {row.con_id: row for row in read_rows(Instrument, "con_id", wanted)}
     for con_id, contract in wanted.items():
         row = found.get(con_id)
         if row is None:
@@ -74,6 +73,6 @@ def _refresh(row: Instrument, contract: ContractSnapshot) -> None:
         row.save(update_fields=changed)
 
 
-def instruments_by_id(con_ids: Iterable[int]) -> models.QuerySet[Instrument]:
+def instruments_by_id(con_ids: Iterable[int]) -> list[Instrument]:
     """Return the known instruments among these ids."""
-    return Instrument.objects.filter(con_id__in=list(con_ids))
+    return read_rows(Instrument, "con_id", con_ids)

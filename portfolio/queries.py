@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from django.utils import timezone
@@ -226,7 +227,7 @@ def equity_series(owner: str = "", since: datetime | None = None, *, max_points:
     Oldest and newest are always among them. However long the series, only a few thousand rows are looked at: the
     finest grid of snapshots that has no more than twice the points asked for is read.
     """
-    every = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner).order_by("-taken_at")
+    every = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner)
     if since is not None:
         every = every.filter(taken_at__gte=since)
     limit, rows = 2 * max_points, every
@@ -235,14 +236,15 @@ def equity_series(owner: str = "", since: datetime | None = None, *, max_points:
         if rows[: limit + 1].count() <= limit:
             break
     columns = ("owner", "taken_at", "currency", "equity", "cash", "realized_pnl", "unrealized_pnl")
-    kept = [EquityView(*row) for row in rows.values_list(*columns)]
-    newest = [EquityView(*row) for row in every.values_list(*columns)[:1]]
-    if newest != kept[:1]:
-        kept = newest + kept
+    # Sorted here: asked for an order, SQLite walks every snapshot of the time instead of those of the grid.
+    kept = sorted((EquityView(*row) for row in rows.values_list(*columns)), key=attrgetter("taken_at"))
+    newest = [EquityView(*row) for row in every.order_by("-taken_at").values_list(*columns)[:1]]
+    if newest != kept[-1:]:
+        kept += newest
     if len(kept) > max_points:
         step = (len(kept) - 1) / max(1, max_points - 1)
         kept = [kept[round(index * step)] for index in range(max_points)]
-    return kept[::-1]
+    return kept
 
 
 def summary(account_id: str | None = None) -> Summary | None:

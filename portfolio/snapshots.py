@@ -39,7 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
     """Keep the latest price of each instrument that the ledger knows; prices that are no number are left out."""
     usable = {con_id: exact(price) for con_id, price in marks.items() if price.is_finite()}
-    known = instruments_by_id(usable).values_list("con_id", flat=True)
+    known = [row.con_id for row in instruments_by_id(usable)]
     rows = [(con_id, usable[con_id], at) for con_id in known]
     upsert_rows(Mark, ("instrument_id", "price", "marked_at"), ("instrument_id",), rows)
 

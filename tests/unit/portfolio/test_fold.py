@@ -162,9 +162,19 @@ def test_execution_of_another_account_is_left_out(caplog: pytest.LogCaptureFixtu
     assert Execution.objects.count() == 0
 
 
-def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays() -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("side", "HELD"),
+        ("quantity", Decimal(-1)),
+        ("quantity", Decimal("1E-11")),
+        ("quantity", Decimal("NaN")),
+        ("price", Decimal("Infinity")),
+    ],
+)
+def test_impossible_execution_is_refused_and_nothing_of_the_batch_stays(field: str, value: object) -> None:
     bad = fill(2)
-    object.__setattr__(bad, "side", "HELD")
+    object.__setattr__(bad, field, value)
     with pytest.raises(LedgerError) as caught:
         fold(fill(1), bad)
     assert caught.value.code == "bad_execution"
