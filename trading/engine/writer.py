@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_LIMIT = 500
 LINGER_S = 0.005
+_GATHER_S = 0.001  # what IB says of one fill comes in some five messages: together they cost one commit
 _BUSY_BATCH = 24  # from here on, collecting for a moment costs less than one commit for a few messages
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 5.0
@@ -152,6 +153,8 @@ class LedgerWriter:
         armed = self._queue.arm(lambda: self.loop.call_soon_threadsafe(woken.set))
         if armed and not self._stopping.is_set():  # looked at again: stop() rings once, perhaps before we armed
             await woken.wait()
+            if not self._stopping.is_set():
+                await asyncio.sleep(_GATHER_S)
         else:
             await asyncio.sleep(0)  # let client 99 breathe between two batches
 

@@ -27,7 +27,7 @@ class FrameReader:
     def __init__(self, ib: IB) -> None:
         self.gates: dict[bytes, list[Gate]] = {}
         self._client: Any = ib.client
-        self._original = self._client._onSocketHasData
+        self._original: Callable[[bytes], object] = self._client._onSocketHasData
         self._client.conn.hasData.disconnect(self._original)
         self._client.conn.hasData.connect(self._on_data)
 

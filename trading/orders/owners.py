@@ -38,6 +38,13 @@ class Owners:
             self._by_perm_id.clear()
             self._symbols_read = float("-inf")
 
+    def learn(self, order_ref: str, owner: str, perm_id: int | None) -> None:
+        """Remember what an order's row says, so that its fills need no query."""
+        if self._by_ref.get(order_ref) is None:
+            self._remember(self._by_ref, order_ref, owner)
+        if perm_id and self._by_perm_id.get(perm_id) is None:
+            self._remember(self._by_perm_id, perm_id, owner)
+
     def of_ref(self, order_ref: str) -> str:
         """Return the owner of a reference; Discretionary when it names none."""
         known = self._by_ref.get(order_ref)

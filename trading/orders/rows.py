@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
-from portfolio.bulk import insert_rows, update_rows
+from portfolio.bulk import insert_rows, read_rows, select_rows, update_rows
 from trading.models import Order, OrderEvent
 from trading.orders.progress import CANCEL_WORDS, Progress
 from trading.orders.state import OrderState
@@ -32,6 +32,7 @@ _CHANGING = (
     "updated_at",
 )
 _EVENT = ("order_id", "at", "state", "ib_status", "filled", "remaining", "message")
+_WHOLE = tuple(field.attname for field in Order._meta.concrete_fields if field.attname != "id")
 _AWAITING = OrderState.UNKNOWN
 
 
@@ -48,7 +49,7 @@ class OrderBatch:
 
     def __init__(self, refs: Iterable[str], now: datetime) -> None:
         self.now = now
-        self._rows = {row.order_ref: row for row in Order.objects.filter(order_ref__in=set(refs))}
+        self._rows = {row.order_ref: row for row in read_rows(Order, "order_ref", set(refs))}
         self._cancelled_at = self._unfinished_cancels()
         self._new: dict[str, Order] = {}
         self._changed: dict[str, Order] = {}
@@ -113,10 +114,16 @@ class OrderBatch:
             message=(message or to.reason)[:400],
         )
 
+    def _insert(self) -> None:
+        insert_rows(Order, _WHOLE, ([getattr(row, name) for name in _WHOLE] for row in self._new.values()))
+        for pk, ref in select_rows(Order, ("id", "order_ref"), "order_ref", self._new):
+            self._new[ref].pk = pk
+            self._new[ref]._state.adding = False
+
     def save(self) -> list[Order]:
         """Write what changed; return those orders."""
         if self._new:
-            Order.objects.bulk_create(self._new.values())
+            self._insert()
         old = [row for ref, row in self._changed.items() if ref not in self._new]
         if old:
             values = ([*(getattr(row, name) for name in _CHANGING), row.pk] for row in old)

@@ -147,3 +147,18 @@ def test_owner_is_the_row_then_the_strategy_named_then_discretionary(ref: str) -
 def test_owner_is_found_by_perm_id_when_the_reference_is_missing(ref: str) -> None:
     services.record_order(trade(ref, perm_id=900), NOW)
     assert services.owner_of(fill("", 1, perm_id=900)) == "T"
+
+
+def test_fills_of_an_order_just_recorded_need_no_query_for_their_owner(ref: str) -> None:
+    services.record_order(trade(ref, "Submitted", perm_id=77), NOW)
+    with CaptureQueriesContext(connection) as queries:
+        assert services.owner_of(fill(ref, 1)) == "T"
+    assert len(queries) == 0
+
+
+def test_a_recorded_order_reads_back_as_it_was_written() -> None:
+    services.record_order(trade("", "Submitted", perm_id=77), NOW)
+    services.record_order(trade("", "PreSubmitted", perm_id=77), NOW)  # from the table this time
+    [found] = Order.objects.all()
+    assert (found.order_ref, found.owner, found.created_at, found.sent_at) == ("perm/77", "Discretionary", NOW, NOW)
+    assert found.quantity == trade("", "Submitted").quantity
