@@ -16,6 +16,7 @@ from strategies import services
 from strategies.exceptions import ConfigError, LoadError
 from strategies.loader import LoadedStrategy, file_sha256, list_strategy_files, load_strategy_class
 from strategies.models import Strategy
+from strategies.params import as_object
 from strategies.params_form import emptied, form_schema, form_values
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ class StrategyForm(ModelForm):
         if loaded is None or loaded.params_model is None:
             field.widget = forms.Textarea(_TEXT)
             shown = self.instance.params or (loaded.params if loaded else {})
-            self.initial["params"] = shown
+            self.initial["params"] = as_object(shown)
         else:
             field.widget = JSONFormWidget(schema=form_schema(loaded.params_model))
-            self.initial["params"] = form_values({**loaded.params, **self.instance.params})
+            self.initial["params"] = form_values({**loaded.params, **as_object(self.instance.params)})
         self.offered_params = dict(self.initial["params"])
 
     def _validated_file(self) -> LoadedStrategy | None:

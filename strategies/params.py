@@ -86,6 +86,11 @@ PARAMS: dict[str, Any] = BaseParams().model_dump(mode="json")
 """The base fields with their defaults, for files that extend a plain dict."""
 
 
+def as_object(stored: object) -> dict[str, Any]:
+    """Return stored parameters for showing; what is no object, edited past every form, stands whole under «params»."""
+    return dict(stored) if isinstance(stored, Mapping) else {"params": stored}
+
+
 class HasParams(Protocol):
     """What ``validate_params`` needs of a loaded file."""
 

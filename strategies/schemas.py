@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 
 from ninja import Schema
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from strategies.models import (
     CURRENCY_PATTERN,
@@ -18,6 +18,7 @@ from strategies.models import (
     STRATEGY_SYMBOL_PATTERN,
     RestartPolicy,
 )
+from strategies.params import as_object
 
 MAX_PAGE = 1000
 MAX_ID = 2**63 - 1  # largest integer that the databases hold
@@ -93,7 +94,7 @@ class StrategyOut(Schema):
     target_weight: Amount
     max_weight: Amount
     currency: str
-    params: dict[str, Any]
+    params: Annotated[dict[str, Any], BeforeValidator(as_object)]
     params_revision: int
     code_hash: str
     load_error: str

@@ -147,7 +147,16 @@ def checked_params(strategy: Strategy, loaded: LoadedStrategy | None) -> dict[st
 
 
 def row_params(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters with the row's weights and currency in them."""
+    """Return the parameters with the row's weights and currency in them.
+
+    Raises: ConfigError (bad_params) when the row, edited past every form, holds no object.
+    """
+    if not isinstance(params, Mapping):
+        raise ConfigError(
+            f"The stored parameters are {json.dumps(params)[:40]}, not an object of names and values; save them again.",
+            code="bad_params",
+            errors={"params": "Not an object."},
+        )
     mirrored = {name: getattr(strategy, name) for name in ROW_FIELDS}
     return {**params, **{name: value if isinstance(value, str) else float(value) for name, value in mirrored.items()}}
 

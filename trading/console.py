@@ -18,6 +18,7 @@ from django.utils import timezone
 from portfolio import queries as books
 from portfolio.models import Account, AccountValue, EquitySnapshot
 from strategies.models import DISCRETIONARY, Strategy
+from strategies.params import as_object
 from trading import queries
 from trading.engine.events import iso, plain
 from trading.queries import Row
@@ -243,9 +244,12 @@ def weight_bar(strategy: Strategy) -> dict[str, str]:
     return {"min": f"{low:.2f}", "span": f"{high - low:.2f}", "target": f"{min(target, Decimal('98.8')):.2f}"}
 
 
-def parameter_rows(params: dict[str, Any]) -> list[Row]:
+def parameter_rows(params: object) -> list[Row]:
     """Return parameters by name with their type in words."""
-    return [{"name": name, "value": _shown(value), "type": _type_name(value)} for name, value in sorted(params.items())]
+    return [
+        {"name": name, "value": _shown(value), "type": _type_name(value)}
+        for name, value in sorted(as_object(params).items())
+    ]
 
 
 def _shown(value: object) -> str:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db import DatabaseError
 from ib_async import IB, Contract, Order
 
 from strategies.crashpoints import reach
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 _KEPT_TICKETS = 2_000
 _REQUEST_TIMEOUT_S = 15.0
 NOT_CONNECTED = "not_connected"
+LEDGER_TROUBLE = "ledger_trouble"
 CAPTURE_MISSING = "This connection is not captured; its fills would be lost. Connect through the engine."
 
 
@@ -137,6 +139,10 @@ class LiveBroker(Broker):
         except asyncio.CancelledError:
             work.add_done_callback(self._abandon)
             raise
+        except DatabaseError as error:  # without a committed intent nothing goes on the wire
+            raise OrderDeniedError(
+                f"The ledger cannot be written ({error}); the order was not sent.", code=LEDGER_TROUBLE
+            ) from error
 
     def _abandon(self, work: asyncio.Future[str]) -> None:
         if not work.cancelled() and work.exception() is None:

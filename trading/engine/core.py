@@ -84,6 +84,7 @@ class EngineCore:
         self.stale = False
         self.autostart = True
         self.stop_event = threading.Event()
+        self.recorder: MarketRecorder | None = None
         self._state_lock = threading.Lock()
         self._autostarted = False
         self._live_clients: frozenset[int] = frozenset()
@@ -168,6 +169,8 @@ class EngineCore:
         ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)
         self.dispatcher.stop(self.stop_grace_s)
         self.session.stop()
+        if self.recorder is not None:
+            self.recorder.join(DRAIN_S)  # ended with its connection; the process must not exit under its last append
         self._finish()
         return ended
 

@@ -241,6 +241,7 @@ class MasterSession:
             figures.cancel()
 
     async def _try_cycle(self) -> bool:
+        self._check_soon.clear()  # here, not before the wait: a wish that comes during a comparison must not be lost
         try:
             await self._cycle()
         except (TransientError, LedgerError) as error:
@@ -270,7 +271,6 @@ class MasterSession:
         """Compare on a timer and replay now and then, until the line is lost or a check is asked for."""
         since_replay = 0.0
         while not self._lost.is_set():
-            self._check_soon.clear()
             asked = await self._sleep(COMPARE_EVERY_S)
             if self._lost.is_set():
                 return

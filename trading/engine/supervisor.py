@@ -149,7 +149,7 @@ class Supervisor:
                 self._tell(runner)
                 return runner
             if runner.state in ENDED or runner.stop_wanted:
-                what = "is being stopped already" if runner.stop_wanted else "is not running"
+                what = "is not running" if runner.state in ENDED else "is being stopped already"
                 raise ConflictError(f"{runner.symbol} {what}.", code="not_running")
             runner.stop_wanted = True
             strategy = runner.strategy

@@ -133,6 +133,10 @@ class MarketRecorder:
         self._lines.clear()
         self._store.stop()
 
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the bars that were taken are appended; tell whether they are. Call ``stop`` first."""
+        return self._store.join(timeout_s)
+
     # lines
 
     async def _look(self) -> None:

@@ -146,6 +146,8 @@ def test_a_stop_asks_once_and_the_id_comes_back_when_the_thread_ended(supervisor
     supervisor.strategy_changed(puppet, "stopped", "", "")
     assert host.free == [1, 2, 3]
     assert host.rows[-1].state == "stopped"
+    with pytest.raises(ConflictError, match="ALPHA is not running"):
+        supervisor.request_stop("ALPHA", 7.0)
 
 
 def test_a_file_that_cannot_be_loaded_fails_and_gives_the_id_back(supervisor: Supervisor, host: Host) -> None:
