@@ -2,7 +2,7 @@
 
 Owns: the SQL of the hot tables. Why: the fold must book thousands of fills a second, and the ORM spends most of a
 row's time on building model instances and SQL text. Rule: values go in as the columns' Python types; adapters for the
-database's own spelling are chosen once per call.
+database's own spelling are chosen once per set of columns.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ def _decimal_text(value: Any) -> str | None:
     return None if value is None else format(value.quantize(QUANTUM), "f")
 
 
-def _datetime_text() -> Adapter:
-    """Return an adapter that spells each moment once: all rows of a batch share theirs."""
-    seen: dict[Any, Any] = {}
-
-    def adapt(value: Any) -> Any:
-        if value not in seen:
-            seen[value] = connection.ops.adapt_datetimefield_value(value)
-        return seen[value]
-
-    return adapt
+@lru_cache(maxsize=4096)
+def _datetime_text(value: Any) -> Any:
+    return connection.ops.adapt_datetimefield_value(value)  # all rows of a batch share their moments
 
 
 def _adapter(field: models.Field[Any, Any]) -> Adapter | None:
-    if isinstance(field, models.DecimalField) and connection.vendor == "sqlite":
+    if isinstance(field, models.DecimalField):
         return _decimal_text
-    if isinstance(field, models.DateTimeField) and connection.vendor == "sqlite":
-        return _datetime_text()
-    return None
+    return _datetime_text if isinstance(field, models.DateTimeField) else None
+
+
+@lru_cache(maxsize=256)
+def _adapters(model: type[models.Model], columns: tuple[str, ...], vendor: str) -> tuple[tuple[int, Adapter], ...]:
+    """Return by position how values are spelled for the database; only SQLite needs telling."""
+    if vendor != "sqlite":
+        return ()
+    found = ((index, _adapter(field)) for index, field in enumerate(_fields(model, columns)))
+    return tuple((index, adapter) for index, adapter in found if adapter)
 
 
 def _fields(model: type[models.Model], names: Sequence[str]) -> list[models.Field[Any, Any]]:
@@ -55,8 +55,8 @@ def _quoted(field: models.Field[Any, Any]) -> str:
     return connection.ops.quote_name(field.column or field.attname)
 
 
-def _run(sql: str, adapters: list[Adapter | None], rows: Iterable[Sequence[Any]]) -> None:
-    special = [(index, adapter) for index, adapter in enumerate(adapters) if adapter]
+def _run(sql: str, model: type[models.Model], columns: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> None:
+    special = _adapters(model, columns, connection.vendor)
     params = []
     for row in rows:
         values = list(row)
@@ -83,30 +83,26 @@ def insert_rows(
     Shape: ``columns`` are attribute names (``account_id``), each row has their values in that order.
     Raises: IntegrityError when a unique key exists already: callers check first, inside the same write transaction.
     """
-    adapters = [None if lookup and name == lookup[0] else _adapter(field) for name, field in _named(model, columns)]
-    _run(_insert_sql(model, columns, lookup), adapters, rows)
+    _run(_insert_sql(model, columns, lookup), model, columns, rows)
 
 
 def update_rows(model: type[models.Model], columns: tuple[str, ...], key: str, rows: Iterable[Sequence[Any]]) -> None:
     """Set ``columns`` of the rows found by ``key``; each row holds the values and then the key."""
-    adapters = [_adapter(field) for _, field in _named(model, (*columns, key))]
-    _run(_update_sql(model, columns, key), adapters, rows)
+    _run(_update_sql(model, columns, key), model, (*columns, key), rows)
 
 
 def upsert_rows(
     model: type[models.Model], columns: tuple[str, ...], unique: tuple[str, ...], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Insert rows, or replace the other columns where the ``unique`` ones exist already."""
-    _run(_upsert_sql(model, columns, unique), [_adapter(field) for _, field in _named(model, columns)], rows)
+    _run(_upsert_sql(model, columns, unique), model, columns, rows)
 
 
 def select_rows(
     model: type[models.Model], columns: tuple[str, ...], key: str, values: Iterable[Any], **equal: Any
 ) -> Iterator[list[Any]]:
     """Read columns of the rows whose ``key`` is among the values and whose other columns equal ``equal``."""
-    decoders = [
-        (index, decode) for index, (_, field) in enumerate(_named(model, columns)) if (decode := _decoder(field))
-    ]
+    decoders = _decoders(model, columns)
     for block in chunks(values):
         sql = _select_sql(model, columns, key, len(block), tuple(equal))
         with connection.cursor() as cursor:
@@ -124,12 +120,23 @@ def read_rows(model: type[M], key: str, values: Iterable[Any]) -> list[M]:
 
     Not for models with JSON fields: their text stays text.
     """
-    names = tuple(field.attname for field in model._meta.concrete_fields)
+    names = _columns(model)
     return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, key, values)]
+
+
+@lru_cache(maxsize=64)
+def _columns(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(field.attname for field in model._meta.concrete_fields)
 
 
 def _aware(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+@lru_cache(maxsize=256)
+def _decoders(model: type[models.Model], columns: tuple[str, ...]) -> tuple[tuple[int, Adapter], ...]:
+    found = ((index, _decoder(field)) for index, field in enumerate(_fields(model, columns)))
+    return tuple((index, decode) for index, decode in found if decode)
 
 
 def _decoder(field: models.Field[Any, Any]) -> Adapter | None:
@@ -138,10 +145,6 @@ def _decoder(field: models.Field[Any, Any]) -> Adapter | None:
     if isinstance(field, models.DecimalField):
         return lambda value: value if value is None or isinstance(value, Decimal) else Decimal(str(value))
     return bool if isinstance(field, models.BooleanField) else None
-
-
-def _named(model: type[models.Model], columns: tuple[str, ...]) -> list[tuple[str, models.Field[Any, Any]]]:
-    return list(zip(columns, _fields(model, columns), strict=True))
 
 
 def _table(model: type[models.Model]) -> str:
