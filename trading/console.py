@@ -49,7 +49,7 @@ def colors() -> dict[str, str]:
 
 def account_row() -> Row:
     """Return account id, base currency and IB's latest figures in the words of the ``account`` event."""
-    account = Account.objects.order_by("account_id").first()
+    account = Account.objects.filter(pk=books.account_id_or_none()).first()
     row: Row = dict.fromkeys(("net_liquidation", "cash", "unrealized_pnl", "realized_pnl", "at", "day_start"))
     row |= {"account_id": account.account_id if account else "", "currency": account.base_currency if account else ""}
     if account is not None:
@@ -133,17 +133,15 @@ def equity_series(owners: Sequence[str] | None = None) -> Row:
 
     Shape: ``{"at": [epoch seconds], "owners": {owner: [number or None, …]}}``; numbers are for drawing only.
     """
-    found = EquitySnapshot.objects.filter(taken_at__gte=timezone.now() - EQUITY_WINDOW)
-    if owners is not None:
-        found = found.filter(owner__in=owners)
+    since = timezone.now() - EQUITY_WINDOW
+    if owners is None:
+        owners = list(EquitySnapshot.objects.filter(taken_at__gte=since).values_list("owner", flat=True).distinct())
     by_moment: dict[float, dict[str, float]] = {}
-    for owner, taken_at, equity in found.values_list("owner", "taken_at", "equity").order_by("taken_at"):
-        by_moment.setdefault(taken_at.timestamp(), {})[owner] = float(equity)
-    moments = list(by_moment)
-    step = max(1, -(-len(moments) // EQUITY_POINTS))
-    # Count from the end, so that the newest moment is always among those kept.
-    moments = moments[::-1][::step][::-1]
-    names = sorted({owner for moment in moments for owner in by_moment[moment]})
+    for owner in owners:
+        for view in books.equity_series(owner, since, max_points=EQUITY_POINTS):
+            by_moment.setdefault(view.taken_at.timestamp(), {})[owner] = float(view.equity)
+    moments = sorted(by_moment)
+    names = sorted({owner for figures in by_moment.values() for owner in figures})
     return {
         "at": moments,
         "owners": {name: [by_moment[moment].get(name) for moment in moments] for name in names},
