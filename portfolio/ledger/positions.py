@@ -62,6 +62,22 @@ def average_cost(quantity: Decimal, cost_basis: Decimal, multiplier: Decimal = O
     return exact(cost_basis / (quantity * multiplier)) if quantity else ZERO
 
 
+def _moved(
+    position: PositionState, quantity: Decimal, price: Decimal, multiplier: Decimal
+) -> tuple[Decimal, Decimal, Decimal]:
+    """Return quantity and basis after a fill, and how much of the position it closed."""
+    held = position.quantity
+    after = exact(held + quantity)
+    if not held or (held > 0) is (quantity > 0):
+        return after, position.cost_basis - fill_cash(quantity, price, multiplier), ZERO
+    closed = min(abs(quantity), abs(held))
+    if not after:
+        return after, ZERO, closed
+    if (after > 0) is (held > 0):
+        return after, exact(position.cost_basis * after / held), closed
+    return after, -fill_cash(after, price, multiplier), closed
+
+
 def apply_fill(
     position: PositionState,
     quantity: Decimal,
@@ -104,18 +120,9 @@ def apply_fill(
     """
     if not quantity or not multiplier:
         raise ValueError("a fill needs a quantity and a multiplier other than zero")
-    held, before = position.quantity, position.cost_basis
-    after = exact(held + quantity)
     flow = fill_cash(quantity, price, multiplier)
-    closed, basis = ZERO, before - flow
-    if held and (held > 0) is not (quantity > 0):
-        closed = min(abs(quantity), abs(held))
-        if not after:
-            basis = ZERO
-        elif (after > 0) is (held > 0):
-            basis = exact(before * after / held)
-        else:
-            basis = -fill_cash(after, price, multiplier)
+    before = position.cost_basis
+    after, basis, closed = _moved(position, quantity, price, multiplier)
     fee = ZERO if commission is None else commission
     realized = (flow + basis - before if closed else ZERO) - fee
     return FillResult(
