@@ -54,7 +54,7 @@ def test_locked_ledger_denies_orders_keeps_fills_and_recovers(impatient: None, r
     until(lambda: engine.gate.is_open)
     assert rig.trade(alpha, "SPY", 1).is_done
     assert run_state("ALPHA") == "running"
-    assert Order.objects.filter(owner="ALPHA", state="filled").count() == 1
+    until(lambda: Order.objects.filter(owner="ALPHA", state="filled").count() == 1)
 
 
 def test_stopped_engine_leaves_no_thread_inside_arctic(rig: Rig) -> None:
