@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from ib_async import Stock
 
@@ -65,3 +67,27 @@ def test_stopped_engine_leaves_no_thread_inside_arctic(rig: Rig) -> None:
     until(lambda: engine.recorder is not None and engine.recorder.recorded, what="bars of SPY are recorded")
     engine.cleanup(1.0)
     assert not [thread.name for thread in threading.enumerate() if thread.name == "mats-bars"]
+
+
+@pytest.fixture
+def kept_signals() -> Iterator[None]:
+    """Give the signals back that the command takes for itself."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ledger_that_can_be_read_but_not_written_stops_the_start(
+    transactional_db: None, mats_settings: object, kept_signals: None
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON trading_enginelease "
+            "BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+        )
+        try:
+            with pytest.raises(CommandError, match="The database cannot be written: disk is full"):
+                call_command("run_engine")
+        finally:
+            cursor.execute("DROP TRIGGER full_disk")

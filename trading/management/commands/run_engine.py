@@ -73,6 +73,8 @@ class Command(BaseCommand):
             raise CommandError(error.message, returncode=EXIT_HELD) from error
         except ConfigError as error:
             raise CommandError(error.message) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be written: {error}") from error
         tune_gc()
         where = f"{settings.MATS.ib_host}:{settings.MATS.ib_port}"
         self.stdout.write(f"Engine epoch {engine.lease.epoch} runs; gateway {where}. Ctrl-C stops it.")
