@@ -300,10 +300,16 @@ class StrategyLife(ABC):
     # -- hooks, one at a time and in order
 
     def _on_exec_details(self, trade: Trade, fill: Fill) -> None:
-        self._enqueue(self.on_fill, trade, fill)
+        if self._is_own(fill.execution.orderRef):
+            self._enqueue(self.on_fill, trade, fill)
 
     def _on_order_status(self, trade: Trade) -> None:
-        self._enqueue(self.on_status_change, trade, trade.orderStatus)
+        if self._is_own(trade.order.orderRef):
+            self._enqueue(self.on_status_change, trade, trade.orderStatus)
+
+    def _is_own(self, order_ref: str) -> bool:
+        # IB tells a client of all orders under its id, also of those that the strategy before left working.
+        return order_ref.partition("/")[0] == self.symbol
 
     def _enqueue(self, hook: Hook, *args: Any) -> None:
         self._hooks.put_nowait((hook, args))

@@ -22,8 +22,15 @@ from ib_async import IB, Contract, Order
 
 from strategies.crashpoints import reach
 from strategies.events import QueueMessage
-from strategies.exceptions import MatsError, NotFoundError, OrderDeniedError, OrderRefusedError, TransientError
-from strategies.ports import Ticket
+from strategies.exceptions import (
+    LedgerError,
+    MatsError,
+    NotFoundError,
+    OrderDeniedError,
+    OrderRefusedError,
+    TransientError,
+)
+from strategies.ports import StrategyPosition, Ticket
 from trading.brokers.base import Broker, EngineSide
 from trading.ib import codes, mapping, requests
 from trading.ib.capture import Capture
@@ -114,6 +121,8 @@ class LiveBroker(Broker):
     async def _send(
         self, order_ref: str, contract: Contract, order: Order, draft: OrderDraft, parent: Ticket | None
     ) -> LiveTicket:
+        if order.orderId:  # sent before: its first ticket goes on to cancel and change it by this object
+            order = copy.copy(order)
         order.orderRef = order_ref
         order.account = draft.account
         order.orderId = order.permId = 0
@@ -220,6 +229,30 @@ class LiveBroker(Broker):
             raise OrderDeniedError(error.message, code=error.code) from error
         self._contracts[key] = qualified
         return qualified
+
+    # books
+
+    async def get_positions(self) -> list[StrategyPosition]:
+        """Return this owner's own positions, after every fill that this connection has heard of.
+
+        Raises: LedgerError (ledger_behind) when the ledger does not catch up in time.
+        """
+        await self._caught_up()
+        return await super().get_positions()
+
+    async def _caught_up(self) -> None:
+        """Wait for the ledger: a ticket ends by what the wire says, and who then trades on older books doubles it."""
+        if self._engine is None:
+            return
+        # Jobs follow the messages before them: when this one is settled, they are committed.
+        booked = asyncio.wrap_future(self._engine.message_queue.submit(lambda: None, "caught_up"))
+        try:
+            await asyncio.wait_for(booked, _REQUEST_TIMEOUT_S)
+        except TimeoutError as error:
+            raise LedgerError(
+                f"The ledger is more than {_REQUEST_TIMEOUT_S:g} s behind the broker; positions are not known now.",
+                code="ledger_behind",
+            ) from error
 
     # changing and cancelling
 

@@ -45,6 +45,7 @@ from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
+from trading.engine.reconciler import allocate_missing
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
 from trading.engine.writer import LedgerWriter
@@ -312,6 +313,8 @@ class EngineCore:
             client_id, self, effective_params(row, loaded), broker_type="live", strategy_symbol=row.symbol
         )
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
+        if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
+            self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
         return strategy
 
     def acquire_client_id(self) -> int:

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from ib_async import Contract, Fill, Stock, Trade
+from ib_async import CommissionReport, Contract, Execution, Fill, Order, Stock, Trade
 
 from strategies import life
 from strategies.base import BaseStrategy
@@ -291,7 +292,8 @@ def test_hook_that_raises_fails_the_strategy(engine: FakeEngine, start: Start) -
 
     strategy = start(Broken)
     assert strategy._loop is not None
-    strategy._loop.call_soon_threadsafe(engine.ib.execDetailsEvent.emit, Trade(), None)
+    fill = Fill(SPY, Execution(orderRef=f"{strategy.symbol}/1"), CommissionReport(), datetime.now(UTC))
+    strategy._loop.call_soon_threadsafe(engine.ib.execDetailsEvent.emit, Trade(), fill)
     wait_until(lambda: engine.state() == "failed")
     assert "KeyError" in engine.states[-1][1]
 
@@ -303,7 +305,8 @@ def test_refused_order_in_a_hook_is_said_and_borne(engine: FakeEngine, start: St
 
     strategy = start(Greedy)
     assert strategy._loop is not None
-    strategy._loop.call_soon_threadsafe(engine.ib.orderStatusEvent.emit, Trade())
+    trade = Trade(order=Order(orderRef=f"{strategy.symbol}/1"))
+    strategy._loop.call_soon_threadsafe(engine.ib.orderStatusEvent.emit, trade)
     wait_until(lambda: any("nothing to trade" in text for _, text in engine.lines))
     assert engine.state() == "running"
 
