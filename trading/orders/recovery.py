@@ -8,7 +8,8 @@ is UNKNOWN, is asked about again, and is never resent.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from strategies.events import StatusSnapshot, TradeSnapshot
 from trading.models import Order
@@ -23,6 +24,7 @@ GONE = "No longer open at the broker, and neither completed nor executed today."
 
 _PERHAPS_NEVER_SENT = frozenset({OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN})
 _DAY = "DAY"
+_NEW_YORK = ZoneInfo("America/New_York")  # IB answers for executions and completed orders of the day there
 
 
 def resolve_unconfirmed(
@@ -72,10 +74,14 @@ def _settle(rows: Sequence[Order], executed: Collection[str], now: datetime, *, 
 def _verdict(
     row: Order, state: OrderState, executed: Collection[str], now: datetime, *, complete: bool
 ) -> tuple[OrderState, str]:
+    is_of_today = _day(row.created_at) >= _day(now)
     unexecuted = row.order_ref not in executed and not row.filled
-    if complete and unexecuted and row.perm_id is None and state in _PERHAPS_NEVER_SENT:
+    if complete and is_of_today and unexecuted and row.perm_id is None and state in _PERHAPS_NEVER_SENT:
         return OrderState.CANCELLED, NEVER_REACHED
-    is_over = row.tif == _DAY and row.created_at.date() < now.date()
-    if complete and row.order_ref not in executed and is_over:
+    if complete and row.order_ref not in executed and row.tif == _DAY and not is_of_today:
         return OrderState.CANCELLED, GONE
     return OrderState.UNKNOWN, "The broker neither lists it as open nor says how it ended."
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(_NEW_YORK).date()

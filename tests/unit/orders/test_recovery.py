@@ -75,3 +75,29 @@ def test_order_that_is_just_being_sent_is_left_alone() -> None:
 def test_second_run_changes_nothing(ref: str) -> None:
     assert services.resolve_unconfirmed([], [], set(), NOW)
     assert services.resolve_unconfirmed([], [], set(), NOW) == []
+
+
+def test_intent_of_an_earlier_day_is_not_said_to_have_never_reached_the_broker(ref: str) -> None:
+    # Executions and completed orders are answered for the day in New York: they prove nothing of the day before.
+    services.resolve_unconfirmed([], [], set(), NOW + timedelta(days=1))
+    assert (row(ref).state, row(ref).reason) == ("cancelled", GONE)
+
+
+def test_intent_of_the_evening_before_utc_midnight_is_of_the_same_day_in_new_york(ref: str) -> None:
+    Order.objects.update(created_at=NOW.replace(hour=23, minute=50))
+    services.resolve_unconfirmed([], [], set(), NOW.replace(hour=0, minute=10) + timedelta(days=1))
+    assert (row(ref).state, row(ref).reason) == ("cancelled", NEVER_REACHED)
+
+
+def test_accepted_order_that_vanished_is_not_gone_while_its_day_in_new_york_lasts(ref: str) -> None:
+    services.record_order(trade(ref), NOW)
+    Order.objects.update(created_at=NOW.replace(hour=23, minute=50))
+    services.resolve_unconfirmed([], [], set(), NOW.replace(hour=0, minute=10) + timedelta(days=1))
+    assert row(ref).state == "unknown"
+
+
+def test_good_till_cancelled_intent_of_an_earlier_day_stays_unknown() -> None:
+    ref = IntentWriter(lambda: None, lambda: NOW).commit(draft(tif="GTC"))
+    in_flight._members.clear()
+    services.resolve_unconfirmed([], [], set(), NOW + timedelta(days=1))
+    assert row(ref).state == "unknown"
