@@ -15,14 +15,16 @@ from typing import Any, TypeVar
 
 from django.db import connection, models
 
-from portfolio.ledger.money import QUANTUM
+from portfolio.ledger.money import QUANTUM, ZERO
 
 Adapter = Callable[[Any], Any]
 M = TypeVar("M", bound=models.Model)
 
 
+@lru_cache(maxsize=8192)
 def _decimal_text(value: Any) -> str | None:
-    return None if value is None else format(value.quantize(QUANTUM), "f")
+    """Spell a number; sizes, prices and zero come again and again, and equal ones (0 and −0) are spelled alike."""
+    return None if value is None else format((value or ZERO).quantize(QUANTUM), "f")
 
 
 @lru_cache(maxsize=4096)
