@@ -15,7 +15,7 @@ from typing import Any
 
 from strategies.exceptions import LoadError
 
-BASES = {"BaseStrategy": "imperative", "ReactiveStrategy": "reactive"}
+BASES = {"BaseStrategy": "imperative", "BarStrategy": "imperative", "ReactiveStrategy": "reactive"}
 _UNREAD = object()
 
 

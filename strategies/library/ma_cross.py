@@ -1,20 +1,18 @@
 """Moving-average cross: hold a symbol while its fast average is above its slow one, else be flat.
 
 Trades 5-second bars. The averages start from IB's history, so the first decision falls with the first live bar.
-Copy this file to begin your own: everything a strategy needs is here, and nothing else.
+Copy this file to begin your own: parameters, how many bars, and the decision are all that a bar strategy needs.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from decimal import Decimal
 from statistics import fmean
 
-from ib_async import Contract, RealTimeBar, Stock
+from ib_async import Contract
 from pydantic import Field, ValidationInfo, field_validator
 
-from strategies.base import BaseStrategy
-from strategies.exceptions import OrderDeniedError
+from strategies.bars import BarStrategy
 from strategies.params import BaseParams
 
 
@@ -40,58 +38,24 @@ class Params(BaseParams):
         return slow
 
 
-class MaCrossStrategy(BaseStrategy):
+class MaCrossStrategy(BarStrategy):
     """Long above the cross, flat below it, each symbol by itself."""
 
-    async def initialize_strategy(self) -> None:
-        """Find the contracts, fill the averages from history, subscribe to live bars."""
-        self.settings = Params.model_validate(self.params)
-        self.closes: dict[int, deque[float]] = {}
-        self.contracts = [
-            await self.qualify(Stock(symbol, "SMART", self.settings.currency)) for symbol in await self.get_universe()
-        ]
-        await self.follow_the_market()
+    params_model = Params
+    settings: Params
 
-    async def run_strategy(self) -> None:
-        """Wait: every decision is made in ``on_bar``."""
-        await self.until_stopped()
+    def bars_needed(self) -> int:
+        """Look at as many closes as the slow average is long."""
+        return self.settings.slow
 
-    async def on_reconnected(self) -> None:
-        """Fill the gap that the lost connection left, and subscribe again."""
-        await self.follow_the_market()
-
-    async def on_params_changed(self) -> None:
-        """Take the new lengths; a changed universe needs a restart."""
-        self.settings = Params.model_validate(self.params)
-        for contract in self.contracts:
-            await self.warm_up(contract)
-
-    async def follow_the_market(self) -> None:
-        """Start every symbol from history, then follow it live."""
-        for contract in self.contracts:
-            await self.warm_up(contract)
-            self.subscribe_bars(contract)
-
-    async def warm_up(self, contract: Contract) -> None:
-        """Fill the averages with the latest closes."""
-        closes = await self.recent_closes(contract, self.settings.slow)
-        self.closes[contract.conId] = deque(closes, maxlen=self.settings.slow)
-
-    async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
-        """Add the close, then hold what the averages say."""
-        closes = self.closes[contract.conId]
-        closes.append(bar.close)
-        if len(closes) < self.settings.slow or self.open_orders(contract):
-            return  # not enough seen yet, or the last decision is still being worked
-        is_up = fmean(list(closes)[-self.settings.fast :]) > fmean(closes)
+    async def decide(self, contract: Contract, closes: list[float]) -> None:
+        """Hold what the averages say."""
+        is_up = fmean(closes[-self.settings.fast :]) > fmean(closes)
         held = await self.get_position(contract)  # this strategy's own, never the account's
-        try:
-            if is_up and held <= 0:
-                await self.place_order(contract, await self.size_of(contract) - held, urgency="Urgent")
-            elif not is_up and held > 0:
-                await self.place_order(contract, -held, urgency="Urgent")
-        except OrderDeniedError as refusal:
-            self.log(f"{contract.symbol}: {refusal.message}", "warning")
+        if is_up and held <= 0:
+            await self.move_to(contract, await self.size_of(contract))
+        elif not is_up and held > 0:
+            await self.move_to(contract, Decimal(0))
 
     async def size_of(self, contract: Contract) -> Decimal:
         """Return the shares of a full position."""

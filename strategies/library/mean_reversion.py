@@ -6,15 +6,13 @@ file also shows how a strategy turns its position around with one order.
 
 from __future__ import annotations
 
-from collections import deque
 from decimal import Decimal
 from statistics import fmean, pstdev
 
-from ib_async import Contract, RealTimeBar, Stock
+from ib_async import Contract
 from pydantic import Field, ValidationInfo, field_validator
 
-from strategies.base import BaseStrategy
-from strategies.exceptions import OrderDeniedError
+from strategies.bars import BarStrategy
 from strategies.params import BaseParams
 
 
@@ -37,57 +35,20 @@ class Params(BaseParams):
         return exit_z
 
 
-class MeanReversionStrategy(BaseStrategy):
+class MeanReversionStrategy(BarStrategy):
     """Against the move when it is stretched, flat when it came back, each symbol by itself."""
 
-    async def initialize_strategy(self) -> None:
-        """Find the contracts, fill the window from history, subscribe to live bars."""
-        self.settings = Params.model_validate(self.params)
-        self.closes: dict[int, deque[float]] = {}
-        self.contracts = [
-            await self.qualify(Stock(symbol, "SMART", self.settings.currency)) for symbol in await self.get_universe()
-        ]
-        await self.follow_the_market()
+    params_model = Params
+    settings: Params
 
-    async def run_strategy(self) -> None:
-        """Wait: every decision is made in ``on_bar``."""
-        await self.until_stopped()
+    def bars_needed(self) -> int:
+        """Look at the rolling window."""
+        return self.settings.window
 
-    async def on_reconnected(self) -> None:
-        """Fill the gap that the lost connection left, and subscribe again."""
-        await self.follow_the_market()
-
-    async def on_params_changed(self) -> None:
-        """Take the new window and thresholds; a changed universe needs a restart."""
-        self.settings = Params.model_validate(self.params)
-        for contract in self.contracts:
-            await self.warm_up(contract)
-
-    async def follow_the_market(self) -> None:
-        """Start every symbol from history, then follow it live."""
-        for contract in self.contracts:
-            await self.warm_up(contract)
-            self.subscribe_bars(contract)
-
-    async def warm_up(self, contract: Contract) -> None:
-        """Fill the window with the latest closes."""
-        closes = await self.recent_closes(contract, self.settings.window)
-        self.closes[contract.conId] = deque(closes, maxlen=self.settings.window)
-
-    async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
-        """Add the close, then move to the position that the distance from the mean asks for."""
-        closes = self.closes[contract.conId]
-        closes.append(bar.close)
-        if len(closes) < self.settings.window or self.open_orders(contract):
-            return  # not enough seen yet, or the last decision is still being worked
+    async def decide(self, contract: Contract, closes: list[float]) -> None:
+        """Move to the position that the distance from the mean asks for."""
         held = await self.get_position(contract)  # this strategy's own, never the account's
-        wanted = self.wanted_position(list(closes), held)
-        if wanted == held:
-            return
-        try:
-            await self.place_order(contract, wanted - held, urgency="Urgent")
-        except OrderDeniedError as refusal:
-            self.log(f"{contract.symbol}: {refusal.message}", "warning")
+        await self.move_to(contract, self.wanted_position(closes, held))
 
     def wanted_position(self, closes: list[float], held: Decimal) -> Decimal:
         """Return the shares to hold; a pure function, so that it can be tested without a market."""
