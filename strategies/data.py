@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LIBRARY = "market_data"
+_TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}", re.ASCII)
 COLUMNS = ["open", "high", "low", "close", "volume"]
 
 
@@ -72,10 +73,16 @@ def parse_timeframe(text: str) -> Timeframe:
     return TIMEFRAMES[key]
 
 
+def names_library(universe: str) -> bool:
+    """Tell whether a universe may name an ArcticDB library: one name that is not spelled like a ticker."""
+    names = [part.strip() for part in universe.split(",") if part.strip()]
+    return len(names) == 1 and not _TICKER.fullmatch(names[0])
+
+
 def resolve_universe(ac: Any, universe: str) -> list[str]:
     """Return the symbols of a universe: one, a comma list, an ArcticDB library, or library/symbol. Blocking."""
     names = [part.strip() for part in universe.split(",") if part.strip()]
-    if len(names) != 1:
+    if not names_library(universe):
         return list(dict.fromkeys(names))
     library, _, symbol = names[0].partition("/")
     if ac is None or not ac.has_library(library):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ib_async import Contract, RealTimeBar, RealTimeBarList, Stock
 from ib_async.wrapper import RequestError
 
-from strategies.data import BarReader, resolve_universe
+from strategies.data import BarReader, names_library, resolve_universe
 from strategies.exceptions import NotFoundError, OrderDeniedError, TransientError
 from strategies.life import StrategyLife
 from strategies.sizing import to_decimal
@@ -109,7 +109,10 @@ class MarketAccess(StrategyLife):
 
         Raises: NotFoundError when it names none.
         """
-        symbols = await asyncio.to_thread(resolve_universe, self.strategy_manager.ac, str(self.params["universe"]))
+        universe = str(self.params["universe"])
+        # Plain tickers must not need the store: a strategy trades on while ArcticDB is away.
+        store = self.strategy_manager.ac if names_library(universe) else None
+        symbols = await asyncio.to_thread(resolve_universe, store, universe)
         if not symbols:
             raise NotFoundError(f"The universe of {self.symbol} is empty.", code="empty_universe")
         return symbols

@@ -11,7 +11,7 @@ import pytest
 from ib_async import Contract, Stock
 
 from portfolio.arctic.client import get_ac
-from strategies.data import BarReader, parse_timeframe, resolve_universe
+from strategies.data import BarReader, names_library, parse_timeframe, resolve_universe
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
 from tests.unit.strategies.fakes import history_bars
 
@@ -159,3 +159,14 @@ async def test_dates_count_whole_days(store: Any) -> None:
 )
 def test_universe_is_symbols_or_a_library(store: Any, universe: str, symbols: list[str]) -> None:
     assert resolve_universe(store, universe) == symbols
+
+
+@pytest.mark.parametrize("universe", ["SPY", "SPY,TNA", "BRK.B", " AAPL "])
+def test_plain_tickers_never_ask_the_store(universe: str) -> None:
+    assert not names_library(universe)
+    assert resolve_universe(None, universe) == [name.strip() for name in universe.split(",")]
+
+
+@pytest.mark.parametrize("universe", ["us_equities", "univ/tech", "Tech"])
+def test_other_single_names_may_be_libraries(universe: str) -> None:
+    assert names_library(universe)
