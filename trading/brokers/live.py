@@ -341,7 +341,9 @@ class LiveBroker(Broker):
         known = self._tickets.get(order_ref)
         if known is not None:
             return known
-        working = await requests.ask(self.ib.reqOpenOrdersAsync(), "open orders", timeout_s=_REQUEST_TIMEOUT_S)
+        working = await requests.ask_in_turn(
+            self.ib, self.ib.reqOpenOrdersAsync, "open orders", timeout_s=_REQUEST_TIMEOUT_S
+        )
         for trade in working:
             if trade.order.orderRef == order_ref:
                 quantity = mapping.to_decimal(trade.order.totalQuantity)
@@ -409,12 +411,14 @@ class LiveBroker(Broker):
         Raises: TransientError when IB does not answer; then nothing is concluded.
         """
         timeout_s = _REQUEST_TIMEOUT_S
-        await requests.ask(self.ib.reqOpenOrdersAsync(), "open orders", timeout_s=timeout_s)
+        await requests.ask_in_turn(self.ib, self.ib.reqOpenOrdersAsync, "open orders", timeout_s=timeout_s)
         await self.capture.replay_executions(timeout_s, client_id=self.ib.client.clientId)
         unclear = {ticket.order_ref for ticket in self.open_tickets()}
         if not unclear:
             return
-        completed = await requests.ask(self.ib.reqCompletedOrdersAsync(True), "completed orders", timeout_s=timeout_s)
+        completed = await requests.ask_in_turn(
+            self.ib, lambda: self.ib.reqCompletedOrdersAsync(True), "completed orders", timeout_s=timeout_s
+        )
         for trade in completed:
             if trade.order.orderRef in unclear:
                 self.capture.take_completed(trade)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,7 +19,7 @@ from strategies.exceptions import LedgerError
 from trading.ib import mapping
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
-from trading.ib.requests import ask
+from trading.ib.requests import ask, ask_in_turn
 
 ANSWER_S = 15.0
 REPLAY_S = 60.0
@@ -112,7 +112,7 @@ class BrokerState:
 
     async def positions(self) -> list[BrokerPosition]:
         """Return all positions of the account, flat ones left out."""
-        rows = await ask(self._ib.reqPositionsAsync(), "positions", timeout_s=ANSWER_S)
+        rows = await self._ask(self._ib.reqPositionsAsync, "positions")
         return [
             BrokerPosition(mapping.contract_snapshot(row.contract), _decimal(row.position), _decimal(row.avgCost))
             for row in rows
@@ -133,12 +133,15 @@ class BrokerState:
 
     async def orders(self) -> Orders:
         """Return working and completed orders of all clients."""
-        working = await ask(self._ib.reqAllOpenOrdersAsync(), "open orders", timeout_s=ANSWER_S)
-        completed = await ask(self._ib.reqCompletedOrdersAsync(False), "completed orders", timeout_s=ANSWER_S)
+        working = await self._ask(self._ib.reqAllOpenOrdersAsync, "open orders")
+        completed = await self._ask(lambda: self._ib.reqCompletedOrdersAsync(False), "completed orders")
         return Orders(
             [mapping.trade_snapshot(trade) for trade in working],
             [mapping.trade_snapshot(trade) for trade in completed],
         )
+
+    async def _ask(self, request: Callable[[], Awaitable[Any]], what: str) -> Any:
+        return await ask_in_turn(self._ib, request, what, timeout_s=ANSWER_S)
 
 
 def _decimal(value: float) -> Decimal:

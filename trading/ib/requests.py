@@ -6,7 +6,7 @@ Rule: «no rows» is a fact only when IB ended the answer; a timeout changes not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ib_async import IB, Contract, ContractDetails
@@ -17,6 +17,7 @@ from trading.ib import codes
 
 Answer = TypeVar("Answer")
 NO_SUCH_CONTRACT = 200
+_TURNS = "mats_turns"
 
 
 async def ask(request: Awaitable[Answer], what: str, *, timeout_s: float) -> Answer:
@@ -39,6 +40,25 @@ async def ask(request: Awaitable[Answer], what: str, *, timeout_s: float) -> Ans
         ) from error
     except (ConnectionError, AssertionError) as error:
         raise TransientError(f"The connection to IB is down: {what}.", code="not_connected", what=what) from error
+
+
+async def ask_in_turn(ib: IB, request: Callable[[], Awaitable[Answer]], what: str, *, timeout_s: float) -> Answer:
+    """Await a request that carries no id, after those before it.
+
+    ib_async keeps one answer of each kind: of two asked at once, one is never answered and the other may get its rows,
+    so that the master's own open orders would pass for those of all clients.
+    Raises: as ``ask``; the time limit counts from its turn.
+    """
+    turns: asyncio.Lock | None = getattr(ib.wrapper, _TURNS, None)
+    if turns is None:
+        turns = asyncio.Lock()
+        setattr(ib.wrapper, _TURNS, turns)
+
+    async def _asked() -> Answer:
+        return await request()
+
+    async with turns:
+        return await ask(_asked(), what, timeout_s=timeout_s)
 
 
 async def contract_details(ib: IB, contract: Contract, *, timeout_s: float = 10.0) -> list[ContractDetails]:
