@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import F
+from django.db.models import F, Min
 
 from portfolio.accounts import initial_allocation, rates_of
 from portfolio.ledger.fx import Rates
@@ -123,6 +123,10 @@ def _marked_equity(account_id: str, symbol: str, now: datetime) -> Decimal | Non
 
 
 def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
+    held = Position.objects.filter(account_id=account_id, owner=symbol).exclude(quantity=0).values("instrument_id")
+    oldest = Mark.objects.filter(instrument_id__in=held).aggregate(oldest=Min("marked_at"))["oldest"]
+    if oldest is not None and now - oldest > SNAPSHOT_FRESH:
+        return None  # snapshots go on at the last prices there were; they are no newer than these
     rows = EquitySnapshot.objects.filter(account_id=account_id, owner=symbol, taken_at__gt=now - SNAPSHOT_FRESH)
     return rows.order_by("-taken_at").values_list("equity", flat=True).first()
 

@@ -138,3 +138,12 @@ def test_marks_of_unknown_instruments_and_no_numbers_are_left_out() -> None:
     record_marks({265598: Decimal(51)}, NOW)
     record_marks({265598: Decimal(52)}, LATER)
     assert Mark.objects.get().price == 52
+
+
+def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:
+    trade()
+    record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], NOW)
+    record_marks({265598: Decimal(55)}, NOW)
+    later = NOW + timedelta(days=3)
+    take_equity_snapshot(ACCOUNT, later)  # the page shows the last known worth
+    assert strategy_equity(ACCOUNT, "ALPHA", later) == 20_000  # sizing takes weight times net liquidation
