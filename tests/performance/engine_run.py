@@ -95,6 +95,16 @@ class Mats:
         """Resident memory of one process."""
         return float(psutil.Process(self.processes[name].pid).memory_info().rss) / 1e6
 
+    def cpu_s(self, name: str) -> float:
+        """CPU seconds that one process has used."""
+        times = psutil.Process(self.processes[name].pid).cpu_times()
+        return float(times.user + times.system)
+
+    def thread_cpu_s(self, name: str) -> dict[int, float]:
+        """CPU seconds of one process's threads, by thread id; Python does not name them to the system."""
+        threads = psutil.Process(self.processes[name].pid).threads()
+        return {thread.id: thread.user_time + thread.system_time for thread in threads}
+
     @property
     def database(self) -> str:
         """Path of the SQLite ledger."""
@@ -119,9 +129,9 @@ def running_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Itera
     mats = Mats(home, environment, web_port)
     mats.manage("migrate", "-v0")
     mats.manage("shell", "-c", _ADD.format(count=strategies))
-    mats.start("engine", "manage.py", "run_engine")
-    mats.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", str(web_port), "mats_site.asgi:application")
     try:
+        mats.start("engine", "manage.py", "run_engine")
+        mats.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", str(web_port), "mats_site.asgi:application")
         _wait(lambda: _strategies_run(mats, strategies), 90, mats)
         yield mats
     finally:

@@ -61,8 +61,18 @@ async def stock_client(gateway: GatewayProcess, burst: int) -> float:
     return burst / ((max(client.seen.values()) - start) / 1e9)
 
 
-async def bare_client(gateway: GatewayProcess, *, burst: int, paced: int, rate: float) -> tuple[float, Latency]:
-    """Return fills/s in a burst of one connection, and the latency of single fills at ``rate`` per second.
+def inject_orders(gateway: GatewayProcess, name: str, fills: int, client_id: int) -> tuple[int, list[str]]:
+    """Fill orders of ``FILLS_PER_ORDER`` one after the other without a pause; return the first's time and all ids."""
+    first, ids = 0, []
+    for number in range(fills // FILLS_PER_ORDER):
+        sent, some = gateway.inject(SPY, FILLS_PER_ORDER, f"{name}{number}", client_id)
+        first = first or sent
+        ids += some
+    return first, ids
+
+
+async def bare_client(gateway: GatewayProcess, *, burst: int, paced: int, rate: float) -> tuple[float, float, Latency]:
+    """Return fills/s in a burst of one order and of many, and the latency of single fills at ``rate`` per second.
 
     The client carries the same O(1) reprs as the engine's, so that the floor is not slower than what stands on it.
     """
@@ -74,15 +84,21 @@ async def bare_client(gateway: GatewayProcess, *, burst: int, paced: int, rate: 
     loop = asyncio.get_running_loop()
     start, ids = await loop.run_in_executor(None, gateway.inject, SPY, burst, "FLOOR/burst", 41)
     await client.wait_for(len(ids))
-    per_second = burst / ((max(client.seen.values()) - start) / 1e9)
+    one_order = burst / ((max(client.seen.values()) - start) / 1e9)
+    start, ids = await loop.run_in_executor(None, inject_orders, gateway, "FLOOR/many", burst, 41)
+    before = burst
+    await client.wait_for(before + len(ids))
+    many_orders = len(ids) / ((max(client.seen.values()) - start) / 1e9)
+    before += len(ids)
     spent = []
     for number in range(paced):
         sent, (exec_id,) = await loop.run_in_executor(None, gateway.inject, SPY, 1, f"FLOOR/{number}", 41)
         await asyncio.sleep(1 / rate)
-        await client.wait_for(burst + number + 1)
+        await client.wait_for(before + number + 1)
         spent.append(client.seen[exec_id] - sent)
     client.ib.disconnect()
-    return per_second, Latency.of_ns(spent)
+    return one_order, many_orders, Latency.of_ns(spent)
 
 
 SPY = 756733  # IB's contract id of SPY
+FILLS_PER_ORDER = 100
