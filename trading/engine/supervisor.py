@@ -153,11 +153,12 @@ class Supervisor:
                 raise ConflictError(f"{runner.symbol} {what}.", code="not_running")
             runner.stop_wanted = True
             strategy = runner.strategy
+        # Told before it is asked: a strategy that ends at once would otherwise overtake the word.
+        if runner.state is not StrategyState.STOPPING:
+            self._try_move(runner, StrategyState.STOPPING, "waiting for working orders")
         if strategy is not None:
             strategy.request_stop(timeout_s)
             self._host.interrupt_connect(runner.symbol)
-        if runner.state is not StrategyState.STOPPING:
-            self._try_move(runner, StrategyState.STOPPING, "waiting for working orders")
         return runner
 
     def stop(self, symbol: str, timeout_s: float, grace_s: float) -> Runner:
