@@ -20,7 +20,7 @@ from ib_async.wrapper import RequestError
 from strategies.data import BarReader, names_library, resolve_universe
 from strategies.exceptions import NotFoundError, OrderDeniedError, TransientError
 from strategies.life import StrategyLife
-from strategies.sizing import to_decimal
+from strategies.sizing import says_multiplier, to_decimal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class MarketAccess(StrategyLife):
 
         Raises: OrderDeniedError when IB knows none or several.
         """
-        if contract.conId and contract.symbol and contract.exchange:
+        if contract.conId and contract.symbol and contract.exchange and says_multiplier(contract):
             return contract
         try:
             found = await self._request(self._connection.qualifyContractsAsync(contract))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ORDER_TYPES = ("MKT", "LMT", "STP", "MOC")
 ADAPTIVE_TYPES = ("MKT", "LMT")
+MULTIPLIED = ("OPT", "FUT", "FOP", "WAR", "IOPT")
 URGENCIES = ("Patient", "Normal", "Urgent")
 Number = Decimal | int | float
 
@@ -24,6 +25,11 @@ Number = Decimal | int | float
 def to_decimal(value: Number) -> Decimal:
     """Return the number as people write it: 0.1 becomes 0.1, not its binary neighbour."""
     return value if isinstance(value, Decimal) else Decimal(str(value))
+
+
+def says_multiplier(contract: Contract) -> bool:
+    """Tell whether what one unit stands for is known: given, or a type of contract that has no multiplier."""
+    return bool(contract.multiplier) or contract.secType not in MULTIPLIED
 
 
 def multiplier_of(contract: Contract) -> Decimal:

@@ -31,6 +31,7 @@ from strategies.exceptions import (
     TransientError,
 )
 from strategies.ports import StrategyPosition, Ticket
+from strategies.sizing import says_multiplier
 from trading.brokers.base import Broker, EngineSide
 from trading.ib import codes, mapping, requests
 from trading.ib.capture import Capture
@@ -218,7 +219,8 @@ class LiveBroker(Broker):
         known = self._contracts.get(key)
         if known is not None:
             return known
-        if contract.conId and contract.symbol and contract.secType and contract.exchange and contract.currency:
+        named = contract.conId and contract.symbol and contract.secType and contract.exchange and contract.currency
+        if named and says_multiplier(contract):
             self._contracts[key] = contract
             return contract
         if not self.ib.isConnected():

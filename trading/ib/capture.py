@@ -46,7 +46,7 @@ class Capture:
         self._ib = ib
         self._sink = sink
         self._owner_of_ref = owner_of_ref
-        self._contracts: dict[tuple[int, str], ContractSnapshot] = {}
+        self._contracts: dict[tuple[int, str, str], ContractSnapshot] = {}
         tap = WireTap.of(ib)
         tap.executions.append(self._on_execution)
         tap.commissions.append(self._on_commission)
@@ -220,7 +220,8 @@ class Capture:
         return self.strategy
 
     def _contract(self, contract: Any) -> ContractSnapshot:
-        key = (contract.conId, contract.exchange)
+        # The multiplier is a part: what a caller left out of his order must not stand for what IB says of its fills.
+        key = (contract.conId, contract.exchange, contract.multiplier)
         known = self._contracts.get(key)
         if known is None:
             known = self._contracts[key] = mapping.contract_snapshot(contract)

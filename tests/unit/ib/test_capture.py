@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from ib_async import IB
+from ib_async import IB, Contract, Execution, Order, Trade
 from ib_async.wrapper import RequestError
 
 from strategies.events import QueueMessage
@@ -134,3 +134,13 @@ async def test_owner_is_looked_up_by_reference(ib: IB) -> None:
     Capture(ib, messages.append, "", owner_of_ref=lambda ref: f"owner of {ref}")
     wire.say(ib, *wire.execution())
     assert messages[0]["strategy"] == "owner of T/x"
+
+
+async def test_contract_as_a_caller_wrote_it_does_not_stand_for_what_ib_says_of_the_fill(ib: IB, heard: Heard) -> None:
+    written = Contract(conId=265598, symbol="AAPL", secType="OPT", exchange="SMART", currency="USD")
+    ib.newOrderEvent.emit(Trade(written, Order(orderId=3, clientId=7, orderRef="T/1", totalQuantity=1)))
+    said = Contract(conId=265598, symbol="AAPL", secType="OPT", exchange="SMART", currency="USD", multiplier="100")
+    executed = Execution(execId="0001.1.01.01", time=datetime.now(UTC), side="BOT", shares=1, price=2, orderRef="T/1")
+    wrapper: Any = ib.wrapper
+    wrapper.execDetails(-1, said, executed)
+    assert heard[-1]["fill"].contract.multiplier == 100

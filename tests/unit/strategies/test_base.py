@@ -415,6 +415,14 @@ def test_size_that_buys_nothing_is_denied(
     assert denied.value.code == code
 
 
+def test_option_without_its_multiplier_is_not_sized_as_if_it_had_none(engine: FakeEngine, start: Start) -> None:
+    strategy = start()
+    option = Contract(conId=CON_IDS["SPY"], symbol="SPY", secType="OPT", exchange="SMART", currency="USD")
+    assert on_loop(strategy, strategy.qualify(option)) is not option  # IB was asked; it knows the multiplier
+    option.multiplier = "100"
+    assert on_loop(strategy, strategy.qualify(option)) is option
+
+
 def test_size_across_currencies_is_denied_rather_than_guessed(start: Start) -> None:
     strategy = start(currency="EUR")
     with pytest.raises(OrderDeniedError) as denied:
