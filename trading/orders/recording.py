@@ -29,7 +29,7 @@ from trading.orders.progress import (
     with_fills,
     with_quantity,
 )
-from trading.orders.refs import row_ref
+from trading.orders.refs import foreign_ref, row_ref
 from trading.orders.rows import OrderBatch
 from trading.orders.state import OrderState
 
@@ -95,12 +95,13 @@ def record_statuses(items: Sequence[tuple[TradeSnapshot, StatusSnapshot]], now: 
 
 def record_executions(facts: Sequence[ExecutionFact], now: datetime) -> list[Order]:
     """Record executions that the ledger just took in for the first time; return the orders that changed."""
-    by_ref: dict[str, list[ExecutionFact]] = defaultdict(list)
+    by_order: dict[tuple[str, int], list[ExecutionFact]] = defaultdict(list)
     for fact in facts:
-        by_ref[row_ref(fact.order_ref, fact.perm_id) or f"exec/{fact.exec_id}"[:64]].append(fact)
-    batch = OrderBatch(by_ref, now)
-    for ref, group in by_ref.items():
-        row = batch.get(ref)
+        ref = row_ref(fact.order_ref, fact.perm_id) or f"exec/{fact.exec_id}"[:64]
+        by_order[ref, fact.perm_id].append(fact)
+    batch = OrderBatch([ref for ref, _ in by_order], now)
+    for (named, perm_id), group in by_order.items():
+        ref, row = _order_meant(batch, named, perm_id)
         if row is None:
             row = _row_from_execution(ref, group[0], now)
             batch.add(row)
@@ -158,12 +159,25 @@ def _row_for(batch: OrderBatch, trade: TradeSnapshot) -> Order | None:
     ref = row_ref(trade.order_ref, trade.perm_id)
     if ref is None:
         return None  # a foreign order that IB has not numbered yet; its next message carries the number
-    row = batch.get(ref)
+    ref, row = _order_meant(batch, ref, trade.perm_id)
     if row is None:
         row = _row_from_trade(ref, trade, batch.now)
         batch.add(row)
     owners.learn(ref, row.owner, row.perm_id)
     return row
+
+
+def _order_meant(batch: OrderBatch, ref: str, perm_id: int) -> tuple[str, Order | None]:
+    """Return where an order is kept, and its row if there is one; IB's number tells two under one reference apart."""
+    row = batch.get(ref)
+    if row is None or not perm_id or row.perm_id in (None, perm_id):
+        return ref, row
+    # MATS sends a reference once; someone copied the order, reference and all. What becomes of it is no news of ours.
+    copy = foreign_ref(perm_id)
+    found = batch.find(copy)
+    if found is None:
+        logger.error("order_ref=%s has two permIds first=%s second=%s", ref, row.perm_id, perm_id)
+    return copy, found
 
 
 def _row_from_trade(ref: str, trade: TradeSnapshot, now: datetime) -> Order:
@@ -235,10 +249,6 @@ def _take_description(row: Order, trade: TradeSnapshot, now: datetime) -> bool:
 
 
 def _take_ids(row: Order, client_id: int, order_id: int, perm_id: int) -> bool:
-    if perm_id and row.perm_id not in (None, perm_id):
-        # A second order under one reference: both are booked, the row keeps the first.
-        logger.error("order_ref=%s has two permIds first=%s second=%s", row.order_ref, row.perm_id, perm_id)
-        return False
     changed = False
     if perm_id and row.perm_id is None:
         row.perm_id, changed = perm_id, True

@@ -33,4 +33,9 @@ def row_ref(order_ref: str, perm_id: int) -> str | None:
     """Return the reference under which an order is kept; None for a foreign one that has no permId yet."""
     if is_ours(order_ref):
         return order_ref
-    return f"{_FOREIGN}{perm_id}" if perm_id else None
+    return foreign_ref(perm_id) if perm_id else None
+
+
+def foreign_ref(perm_id: int) -> str:
+    """Return the reference under which an order is kept that is known by its permId alone."""
+    return f"{_FOREIGN}{perm_id}"

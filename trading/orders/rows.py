@@ -67,6 +67,14 @@ class OrderBatch:
         """Return the order's row, new ones included."""
         return self._rows.get(ref)
 
+    def find(self, ref: str) -> Order | None:
+        """Return the row of an order that the batch did not name at first; costs a query."""
+        if ref not in self._rows:
+            found = OrderBatch([ref], self.now)
+            self._rows.update(found._rows)
+            self._cancelled_at.update(found._cancelled_at)
+        return self._rows.get(ref)
+
     def add(self, row: Order) -> None:
         """Take a new row in."""
         self._rows[row.order_ref] = self._new[row.order_ref] = row

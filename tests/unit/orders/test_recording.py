@@ -162,3 +162,20 @@ def test_a_recorded_order_reads_back_as_it_was_written() -> None:
     [found] = Order.objects.all()
     assert (found.order_ref, found.owner, found.created_at, found.sent_at) == ("perm/77", "Discretionary", NOW, NOW)
     assert found.quantity == trade("", "Submitted").quantity
+
+
+def test_end_of_a_second_order_under_one_reference_does_not_end_the_first(ref: str) -> None:
+    services.record_order(trade(ref, perm_id=900), NOW)
+    services.record_status(trade(ref, perm_id=901), status("Cancelled"), NOW)
+    assert (row(ref).state, row(ref).perm_id) == ("accepted", 900)
+    second = row("perm/901")
+    assert (second.state, second.owner) == ("cancelled", "T")  # its fills are booked by the reference
+    services.record_status(trade(ref, perm_id=901), status("Cancelled"), NOW)  # found again by the next batch
+    assert Order.objects.count() == 2
+
+
+def test_executions_of_a_second_order_under_one_reference_do_not_fill_the_first(ref: str) -> None:
+    services.record_order(trade(ref, perm_id=900), NOW)
+    services.record_executions([fact(ref, 100, perm_id=901), fact(ref, 10)], NOW)
+    assert (row(ref).state, row(ref).filled) == ("partial", Decimal(10))
+    assert row("perm/901").filled == Decimal(100)
