@@ -17,7 +17,7 @@ from portfolio.books import Books, Line
 from portfolio.bulk import upsert_rows
 from portfolio.changes import books_changed
 from portfolio.facts import AccountRow, BrokerPosition, CashFact, FoldResult
-from portfolio.fold import OwnerOf, fold_batch
+from portfolio.fold import COMBINATION, OwnerOf, fold_batch
 from portfolio.instruments import ensure_instruments
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.fx import Rates
@@ -170,6 +170,8 @@ def _live_fills(executions: Sequence[FillSnapshot]) -> list[FillSnapshot]:
     """Keep the revision in force of each execution, in order of time."""
     live: dict[str, FillSnapshot] = {}
     for fill in executions:
+        if fill.contract.sec_type == COMBINATION:
+            continue
         family, revision = split_exec_id(fill.exec_id)
         known = live.get(family)
         if known is None or split_exec_id(known.exec_id)[1] < revision:

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 OwnerOf = Callable[[FillSnapshot], str]
 Item = FillSnapshot | CommissionSnapshot
+COMBINATION = "BAG"  # IB reports a combination beside its legs; only the legs are held and paid for
 
 
 def fold_batch(account_id: str, items: Sequence[Item], owner_of: OwnerOf, now: datetime) -> FoldResult:
@@ -77,9 +78,14 @@ class _Fold:
         return self.result
 
     def _is_ours(self, item: Item) -> bool:
-        if isinstance(item, CommissionSnapshot) or not item.account or item.account == self.books.account_id:
+        if isinstance(item, CommissionSnapshot):
             return True
-        logger.error("execution of another account ignored exec_id=%s account=%s", item.exec_id, item.account)
+        if item.contract.sec_type == COMBINATION:
+            logger.info("combination left to its legs exec_id=%s", item.exec_id)
+        elif not item.account or item.account == self.books.account_id:
+            return True
+        else:
+            logger.error("execution of another account ignored exec_id=%s account=%s", item.exec_id, item.account)
         self.result.ignored += 1
         return False
 

@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from portfolio.facts import FoldResult
 from portfolio.fold import Item
 from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
-from portfolio.services import ensure_account, fold_batch
+from portfolio.services import ensure_account, fold_batch, open_account
 from strategies.exceptions import LedgerError
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
@@ -193,3 +193,19 @@ def test_a_batch_costs_the_same_number_of_queries_whatever_its_size(
 ) -> None:
     with django_assert_max_num_queries(20):
         fold(*(item for number in range(1, size) for item in (fill(number, 1), fee(number))))
+
+
+def test_report_of_a_combination_moves_nothing_beside_its_legs() -> None:
+    combination = contract(28812380, "AAPL", sec_type="BAG")
+    bought = contract(700, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    sold = contract(701, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    result = fold(fill(1, 1, 2, of=combination), fill(2, 1, 5, of=bought), fill(3, -1, 3, of=sold))
+    assert (result.ignored, cash()) == (1, Decimal(-200))
+    assert set(Position.objects.values_list("instrument_id", flat=True)) == {700, 701}
+
+
+def test_report_of_a_combination_is_not_walked_back_at_the_opening() -> None:
+    combination = contract(28812380, "AAPL", sec_type="BAG")
+    open_account(ACCOUNT, {"USD": Decimal(1000)}, [], [fill(1, 1, 2, of=combination)], NOW)
+    assert CashBalance.objects.get(currency="USD").amount == 1000
+    assert not Position.objects.exists()
