@@ -115,6 +115,11 @@ class Engines:
         finally:
             connection.close()
 
+    def is_running(self, pid: int) -> bool:
+        """Tell whether that engine holds the lease and has reconciled."""
+        ((holder, status),) = self.query("select holder, status from trading_enginelease")
+        return f":{pid}:" in holder and json.loads(status).get("state") == "running"
+
     def log(self) -> str:
         path = self.home / "engine.out"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
@@ -164,9 +169,8 @@ def settle(engines: Engines, gateway: GatewayProcess) -> Truth:
     while True:
         truth = gateway.truth()
         recorded = engines.query("select count(*), count(commission) from portfolio_execution")[0]
-        if recorded == (len(truth.executions), len(truth.commissions)) and len(truth.commissions) == len(
-            truth.executions
-        ):
+        complete = len(truth.commissions) == len(truth.executions)
+        if complete and recorded == (len(truth.executions),) * 2 and engines.is_running(pid):
             break
         assert time.monotonic() < deadline, (recorded, len(truth.executions), len(truth.commissions), engines.log())
         time.sleep(0.1)
