@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
@@ -269,13 +270,15 @@ class MasterSession:
 
     async def _watch(self) -> None:
         """Compare on a timer and replay now and then, until the line is lost or a check is asked for."""
-        since_replay = 0.0
+        since_replay, since = 0.0, time.monotonic()
         while not self._lost.is_set():
             asked = await self._sleep(COMPARE_EVERY_S)
             if self._lost.is_set():
                 return
             since_replay += COMPARE_EVERY_S
             if asked or since_replay >= REPLAY_EVERY_S:
+                # A message that stays unreadable asks anew after every replay: not more often than this.
+                await asyncio.sleep(max(0.0, RETRY_S - (time.monotonic() - since)))
                 return  # the caller runs a whole cycle
             with suppress(TransientError):
                 if not await self._reconciler.agrees():
