@@ -6,17 +6,13 @@ Rule: positions and equity are the strategy's own, never the account's.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from strategies.ports import PortfolioPort, StrategyPosition, Ticket
+from strategies import ports
+from strategies.ports import PortfolioPort, StrategyPosition
 from trading.orders.db_threads import in_db_thread
 from trading.orders.intents import IntentWriter
-
-if TYPE_CHECKING:
-    from ib_async import Contract, Order
 
 
 class OrderGate(Protocol):
@@ -46,8 +42,8 @@ class EngineSide(Protocol):
         """Return the queue to the ledger."""
 
 
-class Broker(ABC):
-    """Sends the orders of one owner and reads its books."""
+class Broker(ports.Broker):
+    """Reads the books of one owner; sending, cancelling and modifying are each broker's own, as the port says."""
 
     def __init__(self, strategy_symbol: str, portfolio: PortfolioPort | None) -> None:
         self.strategy_symbol = strategy_symbol
@@ -62,31 +58,6 @@ class Broker(ABC):
         if self._portfolio is None:
             raise RuntimeError("This broker was made without an engine; it has no books.")
         return self._portfolio
-
-    @abstractmethod
-    async def place_order(
-        self, contract: Contract, order: Order, *, owner: str, parent: Ticket | None = None
-    ) -> Ticket:
-        """Commit the intent, then send."""
-
-    @abstractmethod
-    async def cancel_order(self, order_ref: str) -> None:
-        """Ask for the cancel of a working order."""
-
-    @abstractmethod
-    async def modify_order(
-        self,
-        order_ref: str,
-        *,
-        quantity: Decimal | None = None,
-        limit: Decimal | None = None,
-        stop: Decimal | None = None,
-    ) -> None:
-        """Change a working order; what is None stays."""
-
-    @abstractmethod
-    def open_tickets(self) -> Sequence[Ticket]:
-        """Return the tickets that are not final."""
 
     async def get_positions(self) -> list[StrategyPosition]:
         """Return this owner's own positions."""
