@@ -97,7 +97,14 @@ class _Fold:
             self._new_fill(fill, fee)
             return
         self.result.duplicates += 1
-        if fee is not None and self.books.executions[fill.exec_id].commission is None:
+        known = self.books.executions[fill.exec_id]
+        if not _agrees(known, fill):
+            logger.error(
+                "execution contradicts the books exec_id=%s booked=%s@%s said=%s %s@%s; the books stay",
+                *(fill.exec_id, known.quantity, known.price, fill.side, fill.quantity, fill.price),
+            )
+            return
+        if fee is not None and known.commission is None:
             self._commission(fill.exec_id, *fee)
 
     def _new_fill(self, fill: FillSnapshot, fee: tuple[Decimal, str] | None) -> None:
@@ -278,6 +285,14 @@ class _Fold:
         self.result.touched_cash.extend(
             CashFact(owner, currency, amount) for (owner, currency), amount in self.books.touched_cash.items()
         )
+
+
+def _agrees(known: Booked, fill: FillSnapshot) -> bool:
+    """Tell whether a repeated execution says what is booked: an id that returns with other content is no duplicate."""
+    if not _is_bookable(fill):
+        return False
+    quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
+    return (known.con_id, known.quantity, known.price) == (fill.contract.con_id, quantity, exact(fill.price))
 
 
 def _is_bookable(fill: FillSnapshot) -> bool:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from pytest_django import DjangoAssertNumQueries
@@ -63,6 +65,19 @@ def test_duplicate_execution_is_a_no_op() -> None:
     assert again.new_executions == []
     assert position().quantity == 100
     assert Movement.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"price": Decimal(51)}, {"quantity": Decimal(7)}, {"side": "SLD"}, {"price": Decimal("NaN")}]
+)
+def test_repeated_id_with_other_content_changes_nothing_and_is_told(
+    caplog: pytest.LogCaptureFixture, other: dict[str, Any]
+) -> None:
+    fold(fill(1), fee(1))
+    before = (position().quantity, cash(), Movement.objects.count())
+    fold(dataclasses.replace(fill(1), **other))
+    assert (position().quantity, cash(), Movement.objects.count()) == before
+    assert [record.levelname for record in caplog.records if "contradicts the books" in record.message] == ["ERROR"]
 
 
 def test_commission_before_its_execution_waits_for_it() -> None:
