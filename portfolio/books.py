@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from portfolio.bulk import chunks, insert_rows, select_rows, update_rows, upsert_rows
 from portfolio.instruments import instruments_by_id
+from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.positions import FLAT, PositionState
 from portfolio.models import CashBalance, Execution, Instrument, Movement, MovementKind, PendingCommission, Position
@@ -108,6 +109,22 @@ class Line:
     price: Decimal | None = None
     cash: Decimal = ZERO
     realized_pnl: Decimal = ZERO
+
+
+def fill_line(booked: Booked, instrument: Instrument, realized_pnl: Decimal) -> Line:
+    """Return the movement of an execution, without its fee."""
+    return Line(
+        owner=booked.owner,
+        kind=MovementKind.FILL,
+        key=f"fill:{booked.exec_id}",
+        currency=instrument.currency,
+        exec_id=booked.exec_id,
+        con_id=booked.con_id,
+        quantity=booked.quantity,
+        price=booked.price,
+        cash=fill_cash(booked.quantity, booked.price, instrument.multiplier),
+        realized_pnl=realized_pnl,
+    )
 
 
 class Books:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from portfolio.books import Booked, Books, Line
+from portfolio.books import Booked, Books, Line, fill_line
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.journal import Entry, refold
 from portfolio.ledger.money import ZERO
@@ -39,20 +39,7 @@ def replace_revision(books: Books, before: Booked, after: Booked) -> None:
     state = refold([*entries, entry], instrument.multiplier)
     realized = state.realized_pnl - books.position(after.owner, after.con_id).realized_pnl
     books.set_position(after.owner, after.con_id, state)
-    books.book(
-        Line(
-            owner=after.owner,
-            kind=MovementKind.FILL,
-            key=f"fill:{after.exec_id}",
-            currency=instrument.currency,
-            exec_id=after.exec_id,
-            con_id=after.con_id,
-            quantity=after.quantity,
-            price=after.price,
-            cash=fill_cash(after.quantity, after.price, instrument.multiplier),
-            realized_pnl=realized,
-        )
-    )
+    books.book(fill_line(after, instrument, realized))
 
 
 def position_journal(account_id: str, owner: str, con_id: int) -> tuple[dict[str, int], list[Entry]]:

@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from portfolio.books import Booked, Books, Line
+from portfolio.books import Booked, Books, Line, fill_line
 from portfolio.changes import books_changed
 from portfolio.corrections import replace_revision
 from portfolio.facts import CashFact, CommissionFact, ExecutionFact, FoldResult, PositionFact
@@ -162,20 +162,7 @@ class _Fold:
         )
         books.set_position(booked.owner, booked.con_id, result.position)
         books.add_execution(booked)
-        books.book(
-            Line(
-                owner=booked.owner,
-                kind=MovementKind.FILL,
-                key=f"fill:{booked.exec_id}",
-                currency=instrument.currency,
-                exec_id=booked.exec_id,
-                con_id=booked.con_id,
-                quantity=booked.quantity,
-                price=booked.price,
-                cash=result.cash,
-                realized_pnl=result.realized_pnl,
-            )
-        )
+        books.book(fill_line(booked, instrument, result.realized_pnl))
 
     def _commission(self, exec_id: str, amount: Decimal, currency: str) -> None:
         amount = exact(amount)
