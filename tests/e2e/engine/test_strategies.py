@@ -52,6 +52,29 @@ def test_a_strategy_that_breaks_is_failed_alone_with_its_traceback(rig: Rig, bod
     assert engine.pool.in_use == {good.client_id}
 
 
+def test_files_that_cannot_be_loaded_fail_alone_each_with_its_own_reason(rig: Rig) -> None:
+    reasons = {
+        "SYNTAX": ("class X(:", "syntax_error"),
+        "BOOM": ("raise RuntimeError('boom at import')", "import_failed"),
+        "QUITS": ("import sys; sys.exit(3)", "import_failed"),
+        "EMPTY": ("x = 1", "no_class"),
+        "GONE": (source("await self.until_stopped()"), "not_found"),
+    }
+    for symbol, (text, _) in reasons.items():
+        rig.strategy(symbol, text)
+    (rig.folder / "gone_file.py").unlink()
+    rig.strategy("GOOD")
+    engine = rig.engine()
+    good = rig.start(engine, "GOOD")
+    for symbol, (_, code) in reasons.items():
+        refused = rig.do("start_strategy", symbol=symbol)
+        assert (refused.state, refused.error_code) == ("failed", code)
+        row = failure(symbol)
+        assert row.client_id is None
+        assert f"{symbol.lower()}_file.py" in row.message
+    assert engine.pool.in_use == {good.client_id}
+
+
 def test_a_strategy_that_returns_is_stopped_as_finished(rig: Rig) -> None:
     rig.strategy("SHORT", source("return None"))
     rig.engine()
