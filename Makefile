@@ -57,9 +57,9 @@ prove: dev  ## Run the long proofs; seeds are printed
 docs: dev  ## Check that every documented command and setting exists
 	@$(BIN)/python -m pytest -q tests/architecture
 
-lock:  ## Solve the dependencies again
-	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+lock:  ## Solve the dependencies again; what runs is held to the versions that are tested
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --extra postgres pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
 	@echo "uv" | $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-bootstrap.lock
 
 clean:  ## Remove the environment and what tests left (not var/, which holds your data)
