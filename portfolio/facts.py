@@ -133,3 +133,15 @@ class AccountRow:
     tag: str
     value: str
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What booking or undoing an adjustment changed; empty lists when it was booked before."""
+
+    adjustment_id: int
+    kind: str
+    state: str
+    text: str  # one sentence for a person
+    touched_positions: list[PositionFact] = field(default_factory=list)
+    touched_cash: list[CashFact] = field(default_factory=list)

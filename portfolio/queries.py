@@ -25,6 +25,7 @@ from portfolio.models import (
     Account,
     AccountValue,
     Break,
+    BreakKind,
     BreakState,
     CashBalance,
     EquitySnapshot,
@@ -212,12 +213,14 @@ def fills(owner: str | None = None, limit: int = 100, before_id: int | None = No
 
 def open_breaks(account_id: str | None = None) -> list[BreakView]:
     """Return the open breaks, oldest first."""
-    rows = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("id")
+    rows = Break.objects.filter(state=BreakState.OPEN, kind=BreakKind.POSITION).select_related("instrument")
+    rows = rows.order_by("id")
     if account_id:
         rows = rows.filter(account_id=account_id)
     return [
-        BreakView(row.instrument_id, row.instrument.symbol, row.ib_quantity, row.ledger_quantity, row.opened_at)
+        BreakView(row.instrument.con_id, row.instrument.symbol, row.ib_quantity, row.ledger_quantity, row.opened_at)
         for row in rows
+        if row.instrument is not None
     ]
 
 

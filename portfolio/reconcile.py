@@ -17,7 +17,7 @@ from django.db import transaction
 from portfolio.facts import BreakFact
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.reconciliation import Difference, compare
-from portfolio.models import Break, BreakState, Instrument, Position
+from portfolio.models import Break, BreakKind, BreakState, Instrument, Position
 from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ def compare_positions(account_id: str, ib_positions: Mapping[int, Decimal], at: 
                 con_ids=unknown,
             )
         facts = []
-        opened = Break.objects.filter(account_id=account_id, state=BreakState.OPEN).select_related("instrument")
-        for row in opened:
-            fact = _continue(row, found.pop(row.instrument_id, None), ib_positions, at)
+        opened = Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.POSITION)
+        for row in opened.select_related("instrument"):
+            assert row.instrument is not None  # noqa: S101 - a break of a position has one
+            fact = _continue(row, row.instrument, found.pop(row.instrument.con_id, None), ib_positions, at)
             if fact is not None:
                 facts.append(fact)
         facts.extend(_open(account_id, difference, known[difference.con_id], at) for difference in found.values())
@@ -58,20 +59,24 @@ def compare_positions(account_id: str, ib_positions: Mapping[int, Decimal], at: 
 
 
 def _continue(
-    row: Break, difference: Difference | None, ib_positions: Mapping[int, Decimal], at: datetime
+    row: Break,
+    instrument: Instrument,
+    difference: Difference | None,
+    ib_positions: Mapping[int, Decimal],
+    at: datetime,
 ) -> BreakFact | None:
     """Clear or update an open break; None when it stands as it was."""
     if difference is None:
-        agreed = ib_positions.get(row.instrument_id, ZERO)
+        agreed = ib_positions.get(instrument.con_id, ZERO)
         row.ib_quantity = row.ledger_quantity = agreed
         row.state, row.cleared_at = BreakState.CLEARED, at
-        logger.info("break cleared con_id=%s quantity=%s", row.instrument_id, agreed)
+        logger.info("break cleared con_id=%s quantity=%s", instrument.con_id, agreed)
     elif (row.ib_quantity, row.ledger_quantity) == (difference.broker_quantity, difference.ledger_quantity):
         return None
     else:
         row.ib_quantity, row.ledger_quantity = difference.broker_quantity, difference.ledger_quantity
     row.save(update_fields=["ib_quantity", "ledger_quantity", "state", "cleared_at"])
-    return _fact(row, row.instrument)
+    return _fact(row, instrument)
 
 
 def _open(account_id: str, difference: Difference, instrument: Instrument, at: datetime) -> BreakFact:

@@ -160,3 +160,30 @@ class Strategy(models.Model):
     def is_synced(self) -> bool:
         """Whether ArcticDB holds this revision."""
         return self.synced_revision == self.revision
+
+
+class AuditEntry(models.Model):
+    """One action of a person or of MATS on money, strategies or the engine. Append-only, a hash chain.
+
+    ``hash`` covers every other column and ``previous_hash``; a row that was altered or taken out breaks the chain.
+    """
+
+    at = models.DateTimeField(help_text="UTC.")
+    actor = models.CharField(max_length=150, help_text="User name, or the part of MATS that did it.")
+    source = models.CharField(max_length=16, help_text="page, api, admin, cli, engine, flex or schedule.")
+    action = models.CharField(max_length=40, help_text="What was done, for example adjustment.booked.")
+    subject = models.CharField(max_length=160, help_text="To what, for example a strategy or an execution.")
+    reason = models.CharField(max_length=400, blank=True, help_text="Why, in the words of who did it.")
+    before = models.JSONField(null=True, help_text="What stood before, where it applies.")
+    after = models.JSONField(null=True, help_text="What stands now.")
+    previous_hash = models.CharField(
+        max_length=64, unique=True, help_text="Of the entry before: the chain cannot fork."
+    )
+    hash = models.CharField(max_length=64, unique=True, help_text="SHA-256 of this entry.")
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.action}:{self.subject}"

@@ -175,3 +175,35 @@ class EngineEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}:{self.kind}"
+
+
+class Severity(models.TextChoices):
+    """How soon a person should look."""
+
+    INFO = "info", "Info"
+    WARNING = "warning", "Warning"
+    CRITICAL = "critical", "Critical"
+
+
+class Alert(models.Model):
+    """Something that a person should see and that stands until it is over. At most one open alert for each key."""
+
+    key = models.CharField(max_length=96, db_index=True, help_text="What it is about, for example break:265598.")
+    severity = models.CharField(max_length=8, choices=Severity.choices, help_text="How soon to look.")
+    title = models.CharField(max_length=160, help_text="One line.")
+    text = models.TextField(blank=True, help_text="What happened and what to do.")
+    strategy = models.CharField(max_length=32, blank=True, help_text="Owner that it concerns, or empty.")
+    opened_at = models.DateTimeField(db_index=True, help_text="UTC.")
+    last_at = models.DateTimeField(help_text="Last time it was raised, UTC.")
+    times = models.PositiveIntegerField(default=1, help_text="How often it was raised.")
+    acknowledged_at = models.DateTimeField(null=True, help_text="UTC; seen by a person, not over.")
+    acknowledged_by = models.CharField(max_length=150, blank=True, help_text="Who saw it.")
+    cleared_at = models.DateTimeField(null=True, help_text="When it was over, UTC.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["key"], condition=models.Q(cleared_at__isnull=True), name="one_open_alert")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.severity}:{self.key}"

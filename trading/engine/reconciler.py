@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from portfolio import services as books
 from portfolio.facts import AccountRow, BreakFact, BrokerPosition, FoldResult
 from portfolio.ledger.reconciliation import compare
-from portfolio.models import Account, Break, BreakState
+from portfolio.models import Account, Break, BreakKind, BreakState
 from strategies.exceptions import LedgerError, TransientError
 from strategies.models import Strategy
 from trading.engine import events
@@ -183,8 +183,10 @@ class Reconciler:
         books.ensure_instruments([position.contract for position in positions])
         facts = books.compare_positions(self._state.account, _quantities(positions), now)
         events.write([Event(EventKind.BREAK, events.break_payload(fact), at=now) for fact in facts])
-        opened = Break.objects.filter(account_id=self._state.account, state=BreakState.OPEN)
-        self._breaks = {row.instrument_id: (row.ib_quantity, row.ledger_quantity) for row in opened}
+        opened = Break.objects.filter(account_id=self._state.account, state=BreakState.OPEN, kind=BreakKind.POSITION)
+        self._breaks = {
+            row.instrument_id: (row.ib_quantity, row.ledger_quantity) for row in opened if row.instrument_id is not None
+        }
         self._host.gate.lock_instruments(self._breaks)
         return facts
 

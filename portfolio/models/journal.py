@@ -1,8 +1,6 @@
-"""The ledger's tables: whose money it is.
+"""The journal and what is folded from it: executions, adjustments, movements, positions, cash.
 
 Rule: executions and movements are immutable; positions and cash are their fold and can be rebuilt from them.
-Owner columns hold a strategy symbol or ``Discretionary`` as text, so that no deletion can touch the books.
-Single writer: ``portfolio.services``, called by the engine's message thread inside one transaction per batch.
 """
 
 from __future__ import annotations
@@ -13,44 +11,7 @@ from django.db import models
 
 from portfolio.fields import ExactDecimalField
 from portfolio.ledger.positions import average_cost
-
-
-class Account(models.Model):
-    """One IB account. Identity: its id. Lifetime: for ever once opened."""
-
-    account_id = models.CharField(max_length=32, primary_key=True, help_text="IB's id, for example DU1000001.")
-    base_currency = models.CharField(max_length=3, blank=True, help_text="From IB; empty until known, never guessed.")
-    opened_at = models.DateTimeField(
-        null=True, help_text="When opening balances were booked, UTC; null until then and nothing trades."
-    )
-
-    def __str__(self) -> str:
-        return self.account_id
-
-
-class Instrument(models.Model):
-    """One IB contract. Identity: conId, never the ticker. Lifetime: for ever."""
-
-    con_id = models.BigIntegerField(primary_key=True, help_text="IB's contract id.")
-    symbol = models.CharField(max_length=32, help_text="Ticker; not unique.")
-    sec_type = models.CharField(max_length=8, help_text="STK, OPT, FUT, CASH, IND, …")
-    exchange = models.CharField(max_length=32, blank=True, help_text="Routing exchange as last seen.")
-    primary_exchange = models.CharField(max_length=32, blank=True, help_text="Listing exchange.")
-    currency = models.CharField(max_length=3, help_text="Trading currency.")
-    local_symbol = models.CharField(max_length=64, blank=True, help_text="Exchange's own symbol.")
-    trading_class = models.CharField(max_length=32, blank=True, help_text="IB's trading class.")
-    multiplier = ExactDecimalField(
-        max_digits=28, decimal_places=10, default=Decimal(1), help_text="Units of currency per point."
-    )
-    expiry = models.CharField(max_length=8, blank=True, help_text="yyyymmdd or empty.")
-    strike = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Options only.")
-    right = models.CharField(max_length=1, blank=True, help_text="C, P or empty.")
-
-    class Meta:
-        indexes = [models.Index(fields=["symbol", "sec_type"])]
-
-    def __str__(self) -> str:
-        return self.local_symbol or self.symbol
+from portfolio.models.accounts import Account, Instrument
 
 
 class Execution(models.Model):
@@ -96,8 +57,77 @@ class MovementKind(models.TextChoices):
     FILL = "fill", "Fill"
     COMMISSION = "commission", "Commission"
     REVERSAL = "reversal", "Reversal of a corrected entry"
-    ASSIGNMENT = "assignment", "Assignment to another owner"
+    ASSIGNMENT = "assignment", "Assignment of an execution to another owner"
+    TRANSFER = "transfer", "Transfer between owners"
+    DEPOSIT = "deposit", "Deposit"
+    WITHDRAWAL = "withdrawal", "Withdrawal"
+    DIVIDEND = "dividend", "Dividend"
+    TAX = "tax", "Tax withheld"
+    INTEREST = "interest", "Interest"
+    FEE = "fee", "Fee that belongs to no execution"
+    SPLIT = "split", "Split"
+    CONVERSION = "conversion", "Change of contract"
+    EXPIRY = "expiry", "Expiry"
+    EXERCISE = "exercise", "Exercise or assignment of an option"
     ADJUSTMENT = "adjustment", "Adjustment"
+
+
+class AdjustmentKind(models.TextChoices):
+    """Events that move the books and are no fill."""
+
+    DEPOSIT = "deposit", "Deposit"
+    WITHDRAWAL = "withdrawal", "Withdrawal"
+    TRANSFER_CASH = "transfer_cash", "Transfer of cash between owners"
+    TRANSFER_POSITION = "transfer_position", "Transfer of a position between owners"
+    REBALANCE = "rebalance", "Rebalancing to a target weight"
+    REASSIGNMENT = "reassignment", "Assignment of an execution to another owner"
+    DIVIDEND = "dividend", "Dividend"
+    TAX = "tax", "Tax withheld"
+    INTEREST = "interest", "Interest"
+    FEE = "fee", "Fee"
+    SPLIT = "split", "Split"
+    SYMBOL_CHANGE = "symbol_change", "Change of contract"
+    EXPIRY = "expiry", "Expiry"
+    EXERCISE = "exercise", "Exercise or assignment of an option"
+
+
+class AdjustmentState(models.TextChoices):
+    """Life of an adjustment."""
+
+    PROPOSED = "proposed", "Proposed"
+    BOOKED = "booked", "Booked"
+    REJECTED = "rejected", "Rejected"
+    UNDONE = "undone", "Undone"
+
+
+class Adjustment(models.Model):
+    """One event that is no fill: who booked it, why, and what it says. Never deleted; an undo is another one.
+
+    Identity: ``key``, so that a statement that is read twice books once. ``details`` is checked by ``ledger.events``.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account.")
+    kind = models.CharField(max_length=20, choices=AdjustmentKind.choices, help_text="What happened.")
+    state = models.CharField(max_length=8, choices=AdjustmentState.choices, help_text="Life.")
+    key = models.CharField(max_length=96, unique=True, help_text="Idempotency key, for example flex:<transactionID>.")
+    instrument = models.ForeignKey(Instrument, null=True, on_delete=models.PROTECT, help_text="Concerned, if any.")
+    execution = models.ForeignKey(Execution, null=True, on_delete=models.PROTECT, help_text="Reassigned, if any.")
+    details = models.JSONField(help_text="By kind; decimals as text. See ledger.events.")
+    effective_at = models.DateTimeField(help_text="When it happened, UTC; allocation by holdings looks there.")
+    reason = models.CharField(max_length=400, blank=True, help_text="Why, in the words of who booked it.")
+    actor = models.CharField(max_length=150, help_text="User name, or the part of MATS that did it.")
+    source = models.CharField(max_length=16, help_text="operator, flex, engine or schedule.")
+    created_at = models.DateTimeField(help_text="UTC.")
+    booked_at = models.DateTimeField(null=True, help_text="UTC; null while proposed or rejected.")
+    undoes = models.OneToOneField(
+        "self", null=True, on_delete=models.PROTECT, related_name="undone_by", help_text="The one that it takes back."
+    )
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "state", "-id"], name="adjustment_by_state")]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Movement(models.Model):
@@ -108,6 +138,12 @@ class Movement(models.Model):
     kind = models.CharField(max_length=12, choices=MovementKind.choices, help_text="Why it moved.")
     execution = models.ForeignKey(
         Execution, null=True, on_delete=models.PROTECT, help_text="The fill behind it, if any."
+    )
+    adjustment = models.ForeignKey(
+        Adjustment, null=True, on_delete=models.PROTECT, help_text="The event behind it that is no fill, if any."
+    )
+    slot = models.BigIntegerField(
+        null=True, help_text="Place in the fold of an assigned fill: its first movement's id; null: its own id."
     )
     instrument = models.ForeignKey(Instrument, null=True, on_delete=models.PROTECT, help_text="Null for pure cash.")
     quantity = ExactDecimalField(
@@ -224,110 +260,32 @@ class PendingCommission(models.Model):
         return self.exec_id
 
 
-class Mark(models.Model):
-    """Latest price of an instrument. Writer: the engine, at most once a second each."""
+class ParkedState(models.TextChoices):
+    """Life of a parked report."""
 
-    instrument = models.OneToOneField(
-        Instrument, primary_key=True, on_delete=models.CASCADE, help_text="What is priced."
-    )
-    price = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Instrument currency.")
-    marked_at = models.DateTimeField(help_text="UTC; older marks are shown as stale.")
-
-    def __str__(self) -> str:
-        return f"{self.instrument_id}@{self.price}"
+    WAITING = "waiting", "Waiting"
+    BOOKED = "booked", "Booked"
+    DISCARDED = "discarded", "Discarded"
 
 
-class AccountValue(models.Model):
-    """IB's own account figures, keyed by tag and currency (BASE rows never overwrite currency rows)."""
+class ParkedReport(models.Model):
+    """A report of the broker that cannot be booked as it came: kept whole until an operator settles it.
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, help_text="Account.")
-    tag = models.CharField(max_length=64, help_text="IB's key, for example NetLiquidation.")
-    currency = models.CharField(max_length=8, blank=True, help_text="ISO code, BASE or empty.")
-    value = models.CharField(max_length=64, help_text="As IB sent it.")
-    updated_at = models.DateTimeField(help_text="UTC.")
+    Identity: ``key``; the same report that comes again is the same row.
+    """
 
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["account", "tag", "currency"], name="account_value_identity")]
-
-    def __str__(self) -> str:
-        return f"{self.tag}={self.value}"
-
-
-class EquitySnapshot(models.Model):
-    """Equity of an owner, or of the whole account (owner empty), at one moment. Thinned with age."""
-
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, help_text="Account.")
-    owner = models.CharField(
-        max_length=32, blank=True, help_text="Strategy symbol, Discretionary, or empty: the account."
-    )
-    taken_at = models.DateTimeField(db_index=True, help_text="UTC.")
-    currency = models.CharField(max_length=3, help_text="Currency of the figures.")
-    equity = ExactDecimalField(
-        max_digits=28, decimal_places=10, help_text="Cash + marked positions; for the account IB's net liquidation."
-    )
-    cash = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Cash part; null when unknown.")
-    realized_pnl = ExactDecimalField(
-        max_digits=28, decimal_places=10, null=True, help_text="Cumulative, net of fees; null when a rate is unknown."
-    )
-    unrealized_pnl = ExactDecimalField(
-        max_digits=28, decimal_places=10, null=True, help_text="At the marks of this moment; null when one is missing."
-    )
-
-    grain = models.PositiveIntegerField(
-        default=0,
-        help_text="Seconds of the coarsest grid on which it is the owner's first; thinning keeps the coarser ones.",
-    )
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["account", "owner", "taken_at"], name="equity_snapshot_identity")
-        ]
-        indexes = [
-            models.Index(fields=["account", "owner", "grain", "taken_at"], name="equity_series"),
-            models.Index(fields=["grain", "taken_at"], name="equity_thinning"),
-        ]
+    key = models.CharField(max_length=96, unique=True, help_text="fill:<exec_id> or commission:<exec_id>.")
+    account_id = models.CharField(max_length=32, blank=True, help_text="As the report said it; may be none of ours.")
+    con_id = models.BigIntegerField(default=0, help_text="Contract that it concerns, 0 when unknown.")
+    payload = models.JSONField(help_text="The whole report; decimals as text, times ISO 8601 UTC.")
+    code = models.CharField(max_length=40, help_text="Machine-readable reason.")
+    reason = models.CharField(max_length=400, help_text="Why it could not be booked.")
+    parked_at = models.DateTimeField(help_text="First time, UTC.")
+    last_at = models.DateTimeField(help_text="Last time, UTC.")
+    times = models.PositiveIntegerField(default=1, help_text="How often it came.")
+    state = models.CharField(max_length=9, choices=ParkedState.choices, default=ParkedState.WAITING, help_text="Life.")
+    settled_at = models.DateTimeField(null=True, help_text="UTC.")
+    settled_by = models.CharField(max_length=150, blank=True, help_text="Who settled it, and why.")
 
     def __str__(self) -> str:
-        return f"{self.owner or 'account'}@{self.taken_at:%Y-%m-%dT%H:%M:%SZ}"
-
-
-class BreakState(models.TextChoices):
-    """Life of a break."""
-
-    OPEN = "open", "Open"
-    CLEARED = "cleared", "Cleared"
-
-
-class Break(models.Model):
-    """Difference between IB's position and the ledger's. Locks the instrument while open; never corrected quietly."""
-
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account.")
-    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, help_text="Where the books differ.")
-    ib_quantity = ExactDecimalField(max_digits=28, decimal_places=10, help_text="What IB holds.")
-    ledger_quantity = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Σ strategies + Discretionary.")
-    state = models.CharField(
-        max_length=8, choices=BreakState.choices, default=BreakState.OPEN, help_text="Open or cleared."
-    )
-    opened_at = models.DateTimeField(help_text="UTC.")
-    cleared_at = models.DateTimeField(null=True, help_text="UTC.")
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["account", "instrument"], condition=models.Q(state="open"), name="one_open_break"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.instrument_id}: IB {self.ib_quantity}, ledger {self.ledger_quantity}"
-
-
-class ProjectionCursor(models.Model):
-    """How far one ArcticDB symbol reflects the ledger; ArcticDB's own metadata is the authority after a crash."""
-
-    symbol = models.CharField(max_length=160, primary_key=True, help_text="library:symbol.")
-    last_seq = models.BigIntegerField(default=0, help_text="Ledger row id up to which it is written.")
-    updated_at = models.DateTimeField(auto_now=True, help_text="UTC.")
-
-    def __str__(self) -> str:
-        return f"{self.symbol}@{self.last_seq}"
+        return self.key
