@@ -15,16 +15,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from django.db import connection
-
 from portfolio.bulk import insert_rows
-from portfolio.facts import BreakFact, CashFact, CommissionFact, EquityFact, ExecutionFact, PositionFact
+from portfolio.facts import Booking, BreakFact, CashFact, CommissionFact, EquityFact, ExecutionFact, PositionFact
 from strategies.crashpoints import reach
-from trading.models import EngineCommand, EngineEvent, Order, StrategyRun
+from strategies.ordering import take_turn
+from trading.models import Alert, EngineCommand, EngineEvent, Order, StrategyRun
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-# Any number serves; it only has to be the same for every writer of the event table.
-_EVENT_ORDER_LOCK = 0x4D415453
 
 
 class EventKind(StrEnum):
@@ -45,6 +42,8 @@ class EventKind(StrEnum):
     COMMAND = "command"
     BREAK = "break"
     ENGINE = "engine"
+    ALERT = "alert"
+    ADJUSTMENT = "adjustment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +76,12 @@ def iso(moment: datetime | None) -> str | None:
 def write(events: Iterable[Event]) -> int:
     """Insert events in order inside the caller's transaction; return how many.
 
-    PostgreSQL hands out sequence numbers before commit, so a tail by id could step over a slower writer: all writers
-    take one advisory lock there. SQLite's IMMEDIATE transactions are ordered already.
+    Writers take turns: a tail by id must not step over one that commits later.
     """
     rows = [(event.at, event.kind.value, event.strategy, _encode(event.payload)) for event in events]
     if not rows:
         return 0
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_EVENT_ORDER_LOCK])
+    take_turn()
     reach("event")
     insert_rows(EngineEvent, ("at", "kind", "strategy", "payload"), rows)
     return len(rows)
@@ -252,3 +248,26 @@ def equity_payload(at: datetime, facts: Iterable[EquityFact]) -> dict[str, Any]:
         for fact in facts
     ]
     return {"at": iso(at), "rows": rows}
+
+
+def alert_payload(alert: Alert) -> dict[str, Any]:
+    """Describe an alert as it stands; ``cleared_at`` says that it is over."""
+    return {
+        "id": alert.pk,
+        "key": alert.key,
+        "severity": str(alert.severity),
+        "title": alert.title,
+        "text": alert.text,
+        "strategy": alert.strategy,
+        "times": alert.times,
+        "opened_at": iso(alert.opened_at),
+        "last_at": iso(alert.last_at),
+        "acknowledged_at": iso(alert.acknowledged_at),
+        "acknowledged_by": alert.acknowledged_by,
+        "cleared_at": iso(alert.cleared_at),
+    }
+
+
+def adjustment_payload(booking: Booking) -> dict[str, Any]:
+    """Describe what became of an adjustment: proposed, booked, rejected or undone."""
+    return {"id": booking.adjustment_id, "kind": booking.kind, "state": booking.state, "text": booking.text}
