@@ -32,6 +32,17 @@ PENDING_SUBMIT = "PendingSubmit"  # ib_async's own word for «handed to the sock
 _ATTRIBUTE = "mats_capture"
 
 
+class _Count:
+    """Stands in for the list that ib_async collects an answer in."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def append(self, _: object) -> None:
+        """Count one."""
+        self.count += 1
+
+
 class Capture:
     """The listeners of one connection; survives its reconnects. Same loop only."""
 
@@ -71,8 +82,18 @@ class Capture:
         if not self._ib.isConnected():
             raise TransientError("Not connected to IB.", code="not_connected")
         wanted = ExecutionFilter(clientId=client_id)
-        fills = await ask(self._ib.reqExecutionsAsync(wanted), "the day's executions", timeout_s=timeout)
-        return len(fills)
+        heard: _Count = await ask(self._request(wanted), "the day's executions", timeout_s=timeout)
+        return heard.count
+
+    async def _request(self, wanted: ExecutionFilter) -> _Count:
+        """Ask as ib_async does, but have it count the answers: a list of a day's fills may be a gigabyte."""
+        client: Any = self._ib.client  # untyped methods
+        req_id = client.getReqId()
+        wrapper: Any = self._ib.wrapper
+        answer = wrapper.startReq(req_id, container=_Count())
+        client.reqExecutions(req_id, wanted)
+        found: _Count = await answer
+        return found
 
     def take_completed(self, trade: Trade) -> None:
         """Pass on how an order ended, from an answer to reqCompletedOrders."""

@@ -24,6 +24,7 @@ from ib_async.order import OrderStatus
 from ib_async.wrapper import RequestError
 
 from trading.ib import codes
+from trading.ib.memory import Forgetting
 from trading.ib.reader import FrameReader, Repeats
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class WireTap:
         self._client = ib.client
         self.reader = FrameReader(ib)
         self._repeats = Repeats(ib, self.reader)
+        self._memory = Forgetting(ib)
         self._originals = {
             name: getattr(ib.wrapper, name)
             for name in ("execDetails", "commissionReport", "orderStatus", "openOrder", "error")
@@ -115,6 +117,8 @@ class WireTap:
         for listener in self.executions:
             listener(contract, execution, is_replay, received_ns)
         self._originals["execDetails"](req_id, contract, execution)
+        self._memory.trim_log(self.find_trade(execution.clientId, execution.orderId, execution.permId))
+        self._memory.look()
 
     def _commission_report(self, report: CommissionReport) -> None:
         for listener in self.commissions:
@@ -155,12 +159,14 @@ class WireTap:
             why_held,
             market_cap_price,
         )
+        self._memory.trim_log(trade)
 
     def _open_order(self, order_id: int, contract: Contract, order: Order, state: IbOrderState) -> None:
         if not order.whatIf:
             for listener in self.open_orders:
                 listener(contract, order, state)
         self._originals["openOrder"](order_id, contract, order, state)
+        self._memory.look()
 
     def _error(self, req_id: int, code: int, text: str, reject_json: str) -> None:
         is_request = req_id in self._wrapper._futures
