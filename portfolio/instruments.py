@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portfolio.bulk import read_rows
-from portfolio.models import Instrument
+from portfolio.models import FormerTicker, Instrument, Movement
 from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError
 
@@ -68,9 +68,17 @@ def _refresh(row: Instrument, contract: ContractSnapshot) -> None:
     # The routing exchange differs from fill to fill; it is no reason to write.
     changed = [name for name in changed if name != "exchange" or not row.exchange]
     if changed:
+        if "symbol" in changed:
+            _keep_ticker(row)
         for name in changed:
             setattr(row, name, getattr(contract, name))
         row.save(update_fields=changed)
+
+
+def _keep_ticker(row: Instrument) -> None:
+    """Remember until which movement the contract had the name it is about to lose."""
+    last = Movement.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    FormerTicker.objects.get_or_create(instrument=row, last_movement=last, defaults={"symbol": row.symbol})
 
 
 def instruments_by_id(con_ids: Iterable[int]) -> list[Instrument]:

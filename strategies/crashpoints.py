@@ -25,6 +25,7 @@ POINTS = (
     "committed",
     "ring",
     "arctic",
+    "arctic_append",
     "intent_before",
     "intent_after",
     "sent",

@@ -73,6 +73,21 @@ class OrderEvent(models.Model):
     filled = models.DecimalField(max_digits=28, decimal_places=10, help_text="Filled at that moment.")
     remaining = models.DecimalField(max_digits=28, decimal_places=10, help_text="Remaining at that moment.")
     message = models.CharField(max_length=400, blank=True, help_text="Error code and text, reason, source.")
+    # What the order was at that moment: the order's own row goes on changing, history must not.
+    account_id = models.CharField(max_length=32, blank=True, help_text="IB account, empty while not said.")
+    client_id = models.IntegerField(null=True, help_text="API client that had sent it.")
+    sent_id = models.IntegerField(null=True, help_text="That client's order id.")
+    perm_id = models.BigIntegerField(null=True, help_text="IB's permanent id, once known.")
+    quantity = models.DecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="Ordered at that moment, unsigned."
+    )
+    order_type = models.CharField(max_length=16, blank=True, help_text="At that moment.")
+    limit_price = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="At that moment.")
+    stop_price = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="At that moment.")
+    tif = models.CharField(max_length=8, blank=True, help_text="At that moment.")
+    average_price = models.DecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="Of the fills up to that moment."
+    )
 
     class Meta:
         ordering = ["id"]

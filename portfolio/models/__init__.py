@@ -8,6 +8,7 @@ Single writer: ``portfolio.services``, called by the engine's message thread ins
 from portfolio.models.accounts import (
     Account,
     AccountValue,
+    FormerTicker,
     Instrument,
 )
 from portfolio.models.breaks import (
@@ -58,6 +59,7 @@ __all__ = [
     "FindingState",
     "FlexFinding",
     "FlexStatement",
+    "FormerTicker",
     "FxRate",
     "HourlySnapshot",
     "Instrument",

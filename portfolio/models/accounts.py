@@ -57,6 +57,23 @@ class Instrument(models.Model):
         return self.local_symbol or self.symbol
 
 
+class FormerTicker(models.Model):
+    """A ticker that a contract had before it was renamed, so that history keeps the name of its time.
+
+    Identity: contract and last movement. Immutable. Writer: who refreshes the instrument.
+    """
+
+    instrument = models.ForeignKey(Instrument, on_delete=models.CASCADE, help_text="The contract.")
+    symbol = models.CharField(max_length=32, help_text="What it was called.")
+    last_movement = models.BigIntegerField(help_text="Id of the last movement of the ledger under this name.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["instrument", "last_movement"], name="former_ticker_identity")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol}≤{self.last_movement}"
+
+
 class AccountValue(models.Model):
     """IB's own account figures, keyed by tag and currency (BASE rows never overwrite currency rows)."""
 

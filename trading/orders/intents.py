@@ -20,6 +20,7 @@ from trading.models import Order, OrderEvent
 from trading.orders.drafts import OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.refs import new_ref
+from trading.orders.rows import terms_of
 from trading.orders.state import OrderState
 
 EpochCheck = Callable[[], None]
@@ -116,6 +117,12 @@ class IntentWriter:
     @staticmethod
     def _report(row: Order, now: datetime) -> None:
         OrderEvent.objects.create(
-            order=row, at=now, state=row.state, filled=Decimal(0), remaining=row.quantity, message=row.reason
+            order=row,
+            at=now,
+            state=row.state,
+            filled=Decimal(0),
+            remaining=row.quantity,
+            message=row.reason,
+            **terms_of(row),
         )
         events.emit(EventKind.ORDER, events.order_payload(row), row.owner)

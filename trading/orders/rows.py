@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from portfolio.bulk import insert_rows, read_rows, select_rows, update_rows
 from trading.models import Order, OrderEvent
@@ -31,7 +32,20 @@ _CHANGING = (
     "sent_at",
     "updated_at",
 )
-_EVENT = ("order_id", "at", "state", "ib_status", "filled", "remaining", "message")
+# An event's own copy of what the order was, and where the order keeps it.
+TERMS = {
+    "account_id": "account_id",
+    "client_id": "client_id",
+    "sent_id": "order_id",
+    "perm_id": "perm_id",
+    "quantity": "quantity",
+    "order_type": "order_type",
+    "limit_price": "limit_price",
+    "stop_price": "stop_price",
+    "tif": "tif",
+    "average_price": "average_price",
+}
+_EVENT = ("order_id", "at", "state", "ib_status", "filled", "remaining", "message", *TERMS)
 _WHOLE = tuple(field.attname for field in Order._meta.concrete_fields if field.attname != "id")
 _AWAITING = OrderState.UNKNOWN
 
@@ -42,6 +56,11 @@ def progress_of(row: Order, cancelled_at: Decimal | None = None) -> Progress:
     if state is OrderState.CANCELLED and cancelled_at is None:
         cancelled_at = row.filled
     return Progress(state, row.quantity, row.filled, row.average_price, cancelled_at, row.reason)
+
+
+def terms_of(row: Order) -> dict[str, Any]:
+    """Return what an event keeps of its order, by the event's columns."""
+    return {name: getattr(row, source) for name, source in TERMS.items()}
 
 
 class OrderBatch:
@@ -146,6 +165,7 @@ class OrderBatch:
                     event.filled,
                     event.remaining,
                     event.message,
+                    *terms_of(event.order).values(),
                 ]
                 for event in self._events.values()
             )
