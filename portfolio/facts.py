@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from strategies.events import ContractSnapshot
 
@@ -96,13 +97,26 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class BreakFact:
-    """A difference between IB's position and the ledger's that opened, changed or cleared."""
+    """A difference between IB's position or cash and the ledger's that opened, changed or cleared.
+
+    Of cash: ``con_id`` 0, ``symbol`` empty, the quantities are money in ``currency``; the ledger's is what IB should
+    report, so futures and FX pairs are in it. ``cause`` as ``causes.as_json`` writes it.
+    """
 
     con_id: int
     symbol: str
     ib_quantity: Decimal
     ledger_quantity: Decimal
     state: str  # open or cleared
+    kind: str = "position"
+    currency: str = ""
+    cause: dict[str, Any] = field(default_factory=dict)
+    id: int = 0
+
+    @property
+    def alert_key(self) -> str:
+        """Return what an alert about it is known by."""
+        return f"break:{self.con_id}" if self.kind == "position" else f"break:cash:{self.currency}"
 
 
 @dataclass(frozen=True, slots=True)

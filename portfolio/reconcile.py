@@ -1,26 +1,50 @@
-"""Compare IB's positions with the ledger's and keep the differences as breaks.
+"""Compare IB's positions and cash with the ledger's and keep the differences as breaks.
 
-Owns: the life of a break. Rule: a difference locks the instrument and is shown; it never moves a position. Only a
-complete answer of the broker may be passed: an answer that failed or was cut off changes nothing, because it never
-gets here.
+Owns: the life of a break, and IB's holdings as last answered. Leaves: what may explain a break (``causes``), whether a
+look counts (``trading.engine.reconciler``).
+Rule: a difference of a position locks the instrument and is shown, one of cash is shown; neither ever moves anything.
+Only a complete answer of the broker may be passed: an answer that failed or was cut off changes nothing, because it
+never gets here. A break clears by itself when the books agree again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from django.db import transaction
 
-from portfolio.facts import BreakFact
-from portfolio.ledger.money import ZERO
-from portfolio.ledger.reconciliation import Difference, compare
-from portfolio.models import Break, BreakKind, BreakState, Instrument, Position
+from portfolio import causes
+from portfolio.causes import BrokerDay
+from portfolio.facts import BreakFact, BrokerPosition
+from portfolio.ledger.money import ZERO, exact
+from portfolio.ledger.reconciliation import (
+    CashDifference,
+    Difference,
+    ExpectedCash,
+    Held,
+    compare,
+    compare_money,
+    expected_cash,
+)
+from portfolio.models import (
+    Account,
+    Break,
+    BreakKind,
+    BreakState,
+    BrokerHolding,
+    CashBalance,
+    Instrument,
+    Mark,
+    Position,
+)
 from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
+
+_SAVED = ["ib_quantity", "ledger_quantity", "state", "cleared_at", "cause"]
 
 
 def ledger_quantities(account_id: str) -> dict[int, Decimal]:
@@ -32,9 +56,68 @@ def ledger_quantities(account_id: str) -> dict[int, Decimal]:
     return held
 
 
-def compare_positions(account_id: str, ib_positions: Mapping[int, Decimal], at: datetime) -> list[BreakFact]:
+def ledger_cash(account_id: str, marks: Mapping[int, Decimal] | None = None) -> ExpectedCash:
+    """Return what IB's cash should be by currency: Σ owners' cash, and what futures and FX pairs stand for.
+
+    ``marks`` are IB's own prices by contract id, of the moment of its cash; the latest known ones stand in.
+    """
+    owned: dict[str, Decimal] = {}
+    for currency, amount in CashBalance.objects.filter(account_id=account_id).values_list("currency", "amount"):
+        owned[currency] = owned.get(currency, ZERO) + amount
+    quantities = ledger_quantities(account_id)
+    rows = Instrument.objects.filter(sec_type__in=["FUT", "CASH"], position__account_id=account_id).distinct()
+    latest = dict(Mark.objects.filter(instrument__in=rows).values_list("instrument_id", "price"))
+    prices = {**latest, **(marks or {})}
+    held = [
+        Held(
+            row.con_id,
+            row.symbol,
+            row.sec_type,
+            row.currency,
+            row.multiplier,
+            quantities.get(row.con_id, ZERO),
+            prices.get(row.con_id),
+        )
+        for row in rows
+    ]
+    return expected_cash(owned, held)
+
+
+def cash_differences(
+    account_id: str, ib_cash: Mapping[str, Decimal], marks: Mapping[int, Decimal] | None = None
+) -> list[CashDifference]:
+    """Return the currencies in which IB's cash is not what the books expect."""
+    return compare_money(ib_cash, ledger_cash(account_id, marks))
+
+
+def store_holdings(account_id: str, positions: Sequence[BrokerPosition], at: datetime) -> None:
+    """Keep a complete answer of IB about positions; rows of what is no longer held go."""
+    with transaction.atomic():
+        wanted = {row.contract.con_id: row for row in positions if row.quantity}
+        known = {row.instrument_id: row for row in BrokerHolding.objects.filter(account_id=account_id)}
+        gone = [row.pk for con_id, row in known.items() if con_id not in wanted]
+        if gone:
+            BrokerHolding.objects.filter(pk__in=gone).delete()
+        for con_id, said in wanted.items():
+            quantity, average = exact(said.quantity), exact(said.average_cost)
+            row = known.get(con_id) or BrokerHolding(account_id=account_id, instrument_id=con_id)
+            if row.pk is None or (row.quantity, row.average_cost) != (quantity, average):
+                row.quantity, row.average_cost = quantity, average
+                row.save()
+        Account.objects.filter(account_id=account_id).update(positions_at=at)
+
+
+def note_reconciled(account_id: str, at: datetime) -> None:
+    """Note that a complete check of the books ended."""
+    Account.objects.filter(account_id=account_id).update(reconciled_at=at)
+
+
+def compare_positions(
+    account_id: str, ib_positions: Mapping[int, Decimal], at: datetime, *, day: BrokerDay | None = None
+) -> list[BreakFact]:
     """Open, update and clear breaks; return those that changed. Running it twice on the same facts changes nothing.
 
+    ``day`` is what IB's replay held; without it causes among the day's executions are not looked for.
     Raises: LedgerError when IB holds a contract that the ledger has never seen described (ensure it first).
     """
     with transaction.atomic():
@@ -51,53 +134,126 @@ def compare_positions(account_id: str, ib_positions: Mapping[int, Decimal], at: 
         opened = Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.POSITION)
         for row in opened.select_related("instrument"):
             assert row.instrument is not None  # noqa: S101 - a break of a position has one
-            fact = _continue(row, row.instrument, found.pop(row.instrument.con_id, None), ib_positions, at)
+            con_id = row.instrument.con_id
+            fact = _continue_position(row, found.pop(con_id, None), ib_positions.get(con_id, ZERO), at, day)
             if fact is not None:
                 facts.append(fact)
-        facts.extend(_open(account_id, difference, known[difference.con_id], at) for difference in found.values())
+        facts.extend(_open_position(account_id, one, known[one.con_id], at, day) for one in found.values())
     return facts
 
 
-def _continue(
-    row: Break,
-    instrument: Instrument,
-    difference: Difference | None,
-    ib_positions: Mapping[int, Decimal],
+def compare_cash(
+    account_id: str,
+    ib_cash: Mapping[str, Decimal],
     at: datetime,
+    *,
+    marks: Mapping[int, Decimal] | None = None,
+    day: BrokerDay | None = None,
+) -> list[BreakFact]:
+    """Open, update and clear breaks of cash, currency by currency; return those that changed.
+
+    Shape: ``ib_cash`` holds IB's cash by currency code of a complete download, without BASE. Money, not cents: the
+    tolerances are those of ``expected_cash``.
+    """
+    with transaction.atomic():
+        expected = ledger_cash(account_id, marks)
+        found = {one.currency: one for one in compare_money(ib_cash, expected)}
+        facts: list[BreakFact] = []
+        for row in Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.CASH):
+            difference = found.pop(row.currency, None)
+            if difference is None and row.currency in expected.unknown:
+                continue
+            fact: BreakFact | None
+            if difference is None:
+                fact = _clear(row, ib_cash.get(row.currency, ZERO), expected.amounts.get(row.currency, ZERO), at)
+            else:
+                fact = _update(row, *_cash_values(account_id, difference, day))
+            if fact is not None:
+                facts.append(fact)
+        facts.extend(_open_cash(account_id, one, at, day) for one in found.values())
+    return facts
+
+
+def _continue_position(
+    row: Break, difference: Difference | None, agreed: Decimal, at: datetime, day: BrokerDay | None
 ) -> BreakFact | None:
     """Clear or update an open break; None when it stands as it was."""
     if difference is None:
-        agreed = ib_positions.get(instrument.con_id, ZERO)
-        row.ib_quantity = row.ledger_quantity = agreed
-        row.state, row.cleared_at = BreakState.CLEARED, at
-        logger.info("break cleared con_id=%s quantity=%s", instrument.con_id, agreed)
-    elif (row.ib_quantity, row.ledger_quantity) == (difference.broker_quantity, difference.ledger_quantity):
-        return None
-    else:
-        row.ib_quantity, row.ledger_quantity = difference.broker_quantity, difference.ledger_quantity
-    row.save(update_fields=["ib_quantity", "ledger_quantity", "state", "cleared_at"])
-    return _fact(row, instrument)
+        return _clear(row, agreed, agreed, at)
+    return _update(row, *_position_values(row.account_id, difference, at, day))
 
 
-def _open(account_id: str, difference: Difference, instrument: Instrument, at: datetime) -> BreakFact:
+def _open_position(
+    account_id: str, difference: Difference, instrument: Instrument, at: datetime, day: BrokerDay | None
+) -> BreakFact:
+    theirs, ours, cause = _position_values(account_id, difference, at, day)
     row = Break.objects.create(
         account_id=account_id,
         instrument=instrument,
-        ib_quantity=difference.broker_quantity,
-        ledger_quantity=difference.ledger_quantity,
+        ib_quantity=theirs,
+        ledger_quantity=ours,
+        cause=cause,
         opened_at=at,
     )
-    logger.error(
-        "break opened con_id=%s symbol=%s ib=%s ledger=%s",
-        instrument.con_id,
-        instrument.symbol,
-        difference.broker_quantity,
-        difference.ledger_quantity,
+    logger.error("break opened con_id=%s symbol=%s ib=%s ledger=%s", row.instrument_id, instrument.symbol, theirs, ours)
+    return _fact(row)
+
+
+def _open_cash(account_id: str, difference: CashDifference, at: datetime, day: BrokerDay | None) -> BreakFact:
+    theirs, ours, cause = _cash_values(account_id, difference, day)
+    row = Break.objects.create(
+        account_id=account_id,
+        kind=BreakKind.CASH,
+        currency=difference.currency,
+        ib_quantity=theirs,
+        ledger_quantity=ours,
+        cause=cause,
+        opened_at=at,
     )
-    return _fact(row, instrument)
+    logger.error("break opened currency=%s ib=%s expected=%s", row.currency, theirs, ours)
+    return _fact(row)
 
 
-def _fact(row: Break, instrument: Instrument) -> BreakFact:
+Values = tuple[Decimal, Decimal, dict[str, object]]
+
+
+def _position_values(account_id: str, difference: Difference, at: datetime, day: BrokerDay | None) -> Values:
+    theirs, ours = difference.broker_quantity, difference.ledger_quantity
+    found = causes.of_position(account_id, difference.con_id, theirs, ours, day, at)
+    return theirs, ours, causes.as_json(found)
+
+
+def _cash_values(account_id: str, difference: CashDifference, day: BrokerDay | None) -> Values:
+    found = causes.of_cash(account_id, difference.currency, difference.amount, difference.tolerance, day)
+    return difference.broker_amount, difference.expected_amount, causes.as_json(found)
+
+
+def _update(row: Break, theirs: Decimal, ours: Decimal, cause: dict[str, object]) -> BreakFact | None:
+    if (row.ib_quantity, row.ledger_quantity, row.cause) == (theirs, ours, cause):
+        return None
+    row.ib_quantity, row.ledger_quantity, row.cause = theirs, ours, cause
+    row.save(update_fields=_SAVED)
+    return _fact(row)
+
+
+def _clear(row: Break, theirs: Decimal, ours: Decimal, at: datetime) -> BreakFact:
+    row.ib_quantity, row.ledger_quantity = theirs, ours
+    row.state, row.cleared_at = BreakState.CLEARED, at
+    row.save(update_fields=_SAVED)
+    logger.info("break cleared con_id=%s currency=%s quantity=%s", row.instrument_id, row.currency, theirs)
+    return _fact(row)
+
+
+def _fact(row: Break) -> BreakFact:
+    instrument = row.instrument
     return BreakFact(
-        instrument.con_id, instrument.symbol, row.ib_quantity, row.ledger_quantity, BreakState(row.state).value
+        con_id=instrument.con_id if instrument is not None else 0,
+        symbol=instrument.symbol if instrument is not None else "",
+        ib_quantity=row.ib_quantity,
+        ledger_quantity=row.ledger_quantity,
+        state=BreakState(row.state).value,
+        kind=BreakKind(row.kind).value,
+        currency=row.currency,
+        cause=row.cause,
+        id=row.pk,
     )

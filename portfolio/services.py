@@ -16,23 +16,39 @@ from portfolio.accounts import (
 )
 from portfolio.fold import fold_batch
 from portfolio.instruments import ensure_instruments
-from portfolio.reconcile import compare_positions, ledger_quantities
+from portfolio.parking import discard_parked, park, parked_waiting, retry_parked
+from portfolio.reconcile import (
+    cash_differences,
+    compare_cash,
+    compare_positions,
+    ledger_quantities,
+    note_reconciled,
+    store_holdings,
+)
 from portfolio.snapshots import record_marks, take_equity_snapshot, thin_equity_snapshots
 from portfolio.valuation import strategy_equity
 
 __all__ = [
     "allocate_strategy",
+    "cash_differences",
+    "compare_cash",
     "compare_positions",
+    "discard_parked",
     "ensure_account",
     "ensure_instruments",
     "fold_batch",
     "initial_allocation",
     "ledger_quantities",
     "net_liquidation",
+    "note_reconciled",
     "open_account",
+    "park",
+    "parked_waiting",
     "rates_of",
     "record_account_values",
     "record_marks",
+    "retry_parked",
+    "store_holdings",
     "strategy_equity",
     "take_equity_snapshot",
     "thin_equity_snapshots",

@@ -224,8 +224,12 @@ def cash_payload(fact: CashFact) -> dict[str, Any]:
 
 
 def break_payload(fact: BreakFact) -> dict[str, Any]:
-    """Describe a difference between the broker's position and the ledger's."""
+    """Describe a difference between the broker's position or cash and the ledger's, with what may explain it."""
     return {
+        "id": fact.id,
+        "kind": fact.kind,
+        "currency": fact.currency,
+        "cause": fact.cause,
         "con_id": fact.con_id,
         "symbol": fact.symbol,
         "ib_quantity": plain(fact.ib_quantity),

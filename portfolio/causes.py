@@ -1,0 +1,263 @@
+"""What may explain a break: facts of the books and of the broker that concern it, each with what can be done.
+
+Owns: the list of causes that are looked for, their words and their ids. Leaves: comparing (``reconcile``), acting
+(``adjustments``, ``assignments``, ``parking``).
+Rule: deterministic, and no guessing: each line is a fact that was looked up; when nothing is found, that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from portfolio.ledger.money import plain
+from portfolio.ledger.reconciliation import CENT, split_ratio
+from portfolio.models import Adjustment, AdjustmentState, Execution, ParkedReport, ParkedState
+from strategies.models import DISCRETIONARY
+
+NEW_YORK = ZoneInfo("America/New_York")
+_NAMED = 20  # ids in one line; the count tells the rest
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerDay:
+    """The executions in force that the broker's complete replay held: contract by exec id."""
+
+    executions: Mapping[str, int]
+    since: datetime  # executions of the books from here on must be among them
+    missing: frozenset[str] = frozenset()  # the broker has them, the books do not
+    unconfirmed: frozenset[str] = frozenset()  # the books have them, the broker does not
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One fact that may explain a break."""
+
+    kind: str
+    text: str  # what was found, for a person
+    action: str  # what an operator can do
+    ids: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"kind": self.kind, "text": self.text, "action": self.action, "ids": self.ids, "count": self.count}
+
+
+def day_start(now: datetime) -> datetime:
+    """Return the last midnight in New York: since then IB reports executions."""
+    local = now.astimezone(NEW_YORK)
+    return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
+def of_position(
+    account_id: str, con_id: int, broker: Decimal, ledger: Decimal, day: BrokerDay | None, now: datetime
+) -> list[Cause]:
+    """Return what may explain that the broker holds another quantity of a contract than the books."""
+    found = [
+        *_parked(ParkedReport.objects.filter(con_id=con_id, state=ParkedState.WAITING)),
+        *_of_day(account_id, con_id, day),
+        *_by_hand(account_id, con_id, now),
+        *_proposals(Adjustment.objects.filter(account_id=account_id, instrument_id=con_id)),
+        *_split(con_id, broker, ledger),
+    ]
+    return found or [
+        Cause(
+            "unexplained",
+            "Nothing in the books and none of the broker's executions of the day explains it.",
+            "Look in the broker's statement for a transfer, a corporate action or a trade of an earlier day: import "
+            "the Flex statement, or book an adjustment.",
+        )
+    ]
+
+
+def of_cash(
+    account_id: str, currency: str, difference: Decimal, tolerance: Decimal, day: BrokerDay | None
+) -> list[Cause]:
+    """Return what may explain that the broker has ``difference`` more cash than the books expect."""
+    commissions = ParkedReport.objects.filter(state=ParkedState.WAITING)
+    found = [
+        *_parked(commissions),
+        *_of_day(account_id, None, day),
+        *_without_commission(account_id),
+        *_amounts(account_id, currency, difference),
+    ]
+    if tolerance > CENT:
+        found.append(
+            Cause(
+                "futures_open",
+                f"Futures are held: their mark and the broker's cash may be of different moments, so up to "
+                f"{plain(tolerance)} {currency} passes; this difference is larger.",
+                "Compare again when the market is calm or the futures are closed.",
+            )
+        )
+    return found or [
+        Cause(
+            "unexplained",
+            f"No execution and no proposal explains {plain(difference)} {currency}.",
+            "Look in the broker's statement for a deposit, withdrawal, dividend, interest or fee: import the Flex "
+            "statement, or book it as an adjustment.",
+        )
+    ]
+
+
+def as_json(causes: Iterable[Cause]) -> dict[str, Any]:
+    """Return causes as a break keeps them: one line for a person, and the parts."""
+    rows = list(causes)
+    return {"text": " ".join(cause.text for cause in rows), "items": [cause.row() for cause in rows]}
+
+
+def _parked(rows: Any) -> list[Cause]:
+    waiting = list(rows.order_by("id").values_list("key", "reason"))
+    if not waiting:
+        return []
+    reasons = "; ".join(sorted({reason for _, reason in waiting})[:3])
+    return [
+        Cause(
+            "parked_report",
+            f"{_many(len(waiting), 'report')} of the broker could not be booked: {reasons}",
+            "Settle each: retry it when its reason is gone, or discard it.",
+            [key for key, _ in waiting[:_NAMED]],
+            len(waiting),
+        )
+    ]
+
+
+def _of_day(account_id: str, con_id: int | None, day: BrokerDay | None) -> list[Cause]:
+    if day is None:
+        return []
+    waiting = set(ParkedReport.objects.filter(state=ParkedState.WAITING).values_list("payload__exec_id", flat=True))
+    missing = sorted(one for one in day.missing - waiting if con_id is None or day.executions.get(one) == con_id)
+    known = Execution.objects.filter(account_id=account_id, exec_id__in=day.unconfirmed)
+    if con_id is not None:
+        known = known.filter(instrument_id=con_id)
+    unconfirmed = sorted(known.values_list("exec_id", flat=True))
+    found = []
+    if missing:
+        found.append(
+            Cause(
+                "missing_execution",
+                f"The broker reports {_many(len(missing), 'execution')} that the books do not have.",
+                "Reconcile once more; what stays missing comes with the Flex statement.",
+                missing[:_NAMED],
+                len(missing),
+            )
+        )
+    if unconfirmed:
+        found.append(
+            Cause(
+                "unconfirmed_execution",
+                f"The books have {_many(len(unconfirmed), 'execution')} of the day that the broker does not report.",
+                "Compare with the broker's trade log: a gateway that was reset, or a trade that was busted. Correct it "
+                "by an adjustment.",
+                unconfirmed[:_NAMED],
+                len(unconfirmed),
+            )
+        )
+    return found
+
+
+def _by_hand(account_id: str, con_id: int, now: datetime) -> list[Cause]:
+    rows = Execution.objects.filter(
+        account_id=account_id,
+        instrument_id=con_id,
+        owner=DISCRETIONARY,
+        order_ref="",
+        superseded=False,
+        executed_at__gte=day_start(now) - timedelta(hours=1),
+    )
+    ids = list(rows.order_by("id").values_list("exec_id", flat=True))
+    if not ids:
+        return []
+    return [
+        Cause(
+            "manual_trade",
+            f"{_many(len(ids), 'execution')} of the day came without a reference of MATS and went to {DISCRETIONARY}.",
+            "Assign them to a strategy if they were meant for one.",
+            ids[:_NAMED],
+            len(ids),
+        )
+    ]
+
+
+def _proposals(rows: Any) -> list[Cause]:
+    waiting = list(rows.filter(state=AdjustmentState.PROPOSED).order_by("id").values_list("id", "kind", "key"))
+    return [
+        Cause(
+            "proposed_adjustment",
+            f"The adjustment {key} ({kind}) is proposed and not booked.",
+            "Approve or reject it.",
+            [str(number)],
+            1,
+        )
+        for number, kind, key in waiting[:_NAMED]
+    ]
+
+
+def _split(con_id: int, broker: Decimal, ledger: Decimal) -> list[Cause]:
+    ratio = split_ratio(ledger, broker)
+    if ratio is None:
+        return []
+    numerator, denominator = ratio
+    return [
+        Cause(
+            "split_ratio",
+            f"The broker holds exactly {numerator}/{denominator} of what the books hold, as after a split of "
+            f"{numerator} for {denominator}.",
+            "If the company did split, book a split with these numbers.",
+            [str(con_id), str(numerator), str(denominator)],
+            1,
+        )
+    ]
+
+
+def _without_commission(account_id: str) -> list[Cause]:
+    rows = Execution.objects.filter(account_id=account_id, commission=None, superseded=False)
+    ids = list(rows.order_by("-id").values_list("exec_id", flat=True)[: _NAMED + 1])
+    if not ids:
+        return []
+    count = rows.count()
+    return [
+        Cause(
+            "commission_unknown",
+            f"The commission of {_many(count, 'execution')} is not known; the broker's cash may contain it.",
+            "Reconcile once more; a commission that was lost comes with the Flex statement.",
+            ids[:_NAMED],
+            count,
+        )
+    ]
+
+
+def _amounts(account_id: str, currency: str, difference: Decimal) -> list[Cause]:
+    rows = Adjustment.objects.filter(account_id=account_id, state=AdjustmentState.PROPOSED).order_by("id")
+    found = []
+    for row in rows:
+        amount = _amount(row.details)
+        if amount is None or row.details.get("currency") != currency:
+            continue
+        if abs(abs(amount) - abs(difference)) <= CENT:
+            found.append(
+                Cause(
+                    "proposed_adjustment",
+                    f"The adjustment {row.key} ({row.kind}, {plain(amount)} {currency}) is proposed and not booked.",
+                    "Approve or reject it.",
+                    [str(row.id)],
+                    1,
+                )
+            )
+    return found[:_NAMED]
+
+
+def _amount(details: Any) -> Decimal | None:
+    try:
+        return Decimal(details["amount"])
+    except (KeyError, TypeError, ValueError, InvalidOperation):
+        return None
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
