@@ -1,0 +1,1 @@
+"""Flex statements: read IB's own record of the day and compare the books with it, a day later."""
