@@ -26,6 +26,8 @@ _MOVEMENT = (
     "owner",
     "kind",
     "execution_id",
+    "adjustment_id",
+    "slot",
     "instrument_id",
     "quantity",
     "price",
@@ -60,6 +62,7 @@ _EXECUTION = (
     "recorded_at",
     "commission",
     "commission_currency",
+    "divided",
 )
 _KNOWN = (
     "exec_id",
@@ -73,6 +76,7 @@ _KNOWN = (
     "price",
     "commission",
     "commission_currency",
+    "divided",
 )
 _REVISION = ("commission", "commission_currency", "superseded")
 
@@ -92,6 +96,7 @@ class Booked:
     price: Decimal
     commission: Decimal | None
     commission_currency: str
+    divided: bool = False  # among several owners; its movements say how
     source: FillSnapshot | None = None  # still to be inserted
 
 
@@ -109,6 +114,8 @@ class Line:
     price: Decimal | None = None
     cash: Decimal = ZERO
     realized_pnl: Decimal = ZERO
+    adjustment_id: int | None = None
+    slot: int | None = None  # place in the fold; None: its own
 
 
 def fill_line(booked: Booked, instrument: Instrument, realized_pnl: Decimal) -> Line:
@@ -195,12 +202,13 @@ class Books:
     def book(self, line: Line) -> None:
         """Add a movement: moves cash, and notes the balances after it. Positions are set before.
 
-        What is realised in another currency than the instrument's no position can carry: it is kept with the cash.
+        What is realised without an instrument, or in another currency than its own, no position can carry: it is kept
+        with the cash.
         """
         balance = self.cash(line.owner, line.currency) + line.cash
         self._cash[line.owner, line.currency] = self.touched_cash[line.owner, line.currency] = balance
         self._dirty_cash.add((line.owner, line.currency))
-        if line.con_id is not None and line.currency != self.instruments[line.con_id].currency:
+        if line.con_id is None or line.currency != self.instruments[line.con_id].currency:
             apart = self._apart.get((line.owner, line.currency), ZERO)
             self._apart[line.owner, line.currency] = apart + line.realized_pnl
         state = None if line.con_id is None else self.position(line.owner, line.con_id)
@@ -210,6 +218,8 @@ class Books:
                 line.owner,
                 line.kind.value,
                 line.exec_id,
+                line.adjustment_id,
+                line.slot,
                 line.con_id,
                 line.quantity,
                 line.price,
@@ -319,6 +329,7 @@ class Books:
             self.now,
             booked.commission,
             booked.commission_currency,
+            booked.divided,
         )
 
     def _know(self, booked: Booked) -> None:

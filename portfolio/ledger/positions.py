@@ -63,13 +63,13 @@ def average_cost(quantity: Decimal, cost_basis: Decimal, multiplier: Decimal = O
 
 
 def _moved(
-    position: PositionState, quantity: Decimal, price: Decimal, multiplier: Decimal
+    position: PositionState, quantity: Decimal, price: Decimal, multiplier: Decimal, flow: Decimal
 ) -> tuple[Decimal, Decimal, Decimal]:
     """Return quantity and basis after a fill, and how much of the position it closed."""
     held = position.quantity
     after = exact(held + quantity)
     if not held or (held > 0) is (quantity > 0):
-        return after, position.cost_basis - fill_cash(quantity, price, multiplier), ZERO
+        return after, position.cost_basis - flow, ZERO
     closed = min(abs(quantity), abs(held))
     if not after:
         return after, ZERO, closed
@@ -84,8 +84,12 @@ def apply_fill(
     price: Decimal,
     commission: Decimal | None = None,
     multiplier: Decimal = ONE,
+    flow: Decimal | None = None,
 ) -> FillResult:
     """Apply one signed fill; ``commission`` None means that it is not known yet and is applied later.
+
+    ``flow`` is the cash that it moved where that is known to the last digit, as of a share of a divided fill: the
+    shares of a rounded amount add up to it, rounded shares need not.
 
     A sale through zero realises on the closed part only and opens the rest at its own price:
 
@@ -120,9 +124,10 @@ def apply_fill(
     """
     if not quantity or not multiplier:
         raise ValueError("a fill needs a quantity and a multiplier other than zero")
-    flow = fill_cash(quantity, price, multiplier)
+    if flow is None:
+        flow = fill_cash(quantity, price, multiplier)
     before = position.cost_basis
-    after, basis, closed = _moved(position, quantity, price, multiplier)
+    after, basis, closed = _moved(position, quantity, price, multiplier, flow)
     fee = ZERO if commission is None else commission
     realized = (flow + basis - before if closed else ZERO) - fee
     return FillResult(

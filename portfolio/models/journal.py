@@ -15,7 +15,10 @@ from portfolio.models.accounts import Account, Instrument
 
 
 class Execution(models.Model):
-    """IB's report of one fill. Identity: exec_id. Immutable but for ``superseded``; kept for ever."""
+    """IB's report of one fill. Identity: exec_id. Kept for ever.
+
+    Immutable but for the fee that comes later, ``superseded``, and ``owner`` with ``divided`` when it is assigned.
+    """
 
     exec_id = models.CharField(max_length=64, unique=True, help_text="IB's execution id.")
     family = models.CharField(
@@ -25,7 +28,10 @@ class Execution(models.Model):
     superseded = models.BooleanField(default=False, help_text="A later correction replaced it.")
     account = models.ForeignKey(Account, on_delete=models.PROTECT, help_text="Account that traded.")
     instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, help_text="What was traded.")
-    owner = models.CharField(max_length=32, db_index=True, help_text="Strategy symbol or Discretionary.")
+    owner = models.CharField(
+        max_length=32, db_index=True, help_text="Strategy symbol or Discretionary; of a divided one an owner of a part."
+    )
+    divided = models.BooleanField(default=False, help_text="Several owners have a share; its movements say which.")
     order_ref = models.CharField(max_length=64, blank=True, db_index=True, help_text="Our order reference, if any.")
     perm_id = models.BigIntegerField(help_text="IB's permanent order id.")
     client_id = models.IntegerField(help_text="API client that placed the order.")
