@@ -52,6 +52,7 @@ class Environment:
     strategy_path: tuple[Path, ...]
     log_level: str
     equity_interval_s: float
+    fx_stale_limit_s: float
     queue_size: int
     stop_timeout_s: float
     lease_ttl_s: float
@@ -145,6 +146,7 @@ def read_environment() -> Environment:
         strategy_path=_path_list(env, "MATS_STRATEGY_PATH"),
         log_level=_log_level(env, "MATS_LOG_LEVEL"),
         equity_interval_s=_positive(env, "MATS_EQUITY_INTERVAL_S", 10.0),
+        fx_stale_limit_s=_positive(env, "MATS_FX_STALE_LIMIT_S", 86_400.0),
         queue_size=_whole(env, "MATS_QUEUE_SIZE", 10_000, 1, MOST_QUEUED, "a number of messages"),
         stop_timeout_s=_positive(env, "MATS_STOP_TIMEOUT_S", 300.0),
         lease_ttl_s=_positive(env, "MATS_LEASE_TTL_S", 10.0),
