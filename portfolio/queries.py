@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of, to_decimal
 from portfolio.daily import DailyPnl
+from portfolio.freshness import is_fresh
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
@@ -35,7 +36,7 @@ from portfolio.models import (
     Position,
 )
 from portfolio.snapshots import GRIDS
-from portfolio.valuation import MARK_FRESH, currency_of, owners_of, the_account, value_of
+from portfolio.valuation import currency_of, figures_of, owners_of, the_account
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
@@ -57,7 +58,7 @@ class PositionView:
     commissions: Decimal
     mark: Decimal | None
     marked_at: datetime | None
-    stale: bool  # no mark, or one older than MARK_FRESH
+    stale: bool  # no mark, or one that no longer stands
     market_value: Decimal | None
     unrealized_pnl: Decimal | None
     updated_at: datetime
@@ -112,7 +113,7 @@ class EquityView:
 
 @dataclass(frozen=True, slots=True)
 class OwnerSummary:
-    """An owner's figures in its own currency; None while something in them is unknown."""
+    """An owner's figures in its own currency; each is None while something in it is unknown."""
 
     owner: str
     currency: str
@@ -279,16 +280,16 @@ def summary(account_id: str | None = None) -> Summary | None:
 
 
 def owner_summary(account_id: str, owner: str) -> OwnerSummary:
-    """Return an owner's figures in its own currency."""
+    """Return an owner's figures in its own currency: what is known, and why the rest is not."""
     held = sum(1 for row in Position.objects.filter(account_id=account_id, owner=owner) if row.quantity)
     try:
         rates = rates_of(account_id)
-        currency = currency_of(owner, rates.base)
-        value = value_of(account_id, owner, currency, rates)
     except LedgerError as error:
         base = Account.objects.filter(pk=account_id).values_list("base_currency", flat=True).first() or ""
         return OwnerSummary(owner, currency_of(owner, base), None, None, None, None, held, error.message)
-    return OwnerSummary(owner, currency, value.equity, value.cash, value.realized_pnl, value.unrealized_pnl, held)
+    found = figures_of(account_id, owner, currency_of(owner, rates.base), rates, timezone.now())
+    figures = (found.equity, found.cash, found.realized_pnl, found.unrealized_pnl)
+    return OwnerSummary(owner, found.currency, *figures, held, found.error.message if found.error else "")
 
 
 def strategy_summary(symbol: str) -> StrategySummary:
@@ -332,7 +333,7 @@ def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionV
         commissions=row.commissions,
         mark=None if mark is None else mark.price,
         marked_at=None if mark is None else mark.marked_at,
-        stale=mark is None or now - mark.marked_at > MARK_FRESH,
+        stale=mark is None or not is_fresh(instrument, mark.marked_at, now),
         market_value=value,
         unrealized_pnl=gain,
         updated_at=row.updated_at,

@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import cast
 
-from django.db.models import F, Min
+from django.db.models import F
+from django.utils import timezone
 
 from portfolio.accounts import initial_allocation, rates_of
+from portfolio.freshness import MARK_FRESH, is_fresh
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
@@ -21,8 +24,20 @@ from portfolio.models import Account, CashBalance, EquitySnapshot, Mark, Positio
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
-MARK_FRESH = timedelta(minutes=15)
 SNAPSHOT_FRESH = timedelta(hours=24)
+
+__all__ = [
+    "MARK_FRESH",
+    "SNAPSHOT_FRESH",
+    "Figures",
+    "Value",
+    "currency_of",
+    "figures_of",
+    "owners_of",
+    "strategy_equity",
+    "the_account",
+    "value_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,49 @@ class Value:
     realized_pnl: Decimal
     unrealized_pnl: Decimal
     oldest_mark: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of an owner's figures in one currency; each is None while a price or a rate in it is missing.
+
+    ``gross`` is the absolute value of all positions. ``fresh`` says that every mark in it still stands.
+    """
+
+    currency: str
+    equity: Decimal | None
+    cash: Decimal | None
+    realized_pnl: Decimal | None
+    unrealized_pnl: Decimal | None
+    gross: Decimal | None
+    oldest_mark: datetime | None
+    fresh: bool
+    error: LedgerError | None  # the first thing that is missing
+
+
+class _Tally:
+    """Sums in one currency, each lost for good when a part of it is unknown."""
+
+    def __init__(self, rates: Rates, currency: str) -> None:
+        self._rates, self._currency = rates, currency
+        self._sums: dict[str, Decimal] = {}
+        self._lost: set[str] = set()
+        self.error: LedgerError | None = None
+
+    def add(self, name: str, amount: Decimal, source: str) -> None:
+        try:
+            worth = self._rates.convert(amount, source, self._currency) if amount else ZERO
+        except LedgerError as error:
+            self.lose(error, name)
+        else:
+            self._sums[name] = self._sums.get(name, ZERO) + worth
+
+    def lose(self, error: LedgerError, *names: str) -> None:
+        self._lost.update(names)
+        self.error = self.error or error
+
+    def get(self, name: str) -> Decimal | None:
+        return None if name in self._lost else self._sums.get(name, ZERO)
 
 
 def the_account() -> Account:
@@ -66,31 +124,55 @@ def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
 
     Raises: LedgerError when a held instrument has no mark or a currency no rate.
     """
-    balances = list(CashBalance.objects.filter(account_id=account_id, owner=owner))
-    cash = sum((rates.convert(row.amount, row.currency, currency) for row in balances), ZERO)
-    realized = sum((rates.convert(row.realized_apart, row.currency, currency) for row in balances), ZERO)
-    positions = Position.objects.filter(account_id=account_id, owner=owner).select_related("instrument")
-    rows = list(positions)
+    found = figures_of(account_id, owner, currency, rates, timezone.now())
+    known = (found.equity, found.cash, found.realized_pnl, found.unrealized_pnl)
+    if found.error is not None or None in known:
+        raise found.error or LedgerError(f"{owner} cannot be valued.", code="equity_unknown")
+    equity, cash, realized, unrealized = cast(tuple[Decimal, Decimal, Decimal, Decimal], known)
+    return Value(currency, equity, cash, realized, unrealized, found.oldest_mark)
+
+
+def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: datetime) -> Figures:
+    """Return what is known of an owner's cash and positions at the latest marks; what is missing is None."""
+    tally = _Tally(rates, currency)
+    for balance in CashBalance.objects.filter(account_id=account_id, owner=owner):
+        tally.add("cash", balance.amount, balance.currency)
+        tally.add("realized", balance.realized_apart, balance.currency)
+    rows = list(Position.objects.filter(account_id=account_id, owner=owner).select_related("instrument"))
     marks = Mark.objects.in_bulk([row.instrument_id for row in rows if row.quantity])
-    worth, gain, oldest = ZERO, ZERO, None
+    fresh = True
     for row in rows:
-        instrument = row.instrument
-        realized += rates.convert(row.realized_pnl, instrument.currency, currency)
-        if not row.quantity:
-            continue
-        mark = marks.get(row.instrument_id)
-        if mark is None:
-            raise LedgerError(
-                f"{instrument.symbol} has no price yet, so {owner} cannot be valued.",
-                code="mark_unknown",
-                con_id=instrument.con_id,
-            )
-        value = market_value(row.quantity, mark.price, instrument.multiplier)
-        worth += rates.convert(value, instrument.currency, currency)
-        profit = unrealized_pnl(row.quantity, row.cost_basis, mark.price, instrument.multiplier)
-        gain += rates.convert(profit, instrument.currency, currency)
-        oldest = mark.marked_at if oldest is None else min(oldest, mark.marked_at)
-    return Value(currency, cash + worth, cash, realized, gain, oldest)
+        tally.add("realized", row.realized_pnl, row.instrument.currency)
+        if row.quantity:
+            mark = marks.get(row.instrument_id)
+            _add_position(tally, owner, row, mark)
+            fresh = fresh and mark is not None and is_fresh(row.instrument, mark.marked_at, now)
+    cash, worth = tally.get("cash"), tally.get("worth")
+    return Figures(
+        currency=currency,
+        equity=None if cash is None or worth is None else cash + worth,
+        cash=cash,
+        realized_pnl=tally.get("realized"),
+        unrealized_pnl=tally.get("unrealized"),
+        gross=tally.get("gross"),
+        oldest_mark=min((mark.marked_at for mark in marks.values()), default=None),
+        fresh=fresh,
+        error=tally.error,
+    )
+
+
+def _add_position(tally: _Tally, owner: str, row: Position, mark: Mark | None) -> None:
+    instrument = row.instrument
+    if mark is None:
+        text = f"{instrument.symbol} has no price yet, so {owner} cannot be valued."
+        error = LedgerError(text, code="mark_unknown", con_id=instrument.con_id)
+        tally.lose(error, "worth", "gross", "unrealized")
+        return
+    value = market_value(row.quantity, mark.price, instrument.multiplier)
+    tally.add("worth", value, instrument.currency)
+    tally.add("gross", abs(value), instrument.currency)
+    profit = unrealized_pnl(row.quantity, row.cost_basis, mark.price, instrument.multiplier)
+    tally.add("unrealized", profit, instrument.currency)
 
 
 def strategy_equity(account_id: str, symbol: str, now: datetime) -> Decimal:
@@ -114,21 +196,31 @@ def _marked_equity(account_id: str, symbol: str, now: datetime) -> Decimal | Non
         return None
     try:
         rates = rates_of(account_id)
-        value = value_of(account_id, symbol, currency_of(symbol, rates.base), rates)
+        found = figures_of(account_id, symbol, currency_of(symbol, rates.base), rates, now)
     except LedgerError:
         return None
-    if value.oldest_mark is not None and now - value.oldest_mark > MARK_FRESH:
-        return None
-    return value.equity
+    return found.equity if found.fresh else None
 
 
 def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
-    held = Position.objects.filter(account_id=account_id, owner=symbol).exclude(quantity=0).values("instrument_id")
-    oldest = Mark.objects.filter(instrument_id__in=held).aggregate(oldest=Min("marked_at"))["oldest"]
-    if oldest is not None and now - oldest > SNAPSHOT_FRESH:
-        return None  # snapshots go on at the last prices there were; they are no newer than these
-    rows = EquitySnapshot.objects.filter(account_id=account_id, owner=symbol, taken_at__gt=now - SNAPSHOT_FRESH)
-    return rows.order_by("-taken_at").values_list("equity", flat=True).first()
+    """Return the newest equity of less than a day that was taken while the marks in it stood.
+
+    Snapshots go on at the last prices there were: one that is newer than its prices says nothing new.
+    """
+    held = [
+        row.instrument
+        for row in Position.objects.filter(account_id=account_id, owner=symbol).select_related("instrument")
+        if row.quantity
+    ]
+    stamps = dict(Mark.objects.filter(instrument__in=held).values_list("instrument_id", "marked_at"))
+    marks = [(instrument, stamps[instrument.con_id]) for instrument in held if instrument.con_id in stamps]
+    rows = EquitySnapshot.objects.filter(
+        account_id=account_id, owner=symbol, taken_at__gt=now - SNAPSHOT_FRESH, taken_at__lte=now
+    )
+    for taken_at, equity in rows.order_by("-taken_at").values_list("taken_at", "equity"):
+        if all(is_fresh(instrument, marked_at, taken_at) for instrument, marked_at in marks):
+            return equity
+    return None
 
 
 def _weighted_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:

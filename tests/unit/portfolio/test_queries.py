@@ -61,7 +61,7 @@ class TestBooks:
         assert (view.market_value, view.unrealized_pnl, view.stale) == (3120, 120, False)
 
     def test_old_mark_is_shown_as_stale(self) -> None:
-        record_marks({265598: Decimal(52)}, timezone.now() - timedelta(hours=1))
+        record_marks({265598: Decimal(52)}, timezone.now() - timedelta(days=13))  # longer than any market rests
         assert queries.positions(owner="ALPHA")[0].stale
 
     def test_flat_positions_come_on_request(self) -> None:
@@ -82,10 +82,12 @@ class TestBooks:
         assert queries.fills(owner="ALPHA", before_id=newest.id) == rest
         assert len(queries.fills(limit=3)) == 3
 
-    def test_summary_before_marks_says_unknown_instead_of_zero(self) -> None:
+    def test_summary_before_marks_shows_what_is_known_and_no_zero_for_the_rest(self) -> None:
         found = queries.summary()
         assert found is not None
-        assert (found.net_liquidation, found.realized_pnl, found.unrealized_pnl) == (None, None, None)
+        assert (found.net_liquidation, found.realized_pnl, found.unrealized_pnl) == (None, 199, None)
+        alpha = next(owner for owner in found.owners if owner.owner == "ALPHA")
+        assert (alpha.equity, alpha.cash, alpha.realized_pnl) == (None, 20_000 - 5_000 - 1 + 2_200, 199)
         reasons = {owner.owner: owner.reason for owner in found.owners}
         assert "no price" in reasons["ALPHA"]
 
