@@ -79,6 +79,12 @@ def acknowledge(alert_id: int, actor: str, now: datetime | None = None) -> Alert
     return alert
 
 
+def acknowledge_key(key: str, actor: str, now: datetime | None = None) -> Alert | None:
+    """Note that a person saw the open alert of a key; None when there is none."""
+    found = Alert.objects.filter(key=key[:96], cleared_at=None).values_list("pk", flat=True).first()
+    return None if found is None else acknowledge(found, actor, now)
+
+
 def _told(alert: Alert) -> Alert:
     events.emit(EventKind.ALERT, events.alert_payload(alert), alert.strategy)
     return alert

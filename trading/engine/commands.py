@@ -1,22 +1,26 @@
 """What the engine does for each kind of command.
 
-Owns: one function per kind. Leaves: claiming, acknowledging and recording the outcome (``dispatch``), which arguments
-there are (``specs``). Rule: a conflict is the command's failure with a code; nothing is half done.
+Owns: one function per kind that does not touch the books, and the list of all kinds (``bind``).
+Leaves: what moves the books (``books_commands``), claiming, acknowledging and recording the outcome (``dispatch``),
+which arguments there are (``specs``). Rule: a conflict is the command's failure with a code; nothing is half done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from strategies.exceptions import ConflictError, MatsError, NotFoundError, StrategyError, TransientError
 from strategies.models import Strategy
 from trading.engine import gate as gates
+from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.lifecycle import StrategyState
+from trading.engine.requests import Request, request_of
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
 from trading.engine.supervisor import ENDED, SETTLED, find_strategy
-from trading.models import Order
+from trading.models import EngineCommand, Order
 from trading.orders.state import FINAL, OrderState
 
 if TYPE_CHECKING:
@@ -177,3 +181,23 @@ HANDLERS: dict[str, Callable[[StrategyManager, Args], Result]] = {
     "connect": connect,
     "reconcile": reconcile,
 }
+
+
+def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]]:
+    """Return what the dispatcher calls for each kind of command."""
+    bound: dict[str, Callable[[EngineCommand], Result]] = {
+        kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
+    }
+    return bound | {kind: partial(_with_request, engine, handler) for kind, handler in BOOK_HANDLERS.items()}
+
+
+def _with_args(
+    engine: StrategyManager, handler: Callable[[StrategyManager, Args], Result], command: EngineCommand
+) -> Result:
+    return handler(engine, command.args)
+
+
+def _with_request(
+    engine: StrategyManager, handler: Callable[[StrategyManager, Request], Result], command: EngineCommand
+) -> Result:
+    return handler(engine, request_of(command))

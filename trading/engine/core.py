@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, cast
 
 import psutil
@@ -30,8 +29,8 @@ from strategies.models import Strategy
 from strategies.ports import Broker
 from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
+from trading.engine import commands
 from trading.engine import gate as gates
-from trading.engine.commands import HANDLERS
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
@@ -112,9 +111,7 @@ class EngineCore:
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
         self.trade_manager = TradeManager(cast(Any, self))
-        self.dispatcher = Dispatcher(
-            self.lease, {kind: partial(handler, cast(Any, self)) for kind, handler in HANDLERS.items()}, self.on_stale
-        )
+        self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
         self.projection = Projection(self.lease.assert_epoch)
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
         self._jobs = [

@@ -1,8 +1,9 @@
 """Takes commands from the table, has them done, writes down what came of it.
 
 Owns: claiming under the epoch, expiry, the thread of each command, outcome and event.
-Leaves: the doing (``commands``). Rule: a command is claimed by one engine, once; each runs on its own thread, so that
-a slow stop holds nothing up; whatever a dead engine had accepted is failed, never done again.
+Leaves: the doing (``commands``), the audit entry (``trail``). Rule: a command is claimed by one engine, once; each
+runs on its own thread, so that a slow stop holds nothing up; whatever a dead engine had accepted is failed, never done
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from django.db import DatabaseError, OperationalError, connection, transaction
 
 from strategies.exceptions import MatsError, StaleEpochError
-from trading.engine import doorbell, events
+from trading.engine import doorbell, events, trail
 from trading.engine.events import Event, EventKind
 from trading.engine.lease import Lease
 from trading.models import CommandState, EngineCommand
@@ -30,7 +31,7 @@ _SAVE_TRIES = 20
 _SAVE_PAUSE_S = 0.25
 ENGINE_DIED = "engine_died"
 
-Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
+Handler = Callable[[EngineCommand], dict[str, Any]]
 
 _CLAIM = """
 UPDATE trading_enginecommand SET state = 'accepted', epoch = %s, accepted_at = %s
@@ -53,22 +54,26 @@ def fail_orphans(lease: Lease) -> int:
     """Fail what an earlier engine had accepted and did not finish; return how many there were."""
     with transaction.atomic():
         lease.assert_epoch()
-        orphans = list(EngineCommand.objects.filter(state=CommandState.ACCEPTED).exclude(epoch=lease.epoch))
+        waiting = EngineCommand.objects.filter(state=CommandState.ACCEPTED).select_related("user")
+        orphans = list(waiting.exclude(epoch=lease.epoch))
         for command in orphans:
             command.state, command.finished_at = CommandState.FAILED, _now()
             command.error, command.error_code = "The engine died before it was done.", ENGINE_DIED
             command.save(update_fields=["state", "finished_at", "error", "error_code"])
+            trail.record_outcome(command)
         _report(orphans)
     return len(orphans)
 
 
 def expire() -> list[EngineCommand]:
     """Mark what nobody claimed in time; inside a transaction."""
-    late = list(EngineCommand.objects.filter(state=CommandState.QUEUED, expires_at__lt=_now()))
+    waiting = EngineCommand.objects.filter(state=CommandState.QUEUED).select_related("user")
+    late = list(waiting.filter(expires_at__lt=_now()))
     for command in late:
         command.state, command.finished_at = CommandState.EXPIRED, _now()
         command.error, command.error_code = "No engine took it in time.", "expired"
         command.save(update_fields=["state", "finished_at", "error", "error_code"])
+        trail.record_outcome(command)
     return late
 
 
@@ -155,12 +160,21 @@ class Dispatcher:
 
     def _work(self, command: EngineCommand) -> None:
         try:
+            before = self._before(command)
             self._do(command)
-            self._save(command)
+            self._save(command, before)
         finally:
             connection.close()
             with self._lock:
                 self._working.discard(threading.current_thread())
+
+    def _before(self, command: EngineCommand) -> dict[str, Any] | None:
+        try:
+            return trail.state_before(command)
+        except DatabaseError as error:  # it is for the trail alone: stopping a strategy must not wait for it
+            logger.warning("state before a command not read kind=%s reason=%s", command.kind, error)
+            connection.close()
+            return None
 
     def _do(self, command: EngineCommand) -> None:
         logger.info("command accepted kind=%s args=%s source=%s", command.kind, command.args, command.source)
@@ -169,7 +183,7 @@ class Dispatcher:
             if handler is None:
                 _fail(command, f"This engine does not know {command.kind}.", "unknown_command")
                 return
-            command.result = handler(command.args)
+            command.result = handler(command)
             command.state = CommandState.DONE
         except MatsError as error:
             _fail(command, error.message, error.code)
@@ -177,7 +191,7 @@ class Dispatcher:
             logger.exception("command failed kind=%s args=%s", command.kind, command.args)
             _fail(command, f"{type(error).__name__}: {error}", "internal_error")
 
-    def _save(self, command: EngineCommand) -> None:
+    def _save(self, command: EngineCommand, before: dict[str, Any] | None) -> None:
         """Write the outcome; an outcome that cannot be written is tried again, the deed is done."""
         command.finished_at = _now()
         for _ in range(_SAVE_TRIES):
@@ -185,6 +199,7 @@ class Dispatcher:
                 with transaction.atomic():
                     self._lease.assert_epoch()
                     command.save(update_fields=["state", "finished_at", "result", "error", "error_code"])
+                    trail.record_outcome(command, before)
                     _report([command])
             except OperationalError as error:
                 logger.warning("command outcome not written kind=%s reason=%s", command.kind, error)

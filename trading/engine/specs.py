@@ -5,26 +5,30 @@ Owns: ``SPECS`` and the check of arguments. Leaves: storing (``trading.services`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from strategies.exceptions import ConfigError
+from trading.engine.arguments import CHECKS
 
-_SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
-_ORDER_REF = re.compile(r"[A-Za-z0-9_./-]{1,64}")
+BY_OUTCOME, BY_SERVICE, UNTOLD = "outcome", "service", "untold"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """One kind of command. ``expires_in_s`` is the default; ``priority`` higher goes first."""
+    """One kind of command. ``expires_in_s`` is the default; ``priority`` higher goes first.
+
+    ``trail`` says who writes its audit entry: the dispatcher together with the outcome; the service that does it, in
+    the transaction of the deed, so that the dispatcher adds only refusals; or nobody, since it changes nothing.
+    """
 
     summary: str
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     expires_in_s: float = 60.0
     priority: int = 0
+    trail: str = BY_OUTCOME
 
 
 # Halting things overtakes starting them; what may wait for the next engine start lives longer.
@@ -37,27 +41,43 @@ SPECS: dict[str, CommandSpec] = {
     "cancel_all": CommandSpec("Cancel the open orders of one strategy or of all", (), ("strategy",), priority=50),
     "flatten_strategy": CommandSpec("Close the positions of one strategy", ("symbol",), priority=20),
     "update_params": CommandSpec("Hand the stored parameters to a running strategy", ("symbol",), expires_in_s=3600.0),
-    "sync_strategies": CommandSpec("Write the strategy table to ArcticDB", expires_in_s=86_400.0),
+    "sync_strategies": CommandSpec("Write the strategy table to ArcticDB", expires_in_s=86_400.0, trail=UNTOLD),
     "disconnect_client": CommandSpec("Disconnect one IB client", ("client_id",), priority=10),
     "connect": CommandSpec("Connect the master to the gateway"),
     "reconcile": CommandSpec("Replay the day's executions and compare positions"),
+    "book_adjustment": CommandSpec(
+        "Book, or propose, an event that is no fill",
+        ("kind", "details", "reason"),
+        ("key", "effective_at", "propose"),
+        expires_in_s=120.0,
+        trail=BY_SERVICE,
+    ),
+    "approve_adjustment": CommandSpec("Book a proposed event", ("adjustment",), ("reason",), trail=BY_SERVICE),
+    "reject_adjustment": CommandSpec("Refuse a proposed event", ("adjustment", "reason"), trail=BY_SERVICE),
+    "undo_adjustment": CommandSpec("Take a booked event back", ("adjustment", "reason"), trail=BY_SERVICE),
+    "assign_execution": CommandSpec(
+        "Give an execution, or a part of it, to an owner",
+        ("exec_id", "owner", "reason"),
+        ("quantity", "from_owner", "key"),
+        trail=BY_SERVICE,
+    ),
+    "rebalance": CommandSpec(
+        "Move cash so that strategies come to their target weights",
+        (),
+        ("symbol", "force", "reason"),
+        trail=BY_SERVICE,
+    ),
+    "import_flex": CommandSpec(
+        "Read an uploaded Flex statement into the books", ("sha256",), expires_in_s=600.0, trail=BY_SERVICE
+    ),
+    "fetch_flex": CommandSpec("Download the Flex statement from IB and read it", expires_in_s=600.0, trail=BY_SERVICE),
+    "settle_parked": CommandSpec(
+        "Book a report that was set aside, or give it up", ("parked", "action", "reason"), trail=BY_SERVICE
+    ),
+    "acknowledge_break": CommandSpec("Note that a break was seen", ("break_id", "reason"), trail=BY_SERVICE),
+    "acknowledge_alert": CommandSpec("Note that an alert was seen", ("alert",), trail=BY_SERVICE),
+    "take_snapshot": CommandSpec("Keep the books of this hour now", trail=BY_SERVICE),
 }
-
-
-def _check_text(name: str, value: Any, pattern: re.Pattern[str]) -> str | None:
-    if isinstance(value, str) and pattern.fullmatch(value):
-        return None
-    return f"{name} is not a valid name."
-
-
-def _check_value(name: str, value: Any) -> str | None:
-    if name in ("symbol", "strategy"):
-        return _check_text(name, value, _SYMBOL)
-    if name == "order_ref":
-        return _check_text(name, value, _ORDER_REF)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 99:
-        return None
-    return f"{name} must be a whole number from 0 to 99."
 
 
 def check_args(kind: str, args: Mapping[str, Any]) -> CommandSpec:
@@ -72,7 +92,7 @@ def check_args(kind: str, args: Mapping[str, Any]) -> CommandSpec:
     for name, value in args.items():
         if name not in spec.required + spec.optional:
             errors[name] = f"{kind} takes no {name}."
-        elif problem := _check_value(name, value):
+        elif problem := CHECKS[name](name, value):
             errors[name] = problem
     if errors:
         raise ConfigError(" ".join(errors.values()), code="bad_arguments", errors=errors)

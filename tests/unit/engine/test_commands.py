@@ -18,7 +18,29 @@ from trading.engine.specs import SPECS, check_args
 from trading.models import CommandState, EngineCommand, EngineEvent, EngineLease
 from trading.services import enqueue, wait_for
 
-EXAMPLES: dict[str, Any] = {"symbol": "ALPHA", "order_ref": "ALPHA/1", "client_id": 3, "strategy": "ALPHA"}
+EXAMPLES: dict[str, Any] = {
+    "symbol": "ALPHA",
+    "order_ref": "ALPHA/1",
+    "client_id": 3,
+    "strategy": "ALPHA",
+    "owner": "ALPHA",
+    "from_owner": "Discretionary",
+    "kind": "deposit",
+    "details": {"owner": "ALPHA", "currency": "USD", "amount": "10.5"},
+    "reason": "a test",
+    "key": "k-1",
+    "effective_at": "2026-03-02T15:00:00Z",
+    "propose": True,
+    "force": False,
+    "adjustment": 1,
+    "parked": 1,
+    "break_id": 1,
+    "alert": 1,
+    "exec_id": "0000e0d5.65f4a1b2.01.01",
+    "quantity": "5",
+    "sha256": "a" * 64,
+    "action": "retry",
+}
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))

@@ -1,0 +1,232 @@
+"""Commands that move the books by hand: adjustments, assignments, rebalancing, parked reports, snapshots.
+
+Owns: one function per kind. Leaves: what is booked and whether it may be (``portfolio``), statements
+(``flex_commands``). Rule: each runs as one job of the message thread, which alone writes the ledger; its events are
+written with it, so that every page shows the books after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from portfolio import parking
+from portfolio.breaks import acknowledge_break as note_break
+from portfolio.facts import Booking
+from portfolio.models import BreakKind, ParkedReport
+from strategies import audit
+from strategies.exceptions import ConflictError, TransientError
+from trading import alerts
+from trading.engine import events
+from trading.engine.events import Event, EventKind
+from trading.engine.reconciler import write_result
+from trading.engine.requests import Request, Result, in_books
+from trading.orders import services as orders
+
+if TYPE_CHECKING:
+    from trading.engine.manager import StrategyManager
+
+Handler = Callable[["StrategyManager", Request], Result]
+
+
+def account_of(engine: StrategyManager) -> str:
+    """Return the account whose books are kept.
+
+    Raises: TransientError (account_unknown) before the first connection.
+    """
+    if not engine.account_id:
+        raise TransientError("No account is known yet; the engine has not connected to one.", code="account_unknown")
+    return engine.account_id
+
+
+def _when(request: Request) -> datetime | None:
+    text = request.args.get("effective_at")
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _after(engine: StrategyManager) -> None:
+    """Have strategies and the gate see the books as they are now."""
+    engine.portfolio_manager.clear_cache()
+    engine.session.request_check()
+
+
+def write_bookings(bookings: Iterable[Booking], now: datetime) -> None:
+    """Report bookings and what they touched, inside the job that made them."""
+    found: list[Event] = []
+    for booking in bookings:
+        for position in booking.touched_positions:
+            found.append(Event(EventKind.POSITION, events.position_payload(position), position.strategy, now))
+        for cash in booking.touched_cash:
+            found.append(Event(EventKind.CASH, events.cash_payload(cash), cash.strategy, now))
+        found.append(Event(EventKind.ADJUSTMENT, events.adjustment_payload(booking), "", now))
+    events.write(found)
+
+
+def told(booking: Booking) -> Result:
+    """Return a booking as a command's result."""
+    return {
+        "adjustment": booking.adjustment_id,
+        "kind": booking.kind,
+        "state": booking.state,
+        "text": booking.text,
+        "positions": [events.position_payload(fact) for fact in booking.touched_positions],
+        "cash": [events.cash_payload(fact) for fact in booking.touched_cash],
+    }
+
+
+def _book(engine: StrategyManager, request: Request, service: Callable[[datetime], Booking]) -> Result:
+    def _work(now: datetime) -> Result:
+        booking = service(now)
+        write_bookings([booking], now)
+        return told(booking)
+
+    result = in_books(engine, request, _work)
+    _after(engine)
+    return result
+
+
+def book_adjustment(engine: StrategyManager, request: Request) -> Result:
+    """Book an event that is no fill, or lay it before an operator with ``propose``."""
+    args, account = request.args, account_of(engine)
+    service = _adjustments("propose_adjustment" if args.get("propose") else "book_adjustment")
+    return _book(
+        engine,
+        request,
+        lambda now: service(
+            account,
+            args["kind"],
+            args["details"],
+            actor=request.actor,
+            source=request.source,
+            reason=request.reason,
+            key=request.key,
+            effective_at=_when(request),
+            now=now,
+        ),
+    )
+
+
+def _adjustments(name: str) -> Callable[..., Booking]:
+    service: Callable[..., Booking] = getattr(import_module("portfolio.adjustments"), name)
+    return service
+
+
+def _decide(name: str) -> Handler:
+    def decide(engine: StrategyManager, request: Request) -> Result:
+        return _book(
+            engine,
+            request,
+            lambda now: _adjustments(name)(
+                request.args["adjustment"], actor=request.actor, source=request.source, reason=request.reason, now=now
+            ),
+        )
+
+    return decide
+
+
+def assign_execution(engine: StrategyManager, request: Request) -> Result:
+    """Give an execution, or a part of it, to another owner."""
+    args, account = request.args, account_of(engine)
+    return _book(
+        engine,
+        request,
+        lambda now: import_module("portfolio.assignments").assign_execution(
+            account,
+            args["exec_id"],
+            args["owner"],
+            quantity=None if args.get("quantity") is None else Decimal(args["quantity"]),
+            from_owner=args.get("from_owner"),
+            actor=request.actor,
+            source=request.source,
+            reason=request.reason,
+            key=request.key,
+            now=now,
+        ),
+    )
+
+
+def settle_parked(engine: StrategyManager, request: Request) -> Result:
+    """Try again to book a report that was set aside, or give it up."""
+    account, parked_id = account_of(engine), request.args["parked"]
+    is_retry = request.args["action"] == "retry"
+
+    def _work(now: datetime) -> Result:
+        row = _retry(account, parked_id, request, now) if is_retry else _discard(parked_id, request, now)
+        audit.record(
+            "parked.booked" if is_retry else "parked.discarded",
+            row.key,
+            actor=request.actor,
+            source=request.source,
+            reason=request.reason,
+            before={"state": "waiting", "code": row.code, "reason": row.reason},
+            after={"state": row.state, "parked": row.pk, "report": row.payload},
+            now=now,
+        )
+        return {"parked": row.pk, "key": row.key, "state": str(row.state)}
+
+    result = in_books(engine, request, _work)
+    _after(engine)
+    return result
+
+
+def _retry(account: str, parked_id: int, request: Request, now: datetime) -> ParkedReport:
+    outcome = parking.retry_parked(account, orders.owner_of, now, parked_id=parked_id, actor=request.actor)
+    for row in outcome.waiting:
+        raise ConflictError(f"It still cannot be booked: {row.reason}", code=row.code or "parked", parked=parked_id)
+    for result in outcome.results:
+        write_result(result, now)
+    return outcome.booked[0]
+
+
+def _discard(parked_id: int, request: Request, now: datetime) -> ParkedReport:
+    return parking.discard_parked(parked_id, actor=request.actor, reason=request.reason, now=now)
+
+
+def acknowledge_break(engine: StrategyManager, request: Request) -> Result:
+    """Note that an operator saw a break; it stays open until the books agree."""
+
+    def _work(now: datetime) -> Result:
+        row = note_break(
+            request.args["break_id"], actor=request.actor, source=request.source, reason=request.reason, now=now
+        )
+        alerts.acknowledge_key(
+            f"break:cash:{row.currency}" if row.kind == BreakKind.CASH else f"break:{row.instrument_id}",
+            request.actor,
+            now,
+        )
+        return {"break_id": row.pk, "acknowledged_by": row.acknowledged_by}
+
+    return in_books(engine, request, _work)
+
+
+def acknowledge_alert(engine: StrategyManager, request: Request) -> Result:
+    """Note that an operator saw an alert; it stays open until it is over."""
+
+    def _work(now: datetime) -> Result:
+        alert = alerts.acknowledge(request.args["alert"], request.actor, now)
+        audit.record(
+            "alert.acknowledged",
+            alert.key,
+            actor=request.actor,
+            source=request.source,
+            after={"alert": alert.pk, "title": alert.title, "severity": alert.severity},
+            now=now,
+        )
+        return {"alert": alert.pk, "acknowledged_by": alert.acknowledged_by}
+
+    return in_books(engine, request, _work)
+
+
+BOOK_HANDLERS: dict[str, Handler] = {
+    "book_adjustment": book_adjustment,
+    "approve_adjustment": _decide("approve_adjustment"),
+    "reject_adjustment": _decide("reject_adjustment"),
+    "undo_adjustment": _decide("undo_adjustment"),
+    "assign_execution": assign_execution,
+    "settle_parked": settle_parked,
+    "acknowledge_break": acknowledge_break,
+    "acknowledge_alert": acknowledge_alert,
+}
