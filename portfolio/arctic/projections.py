@@ -21,13 +21,16 @@ from django.utils import timezone
 
 from portfolio.arctic import strategies_table
 from portfolio.arctic.client import ArcticClient
+from portfolio.arctic.current import CurrentTables
+from portfolio.arctic.records import Record, Target, target_of
 from portfolio.arctic.registry import Fetch
 from portfolio.arctic.schema import frame, increasing
-from portfolio.arctic.sources import Record, Source, Target, sources
+from portfolio.arctic.sources import Source, sources
 from portfolio.arctic.writer import ArcticWriter, LeaseCheck, always
 from portfolio.bulk import upsert_rows
 from portfolio.models import ProjectionCursor
 from strategies.crashpoints import reach
+from strategies.exceptions import MatsError
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class _Tip:
 
     seq: int = 0
     stamp: int = 0
+    shape: str = ""
 
 
 class Projector:
@@ -72,6 +76,7 @@ class Projector:
         self.writer = ArcticWriter(lease_check, client=client)
         self._orders = order_rows_after
         self._batch_rows = batch_rows
+        self._current = CurrentTables()
         self._guard = threading.RLock()
         self._tips: dict[str, _Tip] = {}
         self._scanned: dict[str, int] = {}
@@ -106,6 +111,12 @@ class Projector:
             self.writer.open()
             return strategies_table.sync_strategies(self.writer, rows)
 
+    def write_current(self) -> int:
+        """Write ``portfolio`` and ``general/settings`` where they changed; return how many tables were written."""
+        with self._guard:
+            self.writer.open()
+            return self._current.write(self.writer)
+
     def rebuild(
         self, symbols: Collection[str] | str | None = None, progress: Progress | None = None
     ) -> ProjectionResult:
@@ -119,11 +130,18 @@ class Projector:
             result = ProjectionResult()
             for source in sources(self._orders):
                 self._rebuild_source(source, wanted, result, progress)
+            if wanted is None:
+                self._current = CurrentTables()
+                self._current.write(self.writer)
             return result
 
     def close(self) -> None:
-        """Give the writer lock back."""
+        """Compact what grew and give the writer lock back; a store that cannot be compacted is only slower to read."""
         with self._guard:
+            try:
+                self.writer.compact()
+            except MatsError as error:
+                logger.warning("arctic not compacted at the end reason=%s", error.message)
             self.writer.close()
             self._tips.clear()
             self._scanned.clear()
@@ -136,6 +154,7 @@ class Projector:
         batch = source.split(rows)
         for target, records in batch.items():
             self._append(target, records, result)
+            reach("arctic_append")
         reach("arctic")
         last = _seq(rows[-1])
         self._remember(source, last, batch)
@@ -157,16 +176,17 @@ class Projector:
 
     def _put(self, target: Target, records: Sequence[Record], tip: _Tip, put: Callable[..., int]) -> _Tip:
         stamps = increasing([_nanoseconds(record.at) for record in records], tip.stamp)
-        after = _Tip(records[-1].seq, stamps[-1])
+        after = _Tip(records[-1].seq, stamps[-1], target.shape)
         data = frame([record.values for record in records], target.schema, stamps)
-        put(target.library, target.symbol, data, {"last_seq": after.seq, "last_ts": after.stamp})
+        put(target.library, target.symbol, data, _mark(target, after))
         return after
 
     def _tip(self, target: Target) -> _Tip:
         found = self._tips.get(target.key)
         if found is None:
             metadata = self.writer.client.metadata(target.library, target.symbol)
-            found = _Tip(int(metadata.get("last_seq", 0)), int(metadata.get("last_ts", 0)))
+            last_seq, last_ts = int(metadata.get("last_seq", 0)), int(metadata.get("last_ts", 0))
+            found = _Tip(last_seq, last_ts, str(metadata.get("shape", "")))
             self._tips[target.key] = found
         return found
 
@@ -175,17 +195,21 @@ class Projector:
         if source.name in self._scanned:
             return self._scanned[source.name]
         saved = ProjectionCursor.objects.filter(symbol=source.name).values_list("last_seq", flat=True).first() or 0
-        names = _schemas_of(source)
-        start = saved
+        start, old = saved, set()
         for cursor in ProjectionCursor.objects.filter(symbol__contains=":"):
-            library, _, symbol = cursor.symbol.partition(":")
-            kind = symbol.partition("/")[0]
-            if kind not in names:
+            target = target_of(cursor.symbol)
+            if target is None or target.schema_name not in source.kinds:
                 continue
-            tip = self._tip(Target(library, symbol, kind))
-            if tip.seq < cursor.last_seq:
-                logger.warning("arctic lags its cursor symbol=%s has=%d had=%d", symbol, tip.seq, cursor.last_seq)
+            tip = self._tip(target)
+            if tip.seq and tip.shape != target.shape:
+                old.add(target.key)
+            elif tip.seq < cursor.last_seq:
+                logger.warning("arctic lags its cursor symbol=%s has=%d had=%d", target.key, tip.seq, cursor.last_seq)
                 start = min(start, tip.seq)
+        if old:
+            # Appending other columns would leave zeros in the old rows; the ledger has them all.
+            logger.info("arctic symbols of another shape are written anew symbols=%s", ",".join(sorted(old)))
+            self._rebuild_source(source, old, ProjectionResult(), None)
         self._scanned[source.name] = start
         return start
 
@@ -220,8 +244,8 @@ class Projector:
         self._scanned.pop(source.name, None)
 
 
-def _schemas_of(source: Source) -> tuple[str, ...]:
-    return ("orders",) if source.name == "orders" else ("fills", "positions")
+def _mark(target: Target, tip: _Tip) -> dict[str, Any]:
+    return {"last_seq": tip.seq, "last_ts": tip.stamp, "shape": target.shape}
 
 
 def _seq(row: Mapping[str, Any]) -> int:

@@ -19,7 +19,8 @@ Schema = Mapping[str, str]
 
 FILLS: Final[Schema] = {
     "seq": "int64",  # id of the ledger's movement
-    "kind": "str",  # fill, commission, reversal
+    "kind": "str",  # fill, commission, reversal, assignment, fee
+    "adjustment": "str",  # key of the assignment or adjustment behind it, empty for the fill itself
     "account": "str",
     "strategy": "str",
     "exec_id": "str",
@@ -32,7 +33,7 @@ FILLS: Final[Schema] = {
     "exchange": "str",
     "currency": "str",
     "multiplier": "float64",
-    "side": "str",
+    "side": "str",  # of IB's report; an assignment away from an owner moves the other way
     "quantity": "float64",  # signed; 0 on a commission row
     "price": "float64",
     "commission": "float64",  # on commission rows and their reversals; NaN elsewhere
@@ -44,6 +45,8 @@ FILLS: Final[Schema] = {
 POSITIONS: Final[Schema] = {
     "seq": "int64",
     "row_type": "str",  # POSITION or CASH
+    "kind": "str",  # why it moved: fill, dividend, split, transfer, …
+    "adjustment": "str",  # key of the event that is no fill, or empty
     "account": "str",
     "strategy": "str",
     "con_id": "int64",  # 0 for cash
@@ -52,6 +55,7 @@ POSITIONS: Final[Schema] = {
     "exchange": "str",
     "currency": "str",
     "multiplier": "float64",
+    "change": "float64",  # what this movement added
     "quantity": "float64",  # after the movement
     "avg_cost": "float64",
     "realized_pnl": "float64",  # cumulative
@@ -81,6 +85,89 @@ ORDERS: Final[Schema] = {
     "state": "str",
     "status": "str",  # IB's word
     "message": "str",
+}
+
+STRATEGY: Final[Schema] = {
+    "seq": "int64",  # id of the hourly snapshot
+    "timestamp": "datetime64[ns]",  # the full hour, UTC without zone; the index is pushed apart by nanoseconds
+    "row_type": "str",  # POSITION, CASH or EQUITY
+    "account": "str",
+    "strategy": "str",
+    "con_id": "int64",  # 0 but for positions
+    "symbol": "str",  # the currency for cash, EQUITY for equity
+    "asset_class": "str",
+    "exchange": "str",
+    "currency": "str",
+    "multiplier": "float64",
+    "quantity": "float64",  # of the EQUITY row the equity; NaN when it was not known
+    "avg_cost": "float64",
+    "realized_pnl": "float64",  # cumulative
+    "unrealized_pnl": "float64",  # on the EQUITY row
+    "market_price": "float64",
+}
+
+ACCOUNT_SUMMARY: Final[Schema] = {
+    "seq": "int64",
+    "timestamp": "datetime64[ns]",
+    "account": "str",
+    "currency": "str",
+    "equity": "float64",
+    "cash": "float64",
+    "available_funds": "float64",
+    "buying_power": "float64",
+    "pnl": "float64",  # realised + unrealised, cumulative; NaN when either is unknown
+    "realized_pnl": "float64",
+    "unrealized_pnl": "float64",
+}
+
+PORTFOLIO_HISTORY: Final[Schema] = {
+    "seq": "int64",
+    "timestamp": "datetime64[ns]",
+    "row_type": "str",  # POSITION or CASH
+    "account": "str",
+    "strategy": "str",
+    "con_id": "int64",
+    "symbol": "str",
+    "asset_class": "str",
+    "exchange": "str",
+    "currency": "str",
+    "multiplier": "float64",
+    "position": "float64",
+    "average_cost": "float64",
+    "market_price": "float64",
+    "market_value": "float64",
+    "realized_pnl": "float64",
+}
+
+FX_RATES: Final[Schema] = {
+    "seq": "int64",
+    "currency": "str",
+    "base": "str",
+    "worth_in_base": "float64",  # base units for one unit of the currency: multiply
+    "fx_rate": "float64",  # units of the currency for one base unit: divide
+    "source": "str",
+}
+
+PORTFOLIO: Final[Schema] = {
+    "timestamp": "datetime64[ns]",  # of the price; of a row without one NaT
+    "row_type": "str",  # POSITION or CASH
+    "strategy": "str",
+    "con_id": "int64",
+    "symbol": "str",
+    "asset_class": "str",
+    "exchange": "str",
+    "contract": "str",  # the exchange's own symbol
+    "currency": "str",
+    "multiplier": "float64",
+    "position": "float64",
+    "average_cost": "float64",
+    "market_price": "float64",
+    "market_value": "float64",
+    "fx_rate": "float64",  # units of the currency for one base unit: divide
+    "market_value_base": "float64",
+    "% of nav": "float64",
+    "pnl %": "float64",  # of what the position cost
+    "unexplained": "float64",  # on Discretionary: what IB holds beyond the books; an open break names it
 }
 
 STRATEGIES: Final[Schema] = {

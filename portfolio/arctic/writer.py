@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +21,7 @@ from portfolio.arctic.lock import writer_lock
 logger = logging.getLogger(__name__)
 
 COMPACT_EVERY = 500
+COMPACT_AT_CLOSE = 20  # appends; fewer fragments cost a reader nothing that he would notice
 PRUNE_TABLE_EVERY = 100
 LeaseCheck = Callable[[], object]
 
@@ -37,6 +38,7 @@ class ArcticWriter:
         self._client = client
         self._guard = threading.RLock()
         self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+        self._appended: Counter[tuple[str, str]] = Counter()
         self._holds = False
 
     @property
@@ -61,6 +63,7 @@ class ArcticWriter:
         with self._guard:
             if self._holds:
                 self._holds = False
+                self._appended.clear()
                 writer_lock(self.client).release()
 
     def append(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
@@ -72,10 +75,24 @@ class ArcticWriter:
         with lock:
             item = guarded(self.client.uri, lambda: store.append(symbol, data, metadata=_plain(metadata)))
             version = int(item.version)
+            self._appended[library, symbol] += 1
             if version and version % COMPACT_EVERY == 0:
-                guarded(self.client.uri, lambda: store.compact_data(symbol, prune_previous_versions=True))
-                logger.info("arctic compacted library=%s symbol=%s version=%d", library, symbol, version)
+                self._compact(store, library, symbol)
         return version
+
+    def compact(self) -> int:
+        """Compact every symbol that was appended to often enough since it last was; return how many that were."""
+        due = [key for key, appends in self._appended.items() if appends >= COMPACT_AT_CLOSE]
+        for library, symbol in due:
+            store, lock = self._ready(library, symbol)
+            with lock:
+                self._compact(store, library, symbol)
+        return len(due)
+
+    def _compact(self, store: Any, library: str, symbol: str) -> None:
+        guarded(self.client.uri, lambda: store.compact_data(symbol, prune_previous_versions=True))
+        self._appended.pop((library, symbol), None)
+        logger.info("arctic compacted library=%s symbol=%s", library, symbol)
 
     def write(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
         """Replace a whole table; the last versions stay readable. Histories are appended to, not written."""

@@ -1,7 +1,7 @@
 """Order events as rows of the ArcticDB projection.
 
-Rule: what is not yet settled at the moment of an event (ids before IB's answer, the average before the end) is left
-empty there, so that writing the history again gives the same rows.
+Rule: what an order was is read from the event, which keeps its own copy, and only what never changes (owner, contract,
+side) from the order: writing the history again gives the same rows.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from trading.models import OrderEvent
-from trading.orders.state import OrderState
-
-_BEFORE_ANSWER = (OrderState.INTENT, OrderState.DENIED, OrderState.SENT)
 
 
 def order_rows_after(seq: int, limit: int) -> Sequence[dict[str, Any]]:
@@ -26,29 +23,28 @@ def order_rows_after(seq: int, limit: int) -> Sequence[dict[str, Any]]:
 
 def _row(event: OrderEvent) -> dict[str, Any]:
     order = event.order
-    answered = event.state not in _BEFORE_ANSWER
     return {
         "seq": event.id,
         "at": event.at,
-        "account": order.account_id or "unknown",
+        "account": event.account_id or "unknown",
         "strategy": order.owner,
         "order_ref": order.order_ref,
-        "order_id": (order.order_id or 0) if answered else 0,
-        "perm_id": (order.perm_id or 0) if answered else 0,
-        "client_id": order.client_id if order.client_id is not None else -1,
+        "order_id": event.sent_id or 0,
+        "perm_id": event.perm_id or 0,
+        "client_id": event.client_id if event.client_id is not None else -1,
         "con_id": order.con_id,
         "symbol": order.symbol,
         "asset_class": order.sec_type,
         "currency": order.currency,
         "side": order.side,
-        "order_type": order.order_type,
-        "tif": order.tif,
-        "total_quantity": order.quantity,
+        "order_type": event.order_type,
+        "tif": event.tif,
+        "total_quantity": event.quantity,
         "filled_quantity": event.filled,
         "remaining_quantity": event.remaining,
-        "avg_fill_price": order.average_price if event.state == OrderState.FILLED else None,
-        "limit_price": order.limit_price,
-        "stop_price": order.stop_price,
+        "avg_fill_price": event.average_price,
+        "limit_price": event.limit_price,
+        "stop_price": event.stop_price,
         "state": event.state,
         "status": event.ib_status,
         "message": event.message,
