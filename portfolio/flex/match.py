@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from portfolio.flex.fields import NEW_YORK
@@ -205,7 +205,7 @@ def _absent(statements: list[Statement], rows: Mapping[str, TradeRow], books: Kn
     """Note what the books have within the statement's days and the statement has not."""
     families = {split_exec_id(exec_id)[0] for exec_id in rows}
     spans = [
-        (end_of_day(one.from_date - timedelta(days=1)) + timedelta(hours=7), end_of_day(one.to_date))
+        (datetime.combine(one.from_date, time(), NEW_YORK), end_of_day(one.to_date))
         for one in statements
         if "Trades" in one.sections
     ]
