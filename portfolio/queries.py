@@ -16,9 +16,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from portfolio.accounts import net_liquidation, rates_of, to_decimal
+from portfolio.accounts import net_liquidation, rates_of
 from portfolio.daily import DailyPnl
 from portfolio.freshness import is_fresh
+from portfolio.fx_rates import number as to_decimal
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl

@@ -30,6 +30,8 @@ POINTS = (
     "intent_after",
     "sent",
     "ack",
+    "reconcile",
+    "snapshot",
 )
 
 
