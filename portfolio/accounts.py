@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, datetime
+from decimal import Decimal
 
 from django.db import transaction
 
@@ -18,6 +18,8 @@ from portfolio.bulk import upsert_rows
 from portfolio.changes import books_changed
 from portfolio.facts import AccountRow, BrokerPosition, CashFact, FoldResult
 from portfolio.fold import COMBINATION, OwnerOf, fold_batch
+from portfolio.fx_rates import present_rates, record_account_rates, stale_limit
+from portfolio.fx_rates import to_decimal as to_decimal
 from portfolio.instruments import ensure_instruments
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.fx import Rates
@@ -101,15 +103,17 @@ def allocate_strategy(
     return [CashFact(owner, ccy, cash) for (owner, ccy), cash in books.touched_cash.items()]
 
 
-def initial_allocation(account_id: str, symbol: str) -> tuple[Decimal, str]:
+def initial_allocation(account_id: str, symbol: str, now: datetime | None = None) -> tuple[Decimal, str]:
     """Return target weight × net liquidation in the strategy's own currency, and that currency.
+
+    With ``now`` a rate that is too old by then is refused.
 
     Raises: NotFoundError for an unknown strategy; LedgerError while net liquidation or a rate is unknown.
     """
     strategy = Strategy.objects.filter(symbol=symbol).first()
     if strategy is None:
         raise NotFoundError(f"There is no strategy {symbol}.", strategy=symbol)
-    rates = rates_of(account_id)
+    rates = rates_of(account_id) if now is None else rates_within(account_id, now)
     amount = strategy.target_weight * net_liquidation(account_id, rates.base)
     return rates.convert(exact(amount), rates.base, strategy.currency), strategy.currency
 
@@ -128,17 +132,21 @@ def net_liquidation(account_id: str, base_currency: str) -> Decimal:
     return value
 
 
-def rates_of(account_id: str) -> Rates:
-    """Return the exchange rates that IB reported with the account's figures.
+def rates_of(account_id: str, now: datetime | None = None) -> Rates:
+    """Return the best known exchange rates, of any age; those that are old at ``now`` (the present) carry a flag.
+
+    Fit for showing values. What decides an amount takes ``rates_within`` instead.
+    Raises: LedgerError while the base currency is unknown.
+    """
+    return present_rates(account_id, now or datetime.now(UTC))
+
+
+def rates_within(account_id: str, now: datetime) -> Rates:
+    """Return the exchange rates that are young enough to decide an amount.
 
     Raises: LedgerError while the base currency is unknown.
     """
-    account = Account.objects.filter(account_id=account_id).first()
-    if account is None or not account.base_currency:
-        raise LedgerError(f"The base currency of account {account_id} is not known yet.", code="base_currency_unknown")
-    rows = AccountValue.objects.filter(account_id=account_id, tag="ExchangeRate").values_list("currency", "value")
-    worth = {currency: rate for currency, text in rows if (rate := to_decimal(text)) is not None}
-    return Rates(account.base_currency, worth)
+    return present_rates(account_id, now).not_older(now, stale_limit())
 
 
 def record_account_values(account_id: str, rows: Sequence[AccountRow | tuple[str, str, str]], at: datetime) -> None:
@@ -151,15 +159,7 @@ def record_account_values(account_id: str, rows: Sequence[AccountRow | tuple[str
         ("account_id", "tag", "currency"),
         latest.values(),
     )
-
-
-def to_decimal(text: str) -> Decimal | None:
-    """Return the number in one of IB's texts, None when it is none."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
+    record_account_rates(account_id, plain, at)
 
 
 def _fees(commissions: Sequence[CommissionSnapshot]) -> Fees:

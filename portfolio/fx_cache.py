@@ -15,19 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from django.conf import settings
-
 from portfolio import fx_rates
 from portfolio.ledger.fx import CROSS, Converted, PairQuote, Quote, Rates, better, cross, unknown_rate
 from strategies.exceptions import LedgerError
 
 KEPT = timedelta(seconds=5)  # how long an answer of the database serves: a page converts many amounts at once
 MAJORS = ("EUR", "USD", "GBP", "JPY", "CHF")
-
-
-def stale_limit() -> timedelta:
-    """Return the age up to which a rate may still decide something; the setting MATS_FX_STALE_LIMIT_S."""
-    return timedelta(seconds=settings.MATS.fx_stale_limit_s)
 
 
 def _now() -> datetime:
@@ -127,10 +120,10 @@ class FXCache:
                 as_of=quote.as_of,
                 source=quote.source,
                 stale=quote.stale,
-                usable=_within(quote, now, stale_limit()),
+                usable=_within(quote, now, fx_rates.stale_limit()),
             )
             for name, quote in sorted(best.items())
-            if quote is not None
+            if quote is not None and name != rates.base
         ]
 
     def clear(self) -> None:
@@ -163,7 +156,7 @@ class FXCache:
         quote = self._known(rates, currency, now)
         if quote is None or quote.stale:
             quote = better(self._ask(rates, currency, now), quote)
-        if quote is None or not _within(quote, now, stale_limit()):
+        if quote is None or not _within(quote, now, fx_rates.stale_limit()):
             raise unknown_rate(currency, rates.base)
         return quote
 

@@ -115,7 +115,8 @@ class Rates:
 
     def is_stale(self, currencies: Iterable[str]) -> bool:
         """Tell whether the rate of one of the currencies is stale; unknown ones are no rate and do not count."""
-        return any(quote.stale for currency in set(currencies) if (quote := self.quotes.get(currency)) is not None)
+        others = set(currencies) - {self.base}
+        return any(quote.stale for currency in others if (quote := self.quotes.get(currency)) is not None)
 
     def not_older(self, now: datetime, limit: timedelta) -> Rates:
         """Return the table without the rates that are older than ``limit``: what may decide the size of an order."""
