@@ -50,6 +50,7 @@ check: dev  ## Format, lint, types, import direction, migrations, deployment che
 
 bench: dev  ## Print our figures beside their floors, measured in the same run
 	@$(BIN)/python -m tests.performance.bench
+	@$(BIN)/python -m tests.performance.bench_books
 
 prove: dev  ## Run the long proofs; seeds are printed
 	@$(BIN)/python -m pytest -m "proof" -s

@@ -111,10 +111,9 @@ class Mats:
         return str(self.home / "mats.sqlite3")
 
 
-@contextmanager
-def running_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Iterator[Mats]:
-    """Start engine and web against a gateway, with idle strategies, and wait until orders may flow."""
-    (home / "strategies").mkdir()
+def prepared_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Mats:
+    """Make the database and the idle strategies of a home; start nothing."""
+    (home / "strategies").mkdir(parents=True)
     (home / "strategies" / "bench_idle.py").write_text(IDLE_STRATEGY)
     web_port = free_port()
     environment = {
@@ -129,11 +128,36 @@ def running_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Itera
     mats = Mats(home, environment, web_port)
     mats.manage("migrate", "-v0")
     mats.manage("shell", "-c", _ADD.format(count=strategies))
+    return mats
+
+
+@contextmanager
+def running_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Iterator[Mats]:
+    """Start engine and web against a gateway, with idle strategies, and wait until orders may flow."""
+    mats = prepared_mats(home, gateway_port, strategies=strategies)
+    web_port = mats.web_port
     try:
         mats.start("engine", "manage.py", "run_engine")
         mats.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", str(web_port), "mats_site.asgi:application")
-        _wait(lambda: _strategies_run(mats, strategies), 90, mats)
+        _wait(lambda: _strategies_run(mats, strategies) and _web_answers(mats), 90, mats)
         yield mats
+    finally:
+        mats.stop()
+
+
+@contextmanager
+def running_engine(mats: Mats, *, strategies: int = 1) -> Iterator[float]:
+    """Start an engine on a prepared home; give the seconds from its start until orders may flow."""
+    output = mats.home / "engine.out"
+    output.unlink(missing_ok=True)
+    mats.environment["MATS_LOG_LEVEL"] = "INFO"
+    start = time.perf_counter()
+    try:
+        mats.start("engine", "manage.py", "run_engine")
+        _wait(lambda: "engine state=running" in output.read_text(errors="replace"), 180, mats, 0.01)
+        spent = time.perf_counter() - start
+        _wait(lambda: _strategies_run(mats, strategies), 90, mats)
+        yield spent
     finally:
         mats.stop()
 
@@ -155,7 +179,7 @@ def _strategies_run(mats: Mats, count: int) -> bool:
         running = connection.execute("select count(*) from trading_strategyrun where state = 'running'").fetchone()
     finally:
         connection.close()
-    return bool(running[0] >= count and _web_answers(mats))
+    return bool(running[0] >= count)
 
 
 def _web_answers(mats: Mats) -> bool:
@@ -166,12 +190,12 @@ def _web_answers(mats: Mats) -> bool:
         return False
 
 
-def _wait(condition: Any, timeout_s: float, mats: Mats) -> None:
+def _wait(condition: Any, timeout_s: float, mats: Mats, every_s: float = 0.1) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError((mats.home / "engine.out").read_text()[-3000:])
-        time.sleep(0.1)
+        time.sleep(every_s)
 
 
 async def logged_in_cookie(mats: Mats) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from ib_async import IB, Fill, StartupFetchNONE, Trade
 
-from tests.performance.figures import Latency
+from tests.performance.figures import ROOT, Latency
 from tests.support.gateway_process import GatewayProcess
 
 
@@ -102,3 +104,15 @@ async def bare_client(gateway: GatewayProcess, *, burst: int, paced: int, rate: 
 
 SPY = 756733  # IB's contract id of SPY
 FILLS_PER_ORDER = 100
+GROWTH_CLIENT = 43
+
+
+def bare_growth_mb(gateway: GatewayProcess, count: int) -> float:
+    """Return by how many MB a bare ib_async client, in a process of its own, grows over ``count`` fills."""
+    command = [sys.executable, "-m", "tests.performance.bare_client", str(gateway.port), str(count)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        if client.stdout.readline().strip() != "ready":
+            raise RuntimeError("the bare client did not connect")
+        inject_orders(gateway, "GROWTH/", count, GROWTH_CLIENT)
+        return float(client.stdout.readline())
