@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from portfolio.accounts import net_liquidation, rates_of
-from portfolio.fx_rates import number as to_decimal
+from portfolio.fx_rates import to_decimal
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.models import AccountValue, CashBalance, HourlySnapshot, Mark, Movement, Position

@@ -19,7 +19,7 @@ from django.utils import timezone
 from portfolio.accounts import net_liquidation, rates_of
 from portfolio.daily import DailyPnl
 from portfolio.freshness import is_fresh
-from portfolio.fx_rates import number as to_decimal
+from portfolio.fx_rates import to_decimal
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl

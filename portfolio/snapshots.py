@@ -19,7 +19,7 @@ from django.db import transaction
 from portfolio.accounts import net_liquidation, rates_of
 from portfolio.bulk import insert_rows, upsert_rows
 from portfolio.facts import EquityFact
-from portfolio.fx_rates import number as to_decimal
+from portfolio.fx_rates import to_decimal
 from portfolio.instruments import instruments_by_id
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
