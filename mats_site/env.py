@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import environ
@@ -21,6 +21,8 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DATABASES = ("sqlite://", "postgres://", "postgresql://")
 ARCTIC_STORES = ("lmdb://", "s3://", "s3s://", "azure://", "mem://")
 MOST_QUEUED = 1_000_000
+FLEX_URL = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
+QUERY_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class Environment:
     queue_size: int
     stop_timeout_s: float
     lease_ttl_s: float
+    flex_token: str = field(repr=False)  # a secret: in no log, page or error
+    flex_query: str
+    flex_url: str
 
 
 def _number(env: environ.Env, name: str, default: float) -> float:
@@ -112,6 +117,29 @@ def _switch(env: environ.Env, name: str, *, default: bool) -> bool:
     raise ConfigError(f"{name}={value!r} is neither true nor false.", setting=name)
 
 
+def _flex_token(env: environ.Env, name: str) -> str:
+    token = str(env.str(name, default="")).strip()
+    if token and not (token.isascii() and token.isalnum()):
+        # The value is not repeated: it is a secret.
+        raise ConfigError(f"{name} is no token of IB's Flex Web Service: it has only digits and letters.", setting=name)
+    return token
+
+
+def _flex_query(env: environ.Env, name: str) -> str:
+    query = str(env.str(name, default="")).strip()
+    if query and not (query.isascii() and query.isdigit() and len(query) <= QUERY_DIGITS):
+        # Not repeated either: the token may stand here by mistake.
+        raise ConfigError(f"{name} is no query id; IB shows it beside the Flex query, digits only.", setting=name)
+    return query
+
+
+def _flex_url(env: environ.Env, name: str) -> str:
+    address = str(env.str(name, default=FLEX_URL)).strip().rstrip("/")
+    if not address.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+        raise ConfigError(f"{name} must begin with https://: the token travels in it.", setting=name)
+    return address
+
+
 def _path_list(env: environ.Env, name: str) -> tuple[Path, ...]:
     return tuple(Path(part).expanduser().resolve() for part in env.str(name, default="").split(os.pathsep) if part)
 
@@ -150,6 +178,9 @@ def read_environment() -> Environment:
         queue_size=_whole(env, "MATS_QUEUE_SIZE", 10_000, 1, MOST_QUEUED, "a number of messages"),
         stop_timeout_s=_positive(env, "MATS_STOP_TIMEOUT_S", 300.0),
         lease_ttl_s=_positive(env, "MATS_LEASE_TTL_S", 10.0),
+        flex_token=_flex_token(env, "MATS_FLEX_TOKEN"),
+        flex_query=_flex_query(env, "MATS_FLEX_QUERY"),
+        flex_url=_flex_url(env, "MATS_FLEX_URL"),
     )
 
 

@@ -26,7 +26,6 @@ from strategies.exceptions import ConfigError, TransientError
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-STANDARD_URL = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
 IB_DOMAIN = ".interactivebrokers.com"
 SHORTLY = {"1001", "1004", "1005", "1006", "1007", "1008", "1009", "1018", "1019", "1021"}
 _REMEDIES = {
@@ -56,7 +55,7 @@ class FlexAccess:
 
     token: str = field(repr=False)
     query_id: str
-    url: str = STANDARD_URL
+    url: str
     deadline_s: float = 300.0
     first_wait_s: float = 2.0
     longest_wait_s: float = 30.0

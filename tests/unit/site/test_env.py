@@ -65,3 +65,27 @@ def test_short_secret_key_is_refused(tmp_path: Path) -> None:
     path.write_text("short")
     with pytest.raises(ConfigError, match="too short"):
         secret_key(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MATS_FLEX_TOKEN", "se cret!"), ("MATS_FLEX_QUERY", "123456789012345678901234"), ("MATS_FLEX_QUERY", "abc")],
+)
+def test_a_bad_flex_setting_is_named_but_not_repeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name) as caught:
+        read_environment()
+    assert value not in str(caught.value)
+
+
+def test_the_flex_token_does_not_travel_unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATS_FLEX_URL", "http://example.com/flex")
+    with pytest.raises(ConfigError, match="https"):
+        read_environment()
+
+
+def test_the_flex_token_is_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATS_FLEX_TOKEN", "9876canary")
+    environment = read_environment()
+    assert environment.flex_token == "9876canary"
+    assert "9876canary" not in repr(environment)
