@@ -14,12 +14,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from portfolio.facts import AccountRow, BrokerPosition
+from portfolio.fold import COMBINATION
 from strategies.events import CommissionSnapshot, FillSnapshot, QueueMessage, TradeSnapshot
-from strategies.exceptions import LedgerError
+from strategies.exceptions import LedgerError, TransientError
 from trading.ib import mapping
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
-from trading.ib.requests import ask, ask_in_turn
+from trading.ib.requests import ask_in_turn
 
 ANSWER_S = 15.0
 REPLAY_S = 60.0
@@ -28,8 +29,15 @@ _CASH_TAGS = ("CashBalance", "TotalCashBalance")
 
 @dataclass(slots=True)
 class Heard:
-    """Executions and commissions that passed the connection while someone listened."""
+    """Executions and commissions that passed the connection while someone listened.
 
+    Whole ones are kept only where they are booked from here, at the opening: a day of a million fills is a gigabyte.
+    """
+
+    account: str
+    whole: bool = True
+    executions: dict[str, int] = field(default_factory=dict)  # contract by exec id: of the account, combinations apart
+    order_refs: set[str] = field(default_factory=set)
     fills: dict[str, FillSnapshot] = field(default_factory=dict)
     commissions: dict[str, CommissionSnapshot] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,10 +45,18 @@ class Heard:
     def hear(self, message: QueueMessage) -> None:
         """Keep what a message carries."""
         if message["type"] == "fill":
-            self.fills[message["fill"].exec_id] = message["fill"]
-        elif message["type"] == "commission":
+            self._hear_fill(message["fill"])
+        elif message["type"] == "commission" and self.whole:
             self.commissions[message["commission"].exec_id] = message["commission"]
             self.news.set()
+
+    def _hear_fill(self, fill: FillSnapshot) -> None:
+        if fill.order_ref:
+            self.order_refs.add(fill.order_ref)
+        if fill.contract.sec_type != COMBINATION and fill.account in ("", self.account):
+            self.executions[fill.exec_id] = fill.contract.con_id
+        if self.whole:
+            self.fills[fill.exec_id] = fill
 
     @property
     def without_commission(self) -> int:
@@ -54,6 +70,44 @@ class Orders:
 
     open: list[TradeSnapshot]
     completed: list[TradeSnapshot]
+
+
+@dataclass(slots=True)
+class AccountAnswer:
+    """One complete account download: what came between the request and IB's end of it, and nothing older.
+
+    A currency that IB no longer names must not live on from an earlier download; BASE is a sum and no currency.
+    """
+
+    account: str
+    values: dict[tuple[str, str], str] = field(default_factory=dict)
+    marks: dict[int, Decimal] = field(default_factory=dict)
+
+    def take_value(self, value: Any) -> None:
+        """Keep one figure of the account."""
+        if value.account == self.account and not value.modelCode:
+            self.values[value.tag, value.currency] = value.value
+
+    def take_item(self, item: Any) -> None:
+        """Keep the price that IB values one position at."""
+        price = mapping.to_optional_decimal(item.marketPrice)
+        if item.account == self.account and price is not None:
+            self.marks[item.contract.conId] = price
+
+    def cash(self) -> dict[str, Decimal]:
+        """Return cash by currency.
+
+        Raises: LedgerError when IB did not report it, or something that is no number.
+        """
+        for wanted in _CASH_TAGS:
+            found = {
+                currency: _decimal(text)
+                for (tag, currency), text in self.values.items()
+                if tag == wanted and currency not in ("BASE", "")
+            }
+            if found:
+                return found
+        raise LedgerError("IB has not reported the account's cash.", code="cash_unknown")
 
 
 class BrokerState:
@@ -73,19 +127,31 @@ class BrokerState:
         return self._connection.ib
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Heard]:
-        """Collect executions and commissions that pass meanwhile."""
-        heard = Heard()
+    def listening(self, *, whole: bool = True) -> Iterator[Heard]:
+        """Collect executions and commissions that pass meanwhile; ``whole`` keeps all that they say."""
+        heard = Heard(self.account, whole)
         self._capture.observers.append(heard.hear)
         try:
             yield heard
         finally:
             self._capture.observers.remove(heard.hear)
 
-    async def subscribe_account(self) -> None:
-        """Have IB send the account's figures, from a fresh snapshot on."""
+    async def subscribe_account(self) -> AccountAnswer:
+        """Have IB send the account's figures, from a fresh snapshot on; return that snapshot once IB has ended it."""
+        answer = AccountAnswer(self.account)
+        self._ib.accountValueEvent += answer.take_value
+        self._ib.updatePortfolioEvent += answer.take_item
+        try:
+            await ask_in_turn(self._ib, self._ask_account, "account updates", timeout_s=ANSWER_S)
+        finally:
+            self._ib.accountValueEvent -= answer.take_value
+            self._ib.updatePortfolioEvent -= answer.take_item
+        return answer
+
+    def _ask_account(self) -> Awaitable[Any]:
         self._ib.client.reqAccountUpdates(False, self.account)
-        await ask(self._ib.reqAccountUpdatesAsync(self.account), "account updates", timeout_s=ANSWER_S)
+        request: Awaitable[Any] = self._ib.reqAccountUpdatesAsync(self.account)
+        return request
 
     def figures(self) -> list[AccountRow]:
         """Return the account's figures as last received."""
@@ -96,27 +162,25 @@ class BrokerState:
         found = [row.currency for row in self.figures() if row.tag == "NetLiquidation" and row.currency != "BASE"]
         return found[0] if found else ""
 
-    def cash(self) -> dict[str, Decimal]:
-        """Return cash by currency.
-
-        Raises: LedgerError when IB did not report it.
-        """
-        rows = self.figures()
-        for tag in _CASH_TAGS:
-            found = {
-                row.currency: Decimal(row.value) for row in rows if row.tag == tag and row.currency not in ("BASE", "")
-            }
-            if found:
-                return found
-        raise LedgerError("IB has not reported the account's cash.", code="cash_unknown")
-
     async def positions(self) -> list[BrokerPosition]:
-        """Return all positions of the account, flat ones left out."""
+        """Return all positions of the account, flat ones left out.
+
+        Raises: TransientError when the answer is of accounts that this login does not manage.
+        """
         rows = await self._ask(self._ib.reqPositionsAsync, "positions")
+        managed = {self.account, *self._ib.managedAccounts()}
+        foreign = {row.account for row in rows} - managed
+        if foreign:
+            raise TransientError(
+                f"IB answered with positions of {', '.join(sorted(foreign))}, not of {self.account}.",
+                code="other_account",
+            )
+        # A position that changes while IB answers comes twice: the last word counts, also that it is flat.
+        last = {row.contract.conId: row for row in rows if row.account == self.account}
         return [
             BrokerPosition(mapping.contract_snapshot(row.contract), _decimal(row.position), _decimal(row.avgCost))
-            for row in rows
-            if row.account == self.account and row.position
+            for row in last.values()
+            if row.position
         ]
 
     async def replay(self) -> int:
@@ -144,7 +208,7 @@ class BrokerState:
         return await ask_in_turn(self._ib, request, what, timeout_s=ANSWER_S)
 
 
-def _decimal(value: float) -> Decimal:
+def _decimal(value: float | str) -> Decimal:
     try:
         return mapping.to_decimal(value)
     except (ValueError, InvalidOperation) as error:

@@ -19,9 +19,11 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from portfolio import services as books
 from portfolio.facts import FoldResult
+from portfolio.models import ParkedState
 from strategies.events import CommissionSnapshot, FillSnapshot, QueueMessage
 from strategies.exceptions import StaleEpochError
 from trading.engine import events
+from trading.engine.check_alerts import report_parked
 from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.models import Order
@@ -97,6 +99,17 @@ class Folding:
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])
         after += [settled for settled in (_do(job) for job in batch.jobs) if settled is not None]
         return after
+
+    def park(self, item: QueueMessage, error: BaseException) -> bool:
+        """Keep an execution or a fee that cannot be booked; tell whether that is news. Others are only reported."""
+        if item["type"] not in ("fill", "commission"):
+            return True
+        now = datetime.now(UTC)
+        row = books.park(item["fill"] if item["type"] == "fill" else item["commission"], error, now)
+        if row.state != ParkedState.WAITING:
+            return False  # an operator let go of it
+        report_parked(row, now)
+        return row.times == 1
 
     def _fold_money(self, batch: Sorted, now: datetime) -> tuple[FoldResult, list[Callable[[], object]]]:
         if not batch.money:

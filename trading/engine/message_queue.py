@@ -66,17 +66,17 @@ class QueueFigures:
 
 
 class Sieve:
-    """Remembers the last keys it saw. Not thread-safe: used under the queue's lock."""
+    """Remembers the last keys it saw, with what came under them. Not thread-safe: used under the queue's lock."""
 
     def __init__(self, size: int = _SIEVE_SIZE) -> None:
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        self._keys: OrderedDict[Hashable, int] = OrderedDict()
         self._size = size
 
-    def is_new(self, key: Hashable) -> bool:
-        """Tell whether the key was not seen before, and remember it."""
+    def is_new(self, key: Hashable, content: int = 0) -> bool:
+        """Tell whether the key was not seen before, and remember it; one with other content is new every time."""
         if key in self._keys:
-            return False
-        self._keys[key] = None
+            return self._keys[key] != content
+        self._keys[key] = content
         if len(self._keys) > self._size:
             self._keys.popitem(last=False)
         return True
@@ -96,6 +96,14 @@ def duplicate_key(message: QueueMessage) -> Hashable | None:
     if message["type"] == "commission":
         return _fee_key(message["commission"])
     return None
+
+
+def content_of(message: QueueMessage) -> int:
+    """Return what tells two executions under one id apart: a repeat that says something else is no duplicate."""
+    if message["type"] != "fill":
+        return 0
+    fill = message["fill"]
+    return hash((fill.contract.con_id, fill.side, fill.quantity, fill.price, fill.account))
 
 
 def _fee_key(report: CommissionSnapshot) -> Hashable:
@@ -153,7 +161,7 @@ class MessageQueue:
 
     def _is_superfluous(self, message: QueueMessage) -> bool:
         key = duplicate_key(message)
-        if key is not None and not self._sieve.is_new(key):
+        if key is not None and not self._sieve.is_new(key, content_of(message)):
             self._figures.duplicates += 1
             return True
         if message["type"] == "log" and len(self) >= self.capacity:

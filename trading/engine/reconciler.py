@@ -1,7 +1,8 @@
 """One complete check of the books against the broker.
 
 Owns: the order of the steps and which answers they need. Leaves: asking (``broker_state``), booking (``portfolio``),
-order states (``trading.orders``), when to run (``session``).
+order states (``trading.orders``), when cash counts (``cash_check``), the day's executions (``day_check``), alerts
+(``check_alerts``), when to run (``session``).
 Rule: writes are jobs of the message thread, so each step sees everything that was heard before it.
 """
 
@@ -15,19 +16,25 @@ from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from portfolio import services as books
-from portfolio.facts import AccountRow, BreakFact, BrokerPosition, FoldResult
+from portfolio.causes import BrokerDay
+from portfolio.facts import AccountRow, BrokerPosition, FoldResult
 from portfolio.ledger.reconciliation import compare
 from portfolio.models import Account, Break, BreakKind, BreakState
+from strategies.crashpoints import reach
 from strategies.exceptions import LedgerError, TransientError
 from strategies.models import Strategy
 from trading.engine import events
-from trading.engine.broker_state import BrokerState, Heard, Orders
+from trading.engine.broker_state import AccountAnswer, BrokerState, Heard, Orders
+from trading.engine.cash_check import CashCheck, CashLook, CheckTimes
+from trading.engine.check_alerts import clear_settled, report_breaks, report_day
+from trading.engine.day_check import both, compare_day
 from trading.engine.events import Event, EventKind
 from trading.engine.gate import Gate
 from trading.engine.handlers import report
 from trading.engine.message_queue import MessageQueue
 from trading.models import Order
 from trading.orders import services as orders
+from trading.orders.db_threads import in_db_thread
 from trading.orders.recovery import resolve_unconfirmed
 
 logger = logging.getLogger(__name__)
@@ -37,7 +44,7 @@ T = TypeVar("T")
 OPENING_TRIES = 20
 COMMISSION_WAIT_S = 2.0
 COMPARE_TRIES = 6
-COMPARE_PAUSE_S = 0.25
+CASH_TRIES = 3
 _FIGURES = {
     "net_liquidation": "NetLiquidation",
     "cash": "TotalCashValue",
@@ -60,13 +67,22 @@ class Reconciler:
     """Runs on the master's loop."""
 
     def __init__(
-        self, host: GateHost, queue: MessageQueue, state: BrokerState, release_fills: Callable[[], None]
+        self,
+        host: GateHost,
+        queue: MessageQueue,
+        state: BrokerState,
+        release_fills: Callable[[], None],
+        times: CheckTimes | None = None,
     ) -> None:
         self._host = host
         self._queue = queue
         self._state = state
         self._release_fills = release_fills
+        self._times = times or CheckTimes()
+        self._cash = CashCheck("", self._times)
+        self._day: BrokerDay | None = None
         self._breaks: dict[int, tuple[Decimal, Decimal]] = {}
+        self._cash_breaks = 0
         self._figures_stored: list[AccountRow] = []
         self._account_known = False
 
@@ -81,21 +97,49 @@ class Reconciler:
         """
         await self._state.subscribe_account()
         await self._store_account()
-        with self._state.listening() as heard:
-            if await self._job(self._is_opened, "is_opened"):
+        self._cash.account = self._state.account
+        is_opened = await self._job(self._is_opened, "is_opened")
+        with self._state.listening(whole=not is_opened) as heard:
+            asked_at = _now()
+            if is_opened:
                 await self._state.replay()
             else:
                 await self._open_books(heard)
             self._release_fills()
             answers = await self._state.orders()
             await self._job(lambda: self._resolve(answers, heard), "resolve_unconfirmed")
+        await self._job(self._retry_parked, "retry_parked")
+        day = self._day = await self._compare_day(heard, asked_at)
         breaks = await self._compare()
-        await self._job(lambda: allocate_missing(self._state.account), "allocate")
-        replayed = len(heard.fills)
+        waiting = await self._compare_cash()
+        await self._job(lambda: self._finish(day), "checked")
+        replayed = len(heard.executions)
         message = f"{replayed} executions of the day checked, " + (
             f"{breaks} positions differ from the broker's and are locked." if breaks else "positions agree."
         )
-        return {"message": message, "executions": replayed, "breaks": breaks}
+        return {
+            "message": message,
+            "executions": replayed,
+            "breaks": breaks,
+            "cash_breaks": self._cash_breaks,
+            "cash_waiting": waiting,
+            "missing": len(day.missing),
+            "unconfirmed": len(day.unconfirmed),
+        }
+
+    def _finish(self, day: BrokerDay) -> None:
+        now = _now()
+        report_day(day, now)
+        reach("reconcile")
+        books.note_reconciled(self._state.account, now)
+        allocate_missing(self._state.account)
+
+    def _retry_parked(self) -> None:
+        """Try anew what could not be booked: its reason may be gone."""
+        now = _now()
+        for result in books.retry_parked(self._state.account, orders.owner_of, now).results:
+            write_result(result, now)
+        clear_settled(now)
 
     # -- account and opening
 
@@ -119,13 +163,12 @@ class Reconciler:
             await self._state.replay()
             await self._state.wait_for_commissions(heard, COMMISSION_WAIT_S)
             known = len(heard.fills)
-            await self._state.subscribe_account()
-            cash = self._state.cash()
+            cash = (await self._state.subscribe_account()).cash()
             after = await self._state.positions()
             if _quantities(before) == _quantities(after) and known == len(heard.fills):
                 await self._job(lambda: self._book_opening(cash, after, heard), "open_account")  # noqa: B023 - awaited
                 return
-            await asyncio.sleep(COMPARE_PAUSE_S)
+            await asyncio.sleep(self._times.look_pause_s)
         raise TransientError("The account keeps trading while its books are to be opened.", code="account_busy")
 
     def _book_opening(self, cash: dict[str, Decimal], positions: Sequence[BrokerPosition], heard: Heard) -> None:
@@ -145,50 +188,87 @@ class Reconciler:
 
     def _resolve(self, answers: Orders, heard: Heard) -> None:
         now = _now()
-        executed = {fill.order_ref for fill in heard.fills.values() if fill.order_ref}
-        changed = resolve_unconfirmed(answers.open, answers.completed, executed, now)
+        changed = resolve_unconfirmed(answers.open, answers.completed, heard.order_refs, now)
         write_orders(changed, now)
 
-    # -- positions
+    # -- the day's executions
+
+    async def _compare_day(self, heard: Heard, asked_at: datetime) -> BrokerDay:
+        """Compare the executions of the day; a difference counts when a second replay has it too."""
+        first = await in_db_thread(compare_day, self._state.account, heard.executions, asked_at, _now())
+        if not first.missing and not first.unconfirmed:
+            return first
+        await asyncio.sleep(self._times.look_pause_s)
+        with self._state.listening(whole=False) as again:
+            asked_at = _now()
+            await self._state.replay()
+            await self._job(_nothing, "day")  # so that what was just heard is in the books
+        return both(first, await in_db_thread(compare_day, self._state.account, again.executions, asked_at, _now()))
+
+    # -- positions and cash
 
     async def agrees(self) -> bool:
-        """Tell whether positions agree, known breaks aside.
+        """Tell whether positions and cash agree, known breaks aside.
 
-        Raises: TransientError when the broker does not answer.
+        Raises: TransientError when the broker does not answer; LedgerError when a contract contradicts the books.
         """
         positions = await self._state.positions()
-        return await self._job(lambda: self._differences(positions) == self._breaks, "compare")
+        if await self._job(lambda: self._look(positions), "compare") != self._breaks:
+            return False
+        answer = await self._state.subscribe_account()
+        return not self._cash.needs_check(await in_db_thread(self._cash.look, answer, _now()))
 
     async def _compare(self) -> int:
         """Settle positions: a difference must survive several looks before it becomes a break."""
         for turn in range(COMPARE_TRIES):
             positions = await self._state.positions()
-            if not await self._job(lambda: self._differences(positions), "compare"):  # noqa: B023 - awaited here
+            found = await self._job(lambda: self._look(positions), "compare")  # noqa: B023 - awaited here
+            if not found or found == self._breaks:
                 break
-            await asyncio.sleep(COMPARE_PAUSE_S * (turn + 1))
+            await asyncio.sleep(self._times.look_pause_s * (turn + 1))
             await self._state.replay()
-        facts = await self._job(lambda: self._record_breaks(positions), "record_breaks")
-        for fact in facts:
-            logger.warning(
-                "break %s symbol=%s ib=%s ledger=%s", fact.state, fact.symbol, fact.ib_quantity, fact.ledger_quantity
-            )
+        await self._job(lambda: self._record_breaks(positions), "record_breaks")
         return len(self._breaks)
 
-    def _differences(self, positions: Sequence[BrokerPosition]) -> dict[int, tuple[Decimal, Decimal]]:
+    def _look(self, positions: Sequence[BrokerPosition]) -> dict[int, tuple[Decimal, Decimal]]:
+        books.ensure_instruments([position.contract for position in positions])
+        books.store_holdings(self._state.account, positions, _now())
+        reach("reconcile")
         found = compare(_quantities(positions), books.ledger_quantities(self._state.account))
         return {one.con_id: (one.broker_quantity, one.ledger_quantity) for one in found}
 
-    def _record_breaks(self, positions: Sequence[BrokerPosition]) -> list[BreakFact]:
+    def _record_breaks(self, positions: Sequence[BrokerPosition]) -> None:
         now = _now()
-        books.ensure_instruments([position.contract for position in positions])
-        facts = books.compare_positions(self._state.account, _quantities(positions), now)
-        events.write([Event(EventKind.BREAK, events.break_payload(fact), at=now) for fact in facts])
+        facts = books.compare_positions(self._state.account, _quantities(positions), now, day=self._day)
+        report_breaks(facts, now)
+        reach("reconcile")
         opened = Break.objects.filter(account_id=self._state.account, state=BreakState.OPEN, kind=BreakKind.POSITION)
         self._breaks = {
             row.instrument_id: (row.ib_quantity, row.ledger_quantity) for row in opened if row.instrument_id is not None
         }
         self._host.gate.lock_instruments(self._breaks)
-        return facts
+
+    async def _compare_cash(self) -> str:
+        """Settle cash in the same way; return what it waits for, empty when it was compared."""
+        try:
+            for turn in range(CASH_TRIES):
+                answer = await self._state.subscribe_account()
+                look = await in_db_thread(self._cash.look, answer, _now())
+                self._cash.needs_check(look)
+                if look.waiting or not look.differs:
+                    break
+                if turn + 1 < CASH_TRIES:
+                    await asyncio.sleep(self._times.look_pause_s * (turn + 1))
+                    await self._state.replay()
+        except TransientError as error:
+            return error.message  # cash holds nothing up: positions are settled
+        self._cash_breaks = await self._job(lambda: self._record_cash(answer, look), "record_cash_breaks")
+        return look.waiting
+
+    def _record_cash(self, answer: AccountAnswer, look: CashLook) -> int:
+        found = self._cash.record(answer, look, self._day, _now())
+        reach("reconcile")
+        return found
 
     # -- figures
 
@@ -240,6 +320,10 @@ def write_result(result: FoldResult, now: datetime) -> None:
 def write_orders(changed: Sequence[Order], now: datetime) -> None:
     """Report changed orders; inside a job."""
     events.write([Event(EventKind.ORDER, events.order_payload(row), row.owner, now) for row in changed])
+
+
+def _nothing() -> None:
+    """Take a turn in the queue."""
 
 
 def _quantities(positions: Sequence[BrokerPosition]) -> dict[int, Decimal]:

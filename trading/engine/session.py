@@ -21,6 +21,8 @@ from django.db import connection as database
 from strategies.exceptions import ConfigError, LedgerError, MatsError, TransientError
 from trading.engine import gate as gates
 from trading.engine.broker_state import BrokerState
+from trading.engine.cash_check import CheckTimes
+from trading.engine.check_alerts import report_unreadable
 from trading.engine.gate import Gate
 from trading.engine.message_queue import MessageQueue
 from trading.engine.reconciler import Reconciler
@@ -31,11 +33,10 @@ from trading.ib.drop_copy import DropCopy
 
 logger = logging.getLogger(__name__)
 
-COMPARE_EVERY_S = 15.0
-REPLAY_EVERY_S = 300.0
 RETRY_S = 2.0
 BAD_ACCOUNT_RETRY_S = 15.0
 FIGURES_EVERY_S = 1.0
+UNREADABLE_KEPT = 1000
 
 
 class SessionHost(Protocol):
@@ -72,6 +73,8 @@ class MasterSession:
         self._host = host
         self._queue = queue
         self._release_fills = release_fills
+        self.times = CheckTimes()
+        self._unreadable: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="mats-master", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
@@ -183,7 +186,7 @@ class MasterSession:
             name="Master",
             on_state=self._on_state,
             on_error=self._on_error,
-            on_decode_error=lambda _: self._check_soon.set(),  # a replay brings what could not be read, if IB has it
+            on_decode_error=self._on_unreadable,
         )
         self._capture = Capture(self.connection.ib, self._queue.put)
         self._drop_copy = DropCopy(
@@ -194,7 +197,7 @@ class MasterSession:
         )
         self._capture.is_heard_elsewhere = self._drop_copy.is_copy
         self._state = BrokerState(self.connection, self._capture)
-        self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills)
+        self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills, self.times)
         self._started.set()
         if self._stop_wanted.is_set():
             return
@@ -272,17 +275,28 @@ class MasterSession:
         """Compare on a timer and replay now and then, until the line is lost or a check is asked for."""
         since_replay, since = 0.0, time.monotonic()
         while not self._lost.is_set():
-            asked = await self._sleep(COMPARE_EVERY_S)
+            asked = await self._sleep(self.times.compare_every_s)
             if self._lost.is_set():
                 return
-            since_replay += COMPARE_EVERY_S
-            if asked or since_replay >= REPLAY_EVERY_S:
+            since_replay += self.times.compare_every_s
+            if asked or since_replay >= self.times.replay_every_s:
                 # A message that stays unreadable asks anew after every replay: not more often than this.
                 await asyncio.sleep(max(0.0, RETRY_S - (time.monotonic() - since)))
                 return  # the caller runs a whole cycle
-            with suppress(TransientError):
-                if not await self._reconciler.agrees():
-                    return
+            if not await self._agrees():
+                return
+
+    async def _agrees(self) -> bool:
+        """Compare once; an answer that fails or is late says nothing, one that contradicts the books asks for more."""
+        try:
+            async with self._cycle_lock:
+                return await self._reconciler.agrees()
+        except TransientError as error:
+            logger.info("not compared reason=%s", error.message)
+            return True
+        except LedgerError as error:
+            logger.warning("not compared reason=%s", error.message)
+            return False
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait, but not past a loss, a stop or a wish for a check; tell whether one of them came."""
@@ -301,6 +315,16 @@ class MasterSession:
                 logger.warning("account figures not stored reason=%s", error.message)
 
     # -- what the connection says
+
+    def _on_unreadable(self, what: str) -> None:
+        """Ask for a replay, which brings what could not be read if IB has it; once, or it would ask for ever."""
+        if what in self._unreadable:
+            return
+        if len(self._unreadable) >= UNREADABLE_KEPT:
+            self._unreadable.clear()
+        self._unreadable.add(what)
+        self._check_soon.set()
+        self._queue.submit(lambda: report_unreadable(what), "unreadable")
 
     def _on_state(self, connected: bool, message: str) -> None:
         if connected:

@@ -3,7 +3,8 @@
 Owns: the thread, its loop (on which IB client 99 lives), batches, transactions, retries, isolation of poison messages.
 Leaves: what a message means (``handlers``), who may write (``lease``).
 Rule: a batch is one transaction that first asserts the lease's epoch; a batch that cannot be committed now is kept and
-tried again, nothing overtakes it; a message that can never be folded is parked, reported, and the rest goes on.
+tried again, nothing overtakes it; a message that can never be folded is stored as it came, reported, and the rest
+goes on.
 The loop runs only between batches, so that the ORM never works inside a running loop.
 """
 
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from strategies.crashpoints import reach
+from strategies.events import QueueMessage
 from strategies.exceptions import StaleEpochError
 from trading.engine import doorbell
 from trading.engine.message_queue import Job, MessageQueue, Slot
@@ -33,7 +35,6 @@ _GATHER_S = 0.001  # what IB says of one fill comes in some five messages: toget
 _BUSY_BATCH = 24  # from here on, collecting for a moment costs less than one commit for a few messages
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 5.0
-_PARKED_KEPT = 1000
 
 
 class Folder(Protocol):
@@ -41,6 +42,9 @@ class Folder(Protocol):
 
     def fold(self, slots: list[Slot]) -> list[Callable[[], object]]:
         """Write everything; return what to call after the commit."""
+
+    def park(self, item: QueueMessage, error: BaseException) -> bool:
+        """Keep a message that can never be folded as it is; tell whether that is news."""
 
 
 @dataclass(slots=True)
@@ -70,7 +74,6 @@ class LedgerWriter:
     ) -> None:
         self.figures = WriterFigures()
         self.loop = asyncio.new_event_loop()
-        self.parked: deque[Slot] = deque(maxlen=_PARKED_KEPT)
         self._queue = queue
         self._folder = folder
         self._assert_epoch = assert_epoch
@@ -220,13 +223,22 @@ class LedgerWriter:
             return
         slot = slots[0]
         self.figures.parked += 1
-        self.parked.append(slot)
-        logger.error("message parked: %r", slot.item, exc_info=error)
         if isinstance(slot.item, Job):
+            logger.error("job failed name=%s", slot.item.name, exc_info=error)
             slot.item.fail(error)
+            self._on_parked(slot, error)
         elif slot.item is not None:
-            self._queue.forget(slot.item)
-        self._on_parked(slot, error)
+            self._park(slot, slot.item, error)
+
+    def _park(self, slot: Slot, item: QueueMessage, error: BaseException) -> None:
+        """Store a message in a transaction of its own, tried as long as any other; only then may it come again."""
+        job: Job = Job(lambda: self._folder.park(item, error), "park")
+        self._commit([Slot(job, slot.arrived_ns)])
+        failed = not job.future.done() or job.future.exception() is not None
+        if failed or job.future.result():
+            logger.error("message set aside: %r", item, exc_info=error)
+            self._on_parked(slot, error)
+        self._queue.forget(item)
 
     def _drain(self) -> None:
         """Fold what the loop's tasks said while they ended."""

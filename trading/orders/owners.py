@@ -1,24 +1,28 @@
 """Whose order, and so whose fill, it is.
 
 Rule: our reference → its row's owner; the bare symbol of a strategy → that strategy; an order known by its permId → its
-owner; anything else is Discretionary until an operator assigns it.
+owner; anything else is Discretionary until an operator assigns it. IB's permId is unique in an account's life, but a
+gateway that was reset begins anew: the number alone names an order only while that order can still trade, in the same
+account, contract and direction.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TypeVar
+from datetime import timedelta
 
 from strategies.events import FillSnapshot
 from strategies.models import DISCRETIONARY, Strategy
 from trading.models import Order
 from trading.orders.refs import owner_named
+from trading.orders.state import FINAL, OrderState
 
 _REFRESH_S = 2.0  # strategies are saved in other processes; a name made now is known this much later
 _KEPT = 50_000
-
-Key = TypeVar("Key", str, int)
+_LATE_FILL = timedelta(minutes=10)  # a fill and the end of its order may overtake each other
+_LOST_ORDER = timedelta(days=1)  # nobody knows whether it still works
+_CLOCKS_APART = timedelta(minutes=5)
 
 
 class Owners:
@@ -27,7 +31,6 @@ class Owners:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_ref: dict[str, str] = {}
-        self._by_perm_id: dict[int, str] = {}
         self._symbols: frozenset[str] = frozenset()
         self._symbols_read = float("-inf")
 
@@ -35,15 +38,12 @@ class Owners:
         """Drop everything remembered."""
         with self._lock:
             self._by_ref.clear()
-            self._by_perm_id.clear()
             self._symbols_read = float("-inf")
 
-    def learn(self, order_ref: str, owner: str, perm_id: int | None) -> None:
+    def learn(self, order_ref: str, owner: str) -> None:
         """Remember what an order's row says, so that its fills need no query."""
         if self._by_ref.get(order_ref) is None:
-            self._remember(self._by_ref, order_ref, owner)
-        if perm_id and self._by_perm_id.get(perm_id) is None:
-            self._remember(self._by_perm_id, perm_id, owner)
+            self._remember(order_ref, owner)
 
     def of_ref(self, order_ref: str) -> str:
         """Return the owner of a reference; Discretionary when it names none."""
@@ -57,7 +57,7 @@ class Owners:
         owner = self.of_ref(fill.order_ref)
         if owner != DISCRETIONARY or not fill.perm_id or owner_named(fill.order_ref):
             return owner
-        return self._of_perm_id(fill.perm_id)
+        return _of_perm_id(fill)
 
     def _find_ref(self, order_ref: str) -> str | None:
         named = owner_named(order_ref)
@@ -66,21 +66,14 @@ class Owners:
         owner = Order.objects.filter(order_ref=order_ref).values_list("owner", flat=True).first()
         if owner is None:
             owner = named if named in self._strategies() else None
-        return self._remember(self._by_ref, order_ref, owner)
+        return self._remember(order_ref, owner)
 
-    def _of_perm_id(self, perm_id: int) -> str:
-        known = self._by_perm_id.get(perm_id)
-        if known is None:
-            known = Order.objects.filter(perm_id=perm_id).values_list("owner", flat=True).first()
-            self._remember(self._by_perm_id, perm_id, known)
-        return known or DISCRETIONARY
-
-    def _remember(self, cache: dict[Key, str], key: Key, owner: str | None) -> str | None:
+    def _remember(self, order_ref: str, owner: str | None) -> str | None:
         if owner is not None:
             with self._lock:
-                if len(cache) >= _KEPT:
-                    cache.clear()
-                cache[key] = owner
+                if len(self._by_ref) >= _KEPT:
+                    self._by_ref.clear()
+                self._by_ref[order_ref] = owner
         return owner
 
     def _strategies(self) -> frozenset[str]:
@@ -89,3 +82,21 @@ class Owners:
             self._symbols = frozenset(Strategy.objects.values_list("symbol", flat=True))
             self._symbols_read = now
         return self._symbols
+
+
+def _of_perm_id(fill: FillSnapshot) -> str:
+    """Return the owner of the newest order with the fill's permId that can be the one it filled."""
+    rows = Order.objects.filter(
+        perm_id=fill.perm_id,
+        con_id=fill.contract.con_id,
+        side="BUY" if fill.side == "BOT" else "SELL",
+        account_id__in=("", fill.account),
+        created_at__lte=fill.executed_at + _CLOCKS_APART,
+    ).order_by("-id")
+    for row in rows:
+        late = _LATE_FILL if row.state in FINAL else _LOST_ORDER if row.state == OrderState.UNKNOWN else None
+        if row.client_id not in (None, fill.client_id):
+            continue
+        if late is None or fill.executed_at - row.updated_at <= late:
+            return row.owner
+    return DISCRETIONARY

@@ -163,7 +163,7 @@ def _row_for(batch: OrderBatch, trade: TradeSnapshot) -> Order | None:
     if row is None:
         row = _row_from_trade(ref, trade, batch.now)
         batch.add(row)
-    owners.learn(ref, row.owner, row.perm_id)
+    owners.learn(ref, row.owner)
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -105,6 +106,16 @@ def test_an_execution_heard_twice_is_taken_once() -> None:
     for message in (fill(1), fill(1), commission(1), commission(1), commission(1, "2")):
         queue.put(message)
     assert items(queue) == [fill(1), commission(1), commission(1, "2")]
+    assert queue.figures().duplicates == 2
+
+
+def test_an_execution_that_comes_again_with_other_content_passes() -> None:
+    queue = MessageQueue()
+    first, other = fill(1), fill(1)
+    other["fill"] = replace(other["fill"], price=Decimal(2))
+    for message in (first, fill(1), other, fill(1)):
+        queue.put(message)
+    assert [slot.item for slot in queue.take(10)] == [first, other]
     assert queue.figures().duplicates == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -147,6 +149,28 @@ def test_owner_is_the_row_then_the_strategy_named_then_discretionary(ref: str) -
 def test_owner_is_found_by_perm_id_when_the_reference_is_missing(ref: str) -> None:
     services.record_order(trade(ref, perm_id=900), NOW)
     assert services.owner_of(fill("", 1, perm_id=900)) == "T"
+
+
+def test_perm_id_that_returns_after_a_gateway_reset_does_not_name_the_old_order(ref: str) -> None:
+    services.record_order(trade(ref, perm_id=900), NOW)
+    services.record_executions([fact(ref, 100)], NOW)  # filled: it is over
+    soon, later = NOW + timedelta(minutes=1), NOW + timedelta(days=3)
+    assert services.owner_of(replace(fill("", 1, perm_id=900), executed_at=soon)) == "T"
+    assert services.owner_of(replace(fill("", 1, perm_id=900), executed_at=later)) == "Discretionary"
+    assert services.owner_of(replace(fill("", 1, perm_id=900), executed_at=soon)) == "T"  # nothing was remembered
+
+
+@pytest.mark.parametrize("other", [{"side": "SLD"}, {"account": "DU2"}, {"client_id": 0}])
+def test_perm_id_names_an_order_only_in_its_account_client_and_direction(ref: str, other: dict[str, Any]) -> None:
+    services.record_order(trade(ref, "Submitted", perm_id=900), NOW)
+    assert services.owner_of(fill("", 1, perm_id=900)) == "T"
+    assert services.owner_of(replace(fill("", 1, perm_id=900), **other)) == "Discretionary"
+
+
+def test_perm_id_of_a_working_order_names_it_however_old_it_is(ref: str) -> None:
+    services.record_order(trade(ref, "Submitted", perm_id=900), NOW)
+    late = replace(fill("", 1, perm_id=900), executed_at=NOW + timedelta(days=40))
+    assert services.owner_of(late) == "T"
 
 
 def test_fills_of_an_order_just_recorded_need_no_query_for_their_owner(ref: str) -> None:

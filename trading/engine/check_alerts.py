@@ -1,0 +1,131 @@
+"""What the checks of the books tell people: the events and alerts of breaks, executions and parked reports.
+
+Owns: keys, severity and words of these alerts. Leaves: finding out (``portfolio``), writing them (``trading.alerts``).
+Rule: every function runs inside the transaction of the fact that it tells of; what is over is cleared in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from portfolio.causes import BrokerDay
+from portfolio.facts import BreakFact
+from portfolio.ledger.money import plain
+from portfolio.models import ParkedReport, ParkedState
+from trading.alerts import clear_alert, raise_alert
+from trading.engine import events
+from trading.engine.events import Event, EventKind
+from trading.models import Alert, Severity
+
+EXECUTIONS = "executions:differ"
+COMMISSIONS = "commissions:unknown"
+_PARKED = "parked:"
+_NAMED = 10
+
+
+def report_breaks(facts: Sequence[BreakFact], now: datetime) -> None:
+    """Write the events of breaks that opened, changed or cleared, and their alerts."""
+    events.write([Event(EventKind.BREAK, events.break_payload(fact), at=now) for fact in facts])
+    for fact in facts:
+        if fact.state == "cleared":
+            clear_alert(fact.alert_key, now)
+            continue
+        is_position = fact.kind == "position"
+        what = f"{fact.symbol} ({fact.con_id})" if is_position else f"Cash in {fact.currency}"
+        raise_alert(
+            fact.alert_key,
+            Severity.CRITICAL if is_position else Severity.WARNING,
+            f"{what}: IB has {plain(fact.ib_quantity)}, the books {plain(fact.ledger_quantity)}",
+            _explained(fact.cause) + (" The instrument takes no orders until they agree." if is_position else ""),
+            now=now,
+        )
+
+
+def report_day(day: BrokerDay, now: datetime) -> None:
+    """Open or clear the alert that the books do not hold the same executions of the day as IB."""
+    if not day.missing and not day.unconfirmed:
+        clear_alert(EXECUTIONS, now)
+        return
+    parts = []
+    if day.missing:
+        parts.append(f"IB reports executions that the books do not have: {_ids(day.missing)}.")
+    if day.unconfirmed:
+        parts.append(f"The books have executions that IB does not report: {_ids(day.unconfirmed)}.")
+    parts.append("Compare with the trade log of TWS; a gateway that was reset has forgotten its executions.")
+    title = f"Executions of the day differ: {len(day.missing)} missing here, {len(day.unconfirmed)} unknown to IB"
+    raise_alert(EXECUTIONS, Severity.CRITICAL, title, " ".join(parts), now=now)
+
+
+def report_commissions(exec_ids: Sequence[str], count: int, now: datetime) -> None:
+    """Open the alert that commissions do not come; clear it when none is missing."""
+    if not count:
+        clear_alert(COMMISSIONS, now)
+        return
+    raise_alert(
+        COMMISSIONS,
+        Severity.WARNING,
+        f"The commission of {count} execution{'s' if count > 1 else ''} of the day does not come",
+        f"Cash is not compared until it is known: {_ids(exec_ids)}. MATS asks IB again with every full check; what is "
+        "lost for good comes with the Flex statement.",
+        now=now,
+    )
+
+
+def report_parked(row: ParkedReport, now: datetime) -> None:
+    """Open the alert of a report that could not be booked."""
+    raise_alert(
+        f"{_PARKED}{row.key}",
+        Severity.CRITICAL,
+        f"A report of IB could not be booked: {row.key}",
+        f"{row.reason} It is kept whole and tried again with every full check. Retry it when its reason is gone, or "
+        "discard it.",
+        now=now,
+    )
+
+
+def report_unreadable(what: str) -> None:
+    """Open the alert of a message of IB that could not be read at all; the log has its reason."""
+    raise_alert(
+        f"unreadable:{what}",
+        Severity.CRITICAL,
+        f"A message of IB could not be read: {what}",
+        "IB was asked for the day's executions again. If positions or cash differ, import the Flex statement; "
+        "acknowledge this when they agree.",
+    )
+
+
+def clear_settled(now: datetime) -> None:
+    """Clear the alerts of reports that wait no more."""
+    opened = Alert.objects.filter(key__startswith=_PARKED, cleared_at=None).values_list("key", flat=True)
+    if not opened:
+        return
+    waiting = ParkedReport.objects.filter(state=ParkedState.WAITING).values_list("key", flat=True)
+    for key in set(opened) - {f"{_PARKED}{one}"[:96] for one in waiting}:
+        clear_alert(key, now)
+
+
+def report_contradictions(found: Iterable[Any], now: datetime) -> None:
+    """Open an alert for each execution that came again with other content; the books stay as they are."""
+    for one in found:
+        exec_id = str(getattr(one, "exec_id", one))
+        raise_alert(
+            f"contradiction:{exec_id}",
+            Severity.CRITICAL,
+            f"IB repeated execution {exec_id} with other content",
+            f"{getattr(one, 'text', one)} The books keep what was booked first. Compare with the trade log of TWS and "
+            "book an adjustment if IB's second word is right.",
+            now=now,
+        )
+
+
+def _explained(cause: dict[str, Any]) -> str:
+    lines = [f"{item['text']} {item['action']}" for item in cause.get("items", [])]
+    return " ".join(lines) or "Nothing was found that explains it."
+
+
+def _ids(exec_ids: Iterable[str]) -> str:
+    named = sorted(exec_ids)
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
