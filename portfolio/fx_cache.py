@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from django.db import close_old_connections
+
 from portfolio import fx_rates
-from portfolio.ledger.fx import CROSS, Converted, PairQuote, Quote, Rates, better, cross, unknown_rate
+from portfolio.ledger.fx import ACCOUNT, CROSS, Converted, PairQuote, Quote, Rates, better, cross, unknown_rate
 from strategies.exceptions import LedgerError
 
 KEPT = timedelta(seconds=5)  # how long an answer of the database serves: a page converts many amounts at once
@@ -74,6 +76,17 @@ class FXCache:
         """
         return self._quote(self._rates(), currency)
 
+    def refresh(self, currency: str) -> Quote:
+        """Return what ``quote`` does, but ask IB anew unless its account rate is fresh.
+
+        Raises: LedgerError as ``quote``.
+        """
+        rates, now = self._rates(), self._clock()
+        known = self._known(rates, currency, now)
+        if currency != rates.base and (known is None or known.source != ACCOUNT or known.stale):
+            self._ask(rates, currency)
+        return self._quote(rates, currency)
+
     def get_fx_rate(self, currency: str, base: str | None = None) -> Decimal:
         """Return the units of ``currency`` for one unit of ``base`` (the account's when None): native ÷ rate = base.
 
@@ -95,7 +108,7 @@ class FXCache:
         """
         if source == target:
             return Rates(source).convert_flagged(amount, source, target)
-        rates = self._rates() if at is None else fx_rates.rates_at(self._account(), at)
+        rates = self._rates() if at is None else _read(lambda: fx_rates.rates_at(self._account(), at))
         if at is None:
             rates = Rates.of_quotes(
                 rates.base, {name: self._quote(rates, name) for name in (source, target) if name != rates.base}
@@ -144,7 +157,7 @@ class FXCache:
             kept = self._table
         if kept is not None and timedelta(0) <= now - kept[0] < KEPT:
             return kept[1]
-        rates = fx_rates.present_rates(self._account(), now)
+        rates = _read(lambda: fx_rates.present_rates(self._account(), now))
         with self._lock:
             self._table = (now, rates)
         return rates
@@ -155,7 +168,7 @@ class FXCache:
         now = self._clock()
         quote = self._known(rates, currency, now)
         if quote is None or quote.stale:
-            quote = better(self._ask(rates, currency, now), quote)
+            quote = better(self._ask(rates, currency), quote)
         if quote is None or not _within(quote, now, fx_rates.stale_limit()):
             raise unknown_rate(currency, rates.base)
         return quote
@@ -165,7 +178,7 @@ class FXCache:
             asked = self._asked.get(currency)
         return better(rates.quotes.get(currency), None if asked is None else _aged(asked, now))
 
-    def _ask(self, rates: Rates, currency: str, now: datetime) -> Quote | None:
+    def _ask(self, rates: Rates, currency: str) -> Quote | None:
         """Ask IB for the pair with base, else for pairs with third currencies; without the lock, it may wait."""
         spot = self.spot
         if spot is None:
@@ -183,6 +196,14 @@ class FXCache:
             if name not in (*found, currency, rates.base) and (quote := spot(name, rates.base)) is not None:
                 found[name] = quote
         return found
+
+
+def _read(work: Callable[[], Rates]) -> Rates:
+    """Close the calling thread's connection afterwards: worker threads come and go, their connections would stay."""
+    try:
+        return work()
+    finally:
+        close_old_connections()
 
 
 def _aged(quote: Quote, now: datetime) -> Quote:

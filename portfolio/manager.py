@@ -25,6 +25,7 @@ from portfolio import queries, services
 from portfolio.changes import books_version
 from portfolio.daily import DailyPnl
 from portfolio.facts import BreakFact, FoldResult
+from portfolio.fx_cache import FXCache
 from portfolio.models import Account
 from portfolio.queries import PositionView, StrategySummary
 from portfolio.valuation import the_account
@@ -70,6 +71,7 @@ class PortfolioManager:
         self._cached: tuple[int, float, list[PositionView]] | None = None
         self._base_currency: str | None = None
         self._daily = DailyPnl()
+        self.fx_cache = FXCache(self._account_or_none)
 
     async def process_fill(self, strategy: str, trade: TradeSnapshot | None, fill: FillSnapshot) -> FoldResult:
         """Book one fill for its strategy; booking it again changes nothing.
@@ -181,6 +183,12 @@ class PortfolioManager:
     def reconcile_positions(self, ib_positions: Mapping[int, Decimal], at: datetime | None = None) -> list[BreakFact]:
         """Compare IB's complete positions with the books; differences become breaks, nothing is moved."""
         return services.compare_positions(the_account().account_id, ib_positions, at or timezone.now())
+
+    def _account_or_none(self) -> str | None:
+        try:
+            return self.account_id
+        except LedgerError:
+            return None
 
     @_reading
     def _account(self) -> Account:

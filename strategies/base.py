@@ -173,19 +173,26 @@ class BaseStrategy(MarketAccess):
         Raises: OrderDeniedError when it is less than one, or price, equity or an exchange rate are unknown.
         """
         qualified = await self.qualify(contract)
-        currency = str(self.params["currency"])
-        if qualified.currency != currency:
-            raise OrderDeniedError(
-                f"{qualified.symbol} trades in {qualified.currency}, {self.symbol} is measured in {currency}; "
-                "give a quantity instead of a size.",
-                code="fx_unknown",
-            )
         fraction = min(to_decimal(size), to_decimal(self.params["max_position_size"]))
         try:
-            price, equity = await self.get_market_price(qualified), await self.get_equity()
+            price = await self.to_own_currency(await self.get_market_price(qualified), qualified.currency)
+            equity = await self.get_equity()
         except (TransientError, LedgerError) as error:
             raise OrderDeniedError(f"Nothing to size with: {error.message}", code=error.code) from error
         return size_to_quantity(equity, fraction, price, multiplier_of(qualified))
+
+    async def to_own_currency(self, amount: Decimal, currency: str) -> Decimal:
+        """Return an amount of another currency in the strategy's own; an old or delayed rate is told in the log.
+
+        Raises: LedgerError while the rate is not known.
+        """
+        own = str(self.params["currency"])
+        if currency == own:
+            return amount
+        converted = await asyncio.to_thread(self._books.fx_cache.convert_flagged, amount, currency, own)
+        if converted.stale:
+            self.log(f"The rate of {currency} to {own} is old or delayed (as of {converted.as_of}).", "warning")
+        return converted.amount
 
     def open_orders(self, contract: Contract | None = None) -> list[Ticket]:
         """Return this strategy's working orders, of one contract or of all."""

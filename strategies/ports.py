@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,12 +109,47 @@ class Broker(Protocol):
         """Return the tickets that are not final."""
 
 
+class ConvertedMoney(Protocol):
+    """An amount in another currency, and how well the rates were known."""
+
+    @property
+    def amount(self) -> Decimal:
+        """Return the amount in the currency that was asked for."""
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether a rate was old or delayed."""
+
+    @property
+    def as_of(self) -> datetime | None:
+        """Return when the older rate held; None when none was needed."""
+
+
+class FxPort(Protocol):
+    """Exchange rates. Synchronous and thread-safe; may wait some seconds for IB's price."""
+
+    def convert(self, amount: Decimal, source: str, target: str, *, at: datetime | None = None) -> Decimal:
+        """Return ``amount`` of ``source`` in ``target``, now or at a moment of the past.
+
+        Raises: LedgerError (fx_unknown, base_currency_unknown) while the rate cannot be known.
+        """
+
+    def convert_flagged(
+        self, amount: Decimal, source: str, target: str, *, at: datetime | None = None
+    ) -> ConvertedMoney:
+        """Convert as ``convert`` does, and say how well the rates were known."""
+
+
 class PortfolioPort(Protocol):
     """The books, as a strategy may read them. Synchronous and thread-safe."""
 
     @property
     def base_currency(self) -> str | None:
         """Return the account's base currency; None until IB told it."""
+
+    @property
+    def fx_cache(self) -> FxPort:
+        """Return the exchange rates, one cache for all."""
 
     def get_strategy_positions(self, strategy: str) -> Sequence[StrategyPosition]:
         """Return what the strategy holds, flat ones left out."""

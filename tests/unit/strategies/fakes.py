@@ -15,6 +15,7 @@ from typing import Any
 from eventkit import Event
 from ib_async import Contract, Fill, Order, RealTimeBar, RealTimeBarList, Trade
 
+from portfolio.ledger.fx import Converted, Rates
 from strategies.base import BaseStrategy
 from strategies.events import QueueMessage
 from strategies.ports import StrategyPosition
@@ -154,6 +155,20 @@ class FakeBroker:
         return [ticket for ticket in self.tickets if not ticket.is_done]
 
 
+class FakeFx:
+    """Rates by what one unit of a currency is worth in dollars; none but the dollar's unless a test says so."""
+
+    def __init__(self) -> None:
+        self.dollars: dict[str, Decimal] = {}
+        self.stale = False
+
+    def convert(self, amount: Decimal, source: str, target: str, *, at: datetime | None = None) -> Decimal:
+        return Rates("USD", self.dollars).convert(amount, source, target)
+
+    def convert_flagged(self, amount: Decimal, source: str, target: str, *, at: datetime | None = None) -> Converted:
+        return Converted(self.convert(amount, source, target), self.stale, at, "spot")
+
+
 class FakeBooks:
     """Positions by contract, for one strategy."""
 
@@ -163,6 +178,7 @@ class FakeBooks:
         self.held: dict[int, tuple[Contract, Decimal]] = {}
         self.equity = Decimal(10_000)
         self.net_liquidation: Decimal | None = Decimal(1_000_000)
+        self.fx_cache = FakeFx()
 
     def trade(self, contract: Contract, quantity: Decimal) -> None:
         _, before = self.held.get(contract.conId, (contract, Decimal(0)))

@@ -430,6 +430,22 @@ def test_size_across_currencies_is_denied_rather_than_guessed(start: Start) -> N
     assert denied.value.code == "fx_unknown"
 
 
+def test_size_across_currencies_takes_the_price_in_the_strategys_own_money(engine: FakeEngine, start: Start) -> None:
+    strategy = start(currency="EUR")
+    engine.ib.price = 300.0
+    engine.portfolio_manager.fx_cache.dollars["EUR"] = Decimal("1.25")
+    quantity = on_loop(strategy, strategy.calculate_quantity(SPY, 0.5))
+    assert quantity == 20  # 10 000 EUR x 0.5 / (300 USD = 240 EUR), not 16 nor 13
+
+
+def test_old_rate_sizes_with_a_warning(engine: FakeEngine, start: Start) -> None:
+    strategy = start(currency="EUR")
+    fx = engine.portfolio_manager.fx_cache
+    fx.dollars["EUR"], fx.stale = Decimal("1.25"), True
+    assert on_loop(strategy, strategy.calculate_quantity(SPY, 0.5)) > 0
+    assert any("old or delayed" in text for level, text in engine.lines if level == "warning")
+
+
 def test_missing_price_is_an_error_not_a_zero(engine: FakeEngine, start: Start) -> None:
     strategy = start()
     engine.ib.price = float("nan")
