@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from portfolio.arctic.registry import register_order_rows
+from portfolio.arctic.registry import register_engine_holder, register_order_rows
 from strategies.models import Strategy
 from strategies.services import delete_guards
 from strategies.signals import strategy_deleted, strategy_saved
+from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
 from trading.models import CommandState, EngineCommand, StrategyRun
@@ -27,6 +28,7 @@ def connect() -> None:
     strategy_saved.connect(on_strategy_saved, dispatch_uid="trading.on_strategy_saved")
     strategy_deleted.connect(on_strategy_deleted, dispatch_uid="trading.on_strategy_deleted")
     register_order_rows(order_rows_after)
+    register_engine_holder(lease_holder)
     if running_guard not in delete_guards:
         delete_guards.append(running_guard)
 

@@ -1,6 +1,7 @@
 """Open ArcticDB: one client per address and process, made at first use.
 
-Owns: opening, libraries, reading with retries. Leaves: writing (``writer``), shapes (``schema``).
+Owns: opening, libraries, reading with retries. Leaves: writing (``writer``), shapes (``schema``), addresses and their
+secrets (``address``), damage (``health``).
 Rules, each measured: two clients on one LMDB folder in one process lose writes, so there is one, behind a lock; a
 client must not survive a fork, so it is kept by process id; readers ask for the newest version every time
 (``VersionMap.ReloadInterval`` 0) and read again when a version was pruned under them; the map size is always given.
@@ -14,27 +15,22 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode
 
 from arcticdb import Arctic, LibraryOptions
 from arcticdb.config import set_config_int
 from arcticdb.exceptions import ArcticException, NoDataFoundException
 from django.conf import settings
 
-from strategies.exceptions import ConfigError, TransientError
+from portfolio.arctic.address import S3_TIMEOUTS, complete, explain, folder_of, place_of
+from portfolio.arctic.health import ArcticDamagedError, ArcticUnavailableError, check_folder, check_library
+from strategies.exceptions import ConfigError
+
+__all__ = ["ArcticClient", "ArcticDamagedError", "ArcticUnavailableError", "folder_of", "get_ac", "guarded"]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAP_SIZE = "20GB"
 READ_TRIES = 3
-_LMDB = "lmdb://"
 Result = TypeVar("Result")
-
-
-class ArcticUnavailableError(TransientError):
-    """ArcticDB cannot be opened or reached; the ledger is untouched and the projection catches up later."""
-
-    code = "arctic_unavailable"
 
 
 _lock = threading.RLock()
@@ -49,7 +45,22 @@ class ArcticClient:
         self._libraries: dict[str, Any] = {}
         self._lock = threading.RLock()
         set_config_int("VersionMap.ReloadInterval", 0)
+        for name, milliseconds in S3_TIMEOUTS.items():
+            set_config_int(name, milliseconds)
         self._arctic = _open(uri)
+
+    @property
+    def place(self) -> str:
+        """Where the store is, without what is secret in its address."""
+        return place_of(self.uri)
+
+    def check(self) -> None:
+        """Look whether the files of all libraries are whole, without mapping them.
+
+        Raises: ArcticDamagedError naming the file.
+        """
+        if self.folder is not None:
+            check_folder(self.folder)
 
     @property
     def folder(self) -> Path | None:
@@ -66,6 +77,8 @@ class ArcticClient:
         with self._lock:
             found = self._libraries.get(name)
             if found is None:
+                if self.folder is not None:
+                    check_library(self.folder / name)
                 options = LibraryOptions(dynamic_schema=True)
                 found = guarded(
                     self.uri, lambda: self._arctic.get_library(name, create_if_missing=True, library_options=options)
@@ -117,28 +130,13 @@ def get_ac(uri: str | None = None) -> ArcticClient:
 
     Raises: ArcticUnavailableError naming the folder when it cannot be used.
     """
-    address = with_map_size(uri or settings.MATS.arctic_uri)
+    address = complete(uri or settings.MATS.arctic_uri)
     key = (os.getpid(), address)
     with _lock:
         if key not in _clients:
             _clients[key] = ArcticClient(address)
-            logger.info("arctic opened uri=%s", address)
+            logger.info("arctic opened place=%s", place_of(address))
         return _clients[key]
-
-
-def with_map_size(uri: str) -> str:
-    """Return the address with a map size; ArcticDB's own default reserves 400 GiB for each library."""
-    if not uri.startswith(_LMDB):
-        return uri
-    path, _, query = uri.partition("?")
-    options = dict(parse_qsl(query))
-    options.setdefault("map_size", DEFAULT_MAP_SIZE)
-    return f"{path}?{urlencode(options)}"
-
-
-def folder_of(uri: str) -> Path | None:
-    """Return the folder of an LMDB address, None for any other."""
-    return Path(uri.removeprefix(_LMDB).partition("?")[0]) if uri.startswith(_LMDB) else None
 
 
 def guarded(uri: str, call: Callable[[], Result]) -> Result:
@@ -152,10 +150,13 @@ def guarded(uri: str, call: Callable[[], Result]) -> Result:
         raise
     except UnicodeDecodeError as error:
         raise ArcticUnavailableError(
-            f"ArcticDB at {_place(uri)} is full; give MATS_ARCTIC_URI a larger map_size and restart."
+            f"ArcticDB at {place_of(uri)} is full; give MATS_ARCTIC_URI a larger map_size and restart."
         ) from error
     except (ArcticException, OSError) as error:
-        raise ArcticUnavailableError(f"ArcticDB at {_place(uri)} cannot be used: {error}") from error
+        # The cause is not chained: its text may repeat the address with its keys.
+        raise ArcticUnavailableError(
+            f"ArcticDB at {place_of(uri)} cannot be used: {explain(str(error), uri)}"
+        ) from None
 
 
 def _retry(call: Callable[[], Result]) -> Result:
@@ -167,15 +168,11 @@ def _retry(call: Callable[[], Result]) -> Result:
     return call()
 
 
-def _place(uri: str) -> str:
-    folder = folder_of(uri)
-    return str(folder) if folder else uri.partition("?")[0]  # an S3 address carries its keys behind the question mark
-
-
 def _open(uri: str) -> Any:
     folder = folder_of(uri)
     if folder is not None:
         _require_writable(folder)
+        check_folder(folder)
     return guarded(uri, lambda: Arctic(uri))
 
 

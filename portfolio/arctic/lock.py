@@ -3,6 +3,9 @@
 Owns: an exclusive file lock beside the LMDB folder. Why: two processes that append to one symbol lose each other's rows
 silently; ArcticDB documents the last writer as the winner. The lock is the kernel's: it falls with its process, also by
 SIGKILL. Within a process it is shared and counted.
+A store without a folder (S3) has its lock file in MATS_HOME, which keeps only processes of this home apart. Between
+machines the engine's lease in the database decides: the engine writes under it, tools refuse while it is held
+(``refuse_beside_engine``); nothing keeps two tools on two machines apart.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import IO, Self
 from django.conf import settings
 
 from portfolio.arctic.client import ArcticClient, ArcticUnavailableError
+from portfolio.arctic.registry import registered_engine_holder
 from strategies.exceptions import TransientError
 
 logger = logging.getLogger(__name__)
@@ -97,8 +101,22 @@ _registry = threading.Lock()
 
 def writer_lock(client: ArcticClient) -> WriterLock:
     """Return this process's lock for a store: beside its folder, or in MATS_HOME for a store without one."""
-    folder = client.folder
+    return writer_lock_of(client.folder)
+
+
+def writer_lock_of(folder: Path | None) -> WriterLock:
+    """Return this process's lock for the store in a folder, None for one without."""
     path = folder.with_name(folder.name + ".lock") if folder else settings.MATS.mats_home / "run" / "arctic.lock"
     key = (os.getpid(), path)
     with _registry:
         return _locks.setdefault(key, WriterLock(path))
+
+
+def refuse_beside_engine() -> None:
+    """Refuse to write while an engine holds its lease, wherever it runs.
+
+    Raises: ArcticBusyError naming it.
+    """
+    holder = registered_engine_holder()
+    if holder:
+        raise ArcticBusyError(f"The engine {holder} holds the lease and writes to ArcticDB.", pid=holder)

@@ -48,6 +48,15 @@ def holder_is_dead(holder: str) -> bool:
         return False
 
 
+def lease_holder() -> str:
+    """Return the process whose lease is in force, ``pid on host``, empty when none is."""
+    row = EngineLease.objects.filter(name=LEASE_NAME).first()
+    if row is None or not Lease.is_held(row, _utc_now()):
+        return ""
+    host, pid = row.holder.split(":")[:2]
+    return f"{pid} on {host}"
+
+
 class EngineHeldError(ConflictError):
     """Another engine holds the lease."""
 
@@ -72,7 +81,7 @@ class Lease:
             EngineLease.objects.get_or_create(name=LEASE_NAME)
             row = EngineLease.objects.select_for_update().get(name=LEASE_NAME)
             now = self._now()
-            if self._is_held(row, now):
+            if self.is_held(row, now):
                 raise self._held_error(row, now)
             row.epoch += 1
             row.holder = self.holder
@@ -84,7 +93,8 @@ class Lease:
         return self.epoch
 
     @staticmethod
-    def _is_held(row: EngineLease, now: datetime) -> bool:
+    def is_held(row: EngineLease, now: datetime) -> bool:
+        """Tell whether a lease is in force."""
         if not row.holder or row.expires_at is None or row.expires_at <= now:
             return False
         return not holder_is_dead(row.holder)

@@ -1,6 +1,7 @@
 """Keeps ArcticDB up to the ledger and to the strategy table while the engine runs.
 
-Owns: when to flush and to mirror, and saying what is wrong. Leaves: the writing (``portfolio.arctic``).
+Owns: when to flush and to mirror, saying what is wrong and how full the store is. Leaves: the writing
+(``portfolio.arctic``).
 Rule: trading never waits for ArcticDB; what it lacks is appended when it is back.
 """
 
@@ -8,17 +9,21 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from django.db.models import F
 
 from portfolio.arctic.projections import Projector
+from portfolio.arctic.space import StoreSpace
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from trading.engine.order_rows import order_rows_after
 
 logger = logging.getLogger(__name__)
+
+TABLES_REST = 10.0  # times as long as writing the tables took, at least the second between two flushes
 
 
 class Projection:
@@ -29,6 +34,9 @@ class Projection:
         self._lock = threading.Lock()
         self._trouble = ""
         self._rows = 0
+        self._tables = 0
+        self._tables_due = 0.0
+        self._space = StoreSpace()
 
     def flush(self) -> None:
         """Append what is missing; mirror the strategy table when a row is ahead of it.
@@ -37,6 +45,7 @@ class Projection:
         """
         with self._lock:
             try:
+                self._projector.writer.client.check()
                 if Strategy.objects.exclude(synced_revision=F("revision")).exists():
                     self._projector.sync_strategies()
                 while True:
@@ -44,10 +53,20 @@ class Projection:
                     self._rows += done.total
                     if not done.more:
                         break
+                self._write_tables()
+                self._space.measure(self._projector.writer.client.uri)
             except MatsError as error:
                 self._trouble = error.message
                 raise
             self._trouble = ""
+
+    def _write_tables(self) -> None:
+        """Write what stands now; a portfolio so large that it takes long is written the more seldom."""
+        begun = time.monotonic()
+        if begun < self._tables_due:
+            return
+        self._tables += self._projector.write_current()
+        self._tables_due = begun + (time.monotonic() - begun) * TABLES_REST
 
     def sync_strategies(self) -> int:
         """Mirror the strategy table now; return how many rows it holds.
@@ -67,5 +86,8 @@ class Projection:
             self._projector.close()
 
     def status(self) -> dict[str, Any]:
-        """Return what the heartbeat shows: rows written since the start, and what is wrong."""
-        return {"rows": self._rows, "trouble": self._trouble}
+        """Return what the heartbeat shows: rows and tables written since the start, what is wrong, the store's size.
+
+        ``alert`` is a sentence while the store is nearly full or grows beyond reason, else empty.
+        """
+        return {"rows": self._rows, "tables": self._tables, "trouble": self._trouble, **self._space.figures()}

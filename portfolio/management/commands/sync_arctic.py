@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from portfolio.arctic.lock import refuse_beside_engine
 from portfolio.arctic.projections import Projector
 from portfolio.management.commands._arctic import clear_errors, progress_line
 
@@ -21,11 +22,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Flush everything, then the strategies."""
-        projector = Projector()
+        projector = Projector(refuse_beside_engine)
         with clear_errors(), progress_line(sys.stderr) as progress:
             try:
                 result = projector.flush_all(progress)
                 strategies = projector.sync_strategies()
+                projector.write_current()
             finally:
                 projector.close()
         self.stdout.write(

@@ -12,7 +12,8 @@ import pytest
 from arcticdb.exceptions import NoDataFoundException
 
 from portfolio.arctic import client as client_module
-from portfolio.arctic.client import ArcticClient, ArcticUnavailableError, get_ac, with_map_size
+from portfolio.arctic.address import complete
+from portfolio.arctic.client import ArcticClient, ArcticUnavailableError, get_ac
 from portfolio.arctic.lock import ArcticBusyError, writer_lock
 from portfolio.arctic.projections import Projector
 from portfolio.arctic.writer import ArcticWriter
@@ -52,9 +53,9 @@ def test_client_of_another_process_is_not_reused(arctic: ArcticClient, monkeypat
 
 
 def test_map_size_is_always_given() -> None:
-    assert with_map_size("lmdb:///a") == "lmdb:///a?map_size=20GB"
-    assert with_map_size("lmdb:///a?map_size=1GB") == "lmdb:///a?map_size=1GB"
-    assert with_map_size("s3://host:bucket") == "s3://host:bucket"
+    assert complete("lmdb:///a") == "lmdb:///a?map_size=20GB"
+    assert complete("lmdb:///a?map_size=1GB") == "lmdb:///a?map_size=1GB"
+    assert complete("mem://x") == "mem://x"
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
