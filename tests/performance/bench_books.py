@@ -71,8 +71,10 @@ def restart(folder: Path, past: int) -> Row:
 
 def soak(folder: Path, count: int) -> tuple[Row, str]:
     """Send fills through one engine, and return how much its memory grows by 100,000 of them."""
+    bare = min(count, 100_000)
     with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:
-        peer = bare_growth_mb(gateway, min(count, 100_000)) * 100_000 / min(count, 100_000)
+        peer = bare_growth_mb(gateway, bare) * 100_000 / bare
+    with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:  # another one: an engine replays the whole day
         mats = prepared_mats(folder / "soak", gateway.port)
         with running_engine(mats):
             start = time.perf_counter()
