@@ -35,7 +35,7 @@ from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
 from trading.engine.handlers import Folding
-from trading.engine.jobs import PRUNE_EVERY_S, Periodic, prune, snapshot_equity
+from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
 from trading.engine.links import StrategyLinks
@@ -50,6 +50,7 @@ from trading.engine.supervisor import Supervisor
 from trading.engine.writer import LedgerWriter
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
+from trading.market.fx_source import FxSource, renewed_rates
 from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
 from trading.orders import services as orders
@@ -60,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
+RATES_EVERY_S = 60.0
 DRAIN_S = 30.0
 VERSION = "0.1.0"
 
@@ -89,6 +91,7 @@ class EngineCore:
         self._autostarted = False
         self._live_clients: frozenset[int] = frozenset()
         self._beats_written = 0.0
+        self._currencies_known: set[str] = set()
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -113,8 +116,11 @@ class EngineCore:
         self.trade_manager = TradeManager(cast(Any, self))
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
         self.projection = Projection(self.lease.assert_epoch)
+        self.portfolio_manager.fx_cache.spot = FxSource(self._master_ib, self.session.begin)
+        self._rates = Periodic("rates", RATES_EVERY_S, self._keep_rates)
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
         self._jobs = [
+            self._rates,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
             Periodic("projector", 1.0, self.projection.flush),
@@ -280,7 +286,8 @@ class EngineCore:
             self.writer.spawn(self.companion.keep)
 
     def on_ready(self) -> None:
-        """Start the active strategies, the first time that orders may flow."""
+        """Renew rates; start the active strategies, the first time that orders may flow."""
+        self._rates.wake()
         if self._autostarted or not self.autostart:
             return
         self._autostarted = True
@@ -312,6 +319,7 @@ class EngineCore:
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
         if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
             self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+            self._rates.wake()
         return strategy
 
     def acquire_client_id(self) -> int:
@@ -426,6 +434,20 @@ class EngineCore:
         """Return all connections as they are now: master, message queue, strategies."""
         own = [self.session.connection, self.companion.connection]
         return [*(one.status() for one in own if one is not None), *self.links.statuses()]
+
+    def _master_ib(self) -> IB | None:
+        connection = self.session.connection
+        return connection.ib if connection is not None and connection.connected else None
+
+    def _keep_rates(self) -> None:
+        """Renew the exchange rates that IB's account figures do not bring; cash that waited for one is given out."""
+        if self.account_id and self.session.connected and self.gate.is_open:
+            found = renewed_rates(self.account_id, self.portfolio_manager.fx_cache)
+            if found:
+                self.message_queue.submit(lambda: keep_rates(self.account_id, found), "rates")
+            if found.keys() - self._currencies_known:
+                self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+                self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
         if self.account_id and self.session.connected:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import DatabaseError, connection, transaction
 
 from portfolio import services as books
+from portfolio.fx_rates import record_rates
+from portfolio.ledger.fx import Quote
 from strategies.exceptions import MatsError, StaleEpochError
 from trading.engine import events
 from trading.engine.events import EventKind
@@ -103,6 +105,13 @@ def snapshot_equity(account: str) -> None:
     facts = books.take_equity_snapshot(account, now)
     if facts:
         events.emit(EventKind.EQUITY, events.equity_payload(now, facts))
+
+
+def keep_rates(account: str, quotes: Mapping[str, Quote]) -> None:
+    """Keep exchange rates that were asked for; inside a job of the message thread."""
+    now = datetime.now(UTC)
+    for currency, quote in quotes.items():
+        record_rates(account, {currency: quote.worth}, quote.as_of or now, quote.source)
 
 
 def prune(assert_epoch: Callable[[], None], now: datetime | None = None) -> int:

@@ -301,7 +301,7 @@ def allocate_missing(account: str) -> list[str]:
     now = _now()
     for symbol in Strategy.objects.values_list("symbol", flat=True):
         try:
-            amount, currency = books.initial_allocation(account, symbol)
+            amount, currency = books.initial_allocation(account, symbol, now)
             facts = books.allocate_strategy(account, symbol, amount, currency, now) or []
         except LedgerError as error:
             logger.warning("cash not allocated strategy=%s reason=%s", symbol, error.message)

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -112,15 +113,22 @@ class MasterSession:
 
         Raises: TransientError when the session is not running or the time is over; whatever the coroutine raises.
         """
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            raise TransientError("The master session is not running.", code="no_connection")
-        future = asyncio.run_coroutine_threadsafe(make(), loop)
+        future = self.begin(make)
         try:
             return future.result(timeout_s)
         except TimeoutError as error:
             future.cancel()
             raise TransientError(f"No answer within {timeout_s:g} s.", code="timeout") from error
+
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+        """Start a coroutine on the master's loop and return at once.
+
+        Raises: TransientError when the session is not running.
+        """
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            raise TransientError("The master session is not running.", code="no_connection")
+        return asyncio.run_coroutine_threadsafe(make(), loop)
 
     def reconcile(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Replay the day's executions and compare positions now; return what was found.
