@@ -15,7 +15,7 @@ from typing import cast
 from django.db.models import F
 from django.utils import timezone
 
-from portfolio.accounts import initial_allocation, rates_of
+from portfolio.accounts import initial_allocation, rates_within
 from portfolio.freshness import MARK_FRESH, is_fresh
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
@@ -68,6 +68,7 @@ class Figures:
     oldest_mark: datetime | None
     fresh: bool
     error: LedgerError | None  # the first thing that is missing
+    stale_rates: bool = False  # an exchange rate in them is old or delayed
 
 
 class _Tally:
@@ -77,9 +78,16 @@ class _Tally:
         self._rates, self._currency = rates, currency
         self._sums: dict[str, Decimal] = {}
         self._lost: set[str] = set()
+        self._converted: set[str] = set()
         self.error: LedgerError | None = None
 
+    @property
+    def stale_rates(self) -> bool:
+        return bool(self._converted) and self._rates.is_stale({*self._converted, self._currency})
+
     def add(self, name: str, amount: Decimal, source: str) -> None:
+        if amount and source != self._currency:
+            self._converted.add(source)
         try:
             worth = self._rates.convert(amount, source, self._currency) if amount else ZERO
         except LedgerError as error:
@@ -158,6 +166,7 @@ def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: da
         oldest_mark=min((mark.marked_at for mark in marks.values()), default=None),
         fresh=fresh,
         error=tally.error,
+        stale_rates=tally.stale_rates,
     )
 
 
@@ -195,7 +204,7 @@ def _marked_equity(account_id: str, symbol: str, now: datetime) -> Decimal | Non
     if not CashBalance.objects.filter(account_id=account_id, owner=symbol).exists():
         return None
     try:
-        rates = rates_of(account_id)
+        rates = rates_within(account_id, now)
         found = figures_of(account_id, symbol, currency_of(symbol, rates.base), rates, now)
     except LedgerError:
         return None
@@ -225,6 +234,6 @@ def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | N
 
 def _weighted_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
     try:
-        return initial_allocation(account_id, symbol)[0]
+        return initial_allocation(account_id, symbol, now)[0]
     except (LedgerError, NotFoundError):
         return None
