@@ -1,13 +1,25 @@
-"""Routes of the console's pages and of its live socket."""
+"""Routes of the console's pages, of what they post, and of its live socket."""
 
 from django.urls import path, re_path
 
 from trading import views
 from trading.consumers import LiveConsumer, UnknownPathConsumer
+from trading.pages import actions, adjustments, analytics, breaks, flex, portfolio, records
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("strategies/<str:symbol>/", views.strategy_page, name="strategy"),
+    path("portfolio/", portfolio.page, name="portfolio"),
+    path("portfolio/contracts/<int:con_id>/", portfolio.contract, name="contract"),
+    path("breaks/", breaks.page, name="breaks"),
+    path("adjustments/", adjustments.page, name="adjustments"),
+    path("adjustments/preview/", adjustments.preview, name="adjustment_preview"),
+    path("flex/", flex.page, name="flex"),
+    path("analytics/", analytics.page, name="analytics"),
+    path("alerts/", records.alerts, name="alerts"),
+    path("alerts/strip/", records.strip, name="alerts_strip"),
+    path("audit/", records.audit, name="audit"),
+    path("actions/<str:action>/", actions.act, name="action"),
     path("healthz", views.healthz, name="healthz"),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.db import Error as DatabaseError
@@ -15,15 +14,9 @@ from django.views.decorators.http import require_GET
 from strategies.models import Strategy
 from trading import console, queries
 from trading.live import tail
+from trading.pages.shell import render_page
 
 logger = logging.getLogger(__name__)
-
-
-def _page(request: HttpRequest, template: str, state: dict[str, Any], **extra: Any) -> HttpResponse:
-    """Render server-side first; the same state goes along as JSON for the live part."""
-    can_operate = request.user.has_perm("trading.operate")
-    live = {**state, "can_operate": can_operate}
-    return render(request, template, {"state": state, "live_state": live, "can_operate": can_operate, **extra})
 
 
 @never_cache
@@ -31,7 +24,7 @@ def _page(request: HttpRequest, template: str, state: dict[str, Any], **extra: A
 @require_GET
 def dashboard(request: HttpRequest) -> HttpResponse:
     """Show the whole account at a glance."""
-    return _page(request, "trading/dashboard.html", console.dashboard_state())
+    return render_page(request, "trading/dashboard.html", console.dashboard_state())
 
 
 @never_cache
@@ -43,7 +36,7 @@ def strategy_page(request: HttpRequest, symbol: str) -> HttpResponse:
     if strategy is None:
         raise Http404(f"There is no strategy «{symbol}».")
     state = console.strategy_state(strategy)
-    return _page(
+    return render_page(
         request,
         "trading/strategy.html",
         state,

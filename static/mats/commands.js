@@ -5,7 +5,7 @@ const pending = new Map();
 
 const token = () => document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
-function requestKey() {
+export function requestKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -26,7 +26,7 @@ export function say(text, tone = "") {
   setTimeout(() => line.remove(), tone === "bad" ? 30000 : 5000);
 }
 
-async function outcome(answer) {
+export async function outcome(answer) {
   return new Promise((resolve) => {
     const timer = setInterval(async () => {
       const reply = await fetch(answer.status_url, { headers: { Accept: "application/json" } }).catch(() => null);

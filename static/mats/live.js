@@ -12,6 +12,7 @@ export class Live {
     this.onHeartbeat = () => {};
     this.onStatus = () => {};
     this.onBatch = () => {};
+    this.onEvent = () => {};
     this.pause = 250;
     this.heardAt = performance.now();
     this.socket = null;
@@ -75,6 +76,7 @@ export class Live {
   dispatch(event) {
     if (event.id <= this.last) return;
     this.last = event.id;
+    this.onEvent(event.kind);
     const handler = this.handlers.get(event.kind);
     if (!handler) return;
     // One odd payload must not stop the page from following the rest.

@@ -1,8 +1,10 @@
-// What both pages share: state of page and engine in the header, banners, the log strip, fills.
+// What all pages share: state of page and engine in the header, banners, the log strip, fills.
 import { allow, bindButtons, settle } from "./commands.js";
 import { $, Feed, put } from "./feed.js";
+import { bindForms } from "./forms.js";
 import { clock, money, price, quantity, whole } from "./format.js";
 import { Live } from "./live.js";
+import { bindRegions, kinds, touch } from "./regions.js";
 
 const NO_ENGINE = "No engine is running: nothing trades and buttons have no effect. Start it with make run or manage.py run_engine.";
 
@@ -54,6 +56,7 @@ export function showEngine(engine) {
 }
 
 export function showBreak(row) {
+  if (row.kind === "cash") return;  // it locks nothing; an alert tells of it
   const rest = state.breaks.filter((known) => known.con_id !== row.con_id);
   state.breaks = row.state === "open" ? [...rest, row] : rest;
   const banner = $("#breaks-banner");
@@ -113,23 +116,38 @@ class Log extends Feed {
   }
 }
 
+// Fills and log are followed where the page has them.
+function startFeeds(live, strategy) {
+  const feeds = [];
+  if ($("#fills")) {
+    const fills = new Feed({ body: $("#fills tbody"), template: "fill-row", fill: fillFields, key: family, cap: 200, empty: $("#fills-empty") });
+    live.on("fill", (fill) => fills.set(fill.exec_id, fill));
+    live.on("commission", (fee) => fills.set(fee.exec_id, { commission: fee.commission, partial: true }));
+    feeds.push(fills);
+  }
+  if ($("#log")) {
+    const log = new Log();
+    live.on("log", (line, event) => { if (!strategy || line.strategy === strategy) log.set(event.id, { ...line, at: event.at }); });
+    feeds.push(log);
+  }
+  return feeds;
+}
+
 export function startShell(strategy) {
-  const fills = new Feed({ body: $("#fills tbody"), template: "fill-row", fill: fillFields, key: family, cap: 200, empty: $("#fills-empty") });
-  const log = new Log();
-  const feeds = [fills, log];
   const live = new Live(state.last, strategy);
+  const feeds = startFeeds(live, strategy);
   live.onStatus = showStatus;
   live.onHeartbeat = showEngine;
   live.onBatch = () => feeds.forEach((feed) => feed.flush());
-  live.on("fill", (fill) => fills.set(fill.exec_id, fill));
-  live.on("commission", (fee) => fills.set(fee.exec_id, { commission: fee.commission, partial: true }));
-  live.on("log", (line, event) => { if (!strategy || line.strategy === strategy) log.set(event.id, { ...line, at: event.at }); });
   live.on("command", settle);
   live.on("break", showBreak);
   live.on("engine", (engine) => {
     showEngine({ ...state.engine, running: engine.state !== "stopped", epoch: engine.epoch, status: { ...state.engine.status, state: engine.state, message: engine.message } });
   });
+  live.onEvent = (kind) => { if (kinds().has(kind)) touch(kind); };
   bindButtons();
+  bindForms();
+  bindRegions();
   document.querySelectorAll("[data-state]:has(.run-buttons)").forEach((row) => allow(row, row.dataset.state));
   showEngine(state.engine);
   return { live, feeds };

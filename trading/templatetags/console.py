@@ -5,6 +5,7 @@ Rule: values are plain decimal text, Decimal or None; what is unknown is shown a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
@@ -105,9 +106,48 @@ def clock(value: object) -> str:
 
 
 @register.filter
+def moment(value: object) -> str:
+    """Write day and UTC time of an ISO text or datetime, today's without the day."""
+    if not value:
+        return UNKNOWN
+    at = (value if isinstance(value, datetime) else datetime.fromisoformat(str(value))).astimezone(UTC)
+    today = datetime.now(UTC).date()
+    return at.strftime("%H:%M:%S") if at.date() == today else at.strftime("%Y-%m-%d %H:%M")
+
+
+@register.filter
+def age(value: object) -> str:
+    """Write how long ago a moment was."""
+    if not value:
+        return "never"
+    at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    seconds = max(0, int((datetime.now(UTC) - at.astimezone(UTC)).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+@register.filter
+def signed_quantity(value: object) -> str:
+    """Write a change of a quantity with its sign."""
+    number = _decimal(value)
+    if number is None:
+        return UNKNOWN
+    text = _group(number, 6, trim_to=0)
+    return f"+{text}" if number > 0 else text
+
+
+@register.filter
 def words(value: object) -> str:
     """Write a machine's word for people: waiting_for_gateway is waiting for gateway."""
     return str(value or "").replace("_", " ")
+
+
+@register.filter
+def get(rows: Mapping[str, object], key: str) -> object:
+    """Look up a key; empty when there is none."""
+    return rows.get(key, "")
 
 
 @register.simple_tag

@@ -1,0 +1,4 @@
+// The pages about the books: their parts are drawn by the server and follow the events.
+import { startShell } from "./shell.js";
+
+startShell("").live.start();

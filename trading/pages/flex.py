@@ -1,0 +1,41 @@
+"""The Flex page: statements that were read, what they found, and how to bring in another."""
+
+from __future__ import annotations
+
+import os
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from portfolio.models import FindingState, FlexFinding, FlexStatement
+from trading.pages.shell import frame_state, render_page
+
+SHOWN = 100
+
+
+@never_cache
+@login_required
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    """Show statements and findings, the open ones or all."""
+    findings = FlexFinding.objects.select_related("statement").order_by("-id")
+    chosen = request.GET.get("findings", FindingState.OPEN)
+    if chosen in FindingState.values:
+        findings = findings.filter(state=chosen)
+    return render_page(
+        request,
+        "trading/flex.html",
+        frame_state(),
+        statements=list(FlexStatement.objects.order_by("-id")[:SHOWN]),
+        findings=list(findings[:SHOWN]),
+        chosen=chosen,
+        states=FindingState.choices,
+        can_download=is_configured(),
+    )
+
+
+def is_configured() -> bool:
+    """Tell whether a download can be asked for; the token itself is never read into a page."""
+    return bool(os.environ.get("MATS_FLEX_TOKEN")) and bool(os.environ.get("MATS_FLEX_QUERY"))
