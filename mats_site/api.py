@@ -22,12 +22,16 @@ from mats_site import api_errors
 from mats_site.api_auth import ForbiddenError, default_auth
 from mats_site.api_parser import MAX_BODY_BYTES, StrictParser
 from portfolio.api import router as portfolio_router
+from portfolio.books_api import router as books_router
 from strategies.api import router as strategies_router
 from strategies.schemas import ErrorOut
+from trading import books_api
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
 from trading.strategies_api import router as strategy_engine_router
+from trading.uploads import MAX_STATEMENT_BYTES
 
 View = Callable[..., HttpResponse]
+UPLOAD_PATH = "/api/portfolio/flex"
 
 DESCRIPTION = """
 Send an API key as `Authorization: Bearer mats_…` (or `X-API-Key`), or use the console's session with `X-CSRFToken`.
@@ -101,12 +105,16 @@ def build_api() -> NinjaAPI:
     api_errors.install(api)
     api.add_router("/strategies", strategies_router, tags=["strategies"])
     api.add_router("/strategies", strategy_engine_router, tags=["strategies"])
+    api.add_router("/strategies", books_api.strategy_router, tags=["strategies"])
     api.add_router("/portfolio", portfolio_router, tags=["portfolio"])
+    api.add_router("/portfolio", books_router, tags=["portfolio"])
     api.add_router("/connection", connection_router, tags=["connection"])
     api.add_router("/trade", trade_router, tags=["trade"])
     api.add_router("/engine", engine_router, tags=["engine"])
     api.add_router("/commands", command_router, tags=["commands"])
     api.add_router("/market", market_router, tags=["market"])
+    api.add_router("/alerts", books_api.alert_router, tags=["alerts"])
+    api.add_router("/audit", books_api.audit_router, tags=["audit"])
     return api
 
 
@@ -115,8 +123,9 @@ def _guard(view: View) -> View:
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if _declared_length(request) > MAX_BODY_BYTES:
-            return api_errors.too_large()
+        limit = _limit(request)
+        if _declared_length(request) > limit:
+            return api_errors.too_large(limit)
         try:
             response = view(request, *args, **kwargs)
         except Http404 as error:
@@ -133,6 +142,12 @@ def _guard(view: View) -> View:
 
     guarded.csrf_exempt = True  # type: ignore[attr-defined]  # session callers are checked in api_auth
     return guarded
+
+
+def _limit(request: HttpRequest) -> int:
+    """Return how long a body may be; the parts around an uploaded file take some of it too."""
+    is_upload = request.path == UPLOAD_PATH and (request.content_type or "").startswith("multipart/")
+    return MAX_STATEMENT_BYTES + MAX_BODY_BYTES if is_upload else MAX_BODY_BYTES
 
 
 def _declared_length(request: HttpRequest) -> int:

@@ -41,7 +41,8 @@ STATUS_BY_CLASS: dict[type[errors.MatsError], int] = {
     errors.LedgerError: 503,
     errors.StaleEpochError: 409,
 }
-STATUS_BY_CODE = {"not_found": 404}  # a strategy file that is not there, whatever else a LoadError may be
+# What the class alone does not tell: a strategy file that is not there, a statement above its limit.
+STATUS_BY_CODE = {"not_found": 404, "too_large": 413}
 CODE_BY_STATUS = {
     400: "bad_request",
     401: "unauthenticated",
@@ -141,11 +142,9 @@ def on_bad_request(_request: HttpRequest, error: Exception) -> HttpResponse:
     return error_response(400, "bad_request", "The request cannot be read.")
 
 
-def too_large() -> HttpResponse:
+def too_large(limit: int = MAX_BODY_BYTES) -> HttpResponse:
     """Answer a body above the limit."""
-    return error_response(
-        413, "too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.", {"max_bytes": MAX_BODY_BYTES}
-    )
+    return error_response(413, "too_large", f"The body is larger than {limit} bytes.", {"max_bytes": limit})
 
 
 def on_integrity_error(request: HttpRequest, error: IntegrityError) -> HttpResponse:

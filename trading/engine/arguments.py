@@ -113,6 +113,10 @@ def _cash_in_lieu(name: str, value: Any) -> str | None:
     return next((problem for problem in found if problem), None)
 
 
+def _ratio(name: str, value: Any) -> str | None:
+    return _decimal(name, str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
 _symbol = _matching(_SYMBOL)
 _currency = _matching(_CURRENCY, "must be a currency's three capital letters")
 _decimal = _matching(_DECIMAL, "must be a decimal as text, at most 18 digits and 10 decimals")
@@ -131,8 +135,8 @@ DETAILS: dict[str, Check] = {
     "con_id": _id,
     "new_con_id": _id,
     "underlying_con_id": _id,
-    "numerator": _whole(1, 1_000_000),
-    "denominator": _whole(1, 1_000_000),
+    "numerator": _ratio,
+    "denominator": _ratio,
     "cash_in_lieu": _cash_in_lieu,
     "exec_id": _matching(_EXEC_ID, "is not an execution id"),
 }

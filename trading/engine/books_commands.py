@@ -8,12 +8,14 @@ written with it, so that every page shows the books after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from portfolio import parking
+from portfolio import hourly, parking
+from portfolio import rebalance as rebalancing
 from portfolio.breaks import acknowledge_break as note_break
 from portfolio.facts import Booking
 from portfolio.models import BreakKind, ParkedReport
@@ -148,6 +150,53 @@ def assign_execution(engine: StrategyManager, request: Request) -> Result:
     )
 
 
+def rebalance(engine: StrategyManager, request: Request) -> Result:
+    """Bring one strategy, or all, to their target weights; tell of each what moved and what kept it from more."""
+    account, args = account_of(engine), request.args
+
+    def _work(now: datetime) -> Result:
+        lines, bookings = rebalancing.apply(
+            account,
+            args.get("symbol"),
+            force=bool(args.get("force")),
+            actor=request.actor,
+            source=request.source,
+            reason=request.reason,
+            key=request.key,
+            now=now,
+        )
+        write_bookings(bookings, now)
+        return {
+            "lines": [audit.storable(asdict(line)) for line in lines],
+            "adjustments": [booking.adjustment_id for booking in bookings],
+        }
+
+    result = in_books(engine, request, _work)
+    _after(engine)
+    return result
+
+
+def take_snapshot(engine: StrategyManager, request: Request) -> Result:
+    """Keep the books of the running hour, unless they are kept already."""
+    account = account_of(engine)
+
+    def _work(now: datetime) -> Result:
+        hour = hourly.hour_of(now)
+        rows = hourly.take_hourly_snapshot(account, hour, now)
+        if rows:
+            audit.record(
+                "snapshot.taken",
+                f"hour:{events.iso(hour)}",
+                actor=request.actor,
+                source=request.source,
+                after={"owners": [row.owner for row in rows]},
+                now=now,
+            )
+        return {"hour": events.iso(hour), "taken": len(rows)}
+
+    return in_books(engine, request, _work)
+
+
 def settle_parked(engine: StrategyManager, request: Request) -> Result:
     """Try again to book a report that was set aside, or give it up."""
     account, parked_id = account_of(engine), request.args["parked"]
@@ -226,6 +275,8 @@ BOOK_HANDLERS: dict[str, Handler] = {
     "reject_adjustment": _decide("reject_adjustment"),
     "undo_adjustment": _decide("undo_adjustment"),
     "assign_execution": assign_execution,
+    "rebalance": rebalance,
+    "take_snapshot": take_snapshot,
     "settle_parked": settle_parked,
     "acknowledge_break": acknowledge_break,
     "acknowledge_alert": acknowledge_alert,

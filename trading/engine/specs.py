@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portfolio.ledger.events import parse_details
 from strategies.exceptions import ConfigError
 from trading.engine.arguments import CHECKS
 
@@ -83,7 +84,7 @@ SPECS: dict[str, CommandSpec] = {
 def check_args(kind: str, args: Mapping[str, Any]) -> CommandSpec:
     """Return the spec of a kind after checking its arguments.
 
-    Raises: ConfigError (unknown_command, bad_arguments) with ``errors`` by argument name.
+    Raises: ConfigError (unknown_command, bad_arguments, bad_adjustment) with ``errors`` by name.
     """
     spec = SPECS.get(kind)
     if spec is None:
@@ -94,6 +95,8 @@ def check_args(kind: str, args: Mapping[str, Any]) -> CommandSpec:
             errors[name] = f"{kind} takes no {name}."
         elif problem := CHECKS[name](name, value):
             errors[name] = problem
+    if not errors and kind == "book_adjustment":
+        parse_details(args["kind"], args["details"])
     if errors:
         raise ConfigError(" ".join(errors.values()), code="bad_arguments", errors=errors)
     return spec

@@ -18,6 +18,12 @@ SAMPLES = {
     "client_id": "3",
     "order_ref": "AAA/01J",
     "command_id": str(UUID(int=7)),
+    "con_id": "265598",
+    "adjustment_id": "7",
+    "statement_id": "7",
+    "parked_id": "7",
+    "break_id": "7",
+    "alert_id": "7",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -40,7 +46,17 @@ WRITES = [(method, path) for method, path in ROUTES if method != "get"]
 
 def test_schema_holds_every_group_of_routes() -> None:
     groups = {path.split("/")[1] for _method, path in ROUTES}
-    assert groups == {"strategies", "portfolio", "connection", "trade", "engine", "commands", "market"}
+    assert groups == {
+        "strategies",
+        "portfolio",
+        "connection",
+        "trade",
+        "engine",
+        "commands",
+        "market",
+        "alerts",
+        "audit",
+    }
     assert len(READS) >= 15
     assert len(WRITES) >= 11
 
@@ -95,7 +111,8 @@ def test_viewer_may_read(reader: Api, path: str) -> None:
 def test_wrong_method_is_a_json_405_that_names_the_right_one(api: Api, path: str) -> None:
     response = api.send("delete", path)
     assert error_of(response, 405)["code"] == "method_not_allowed"
-    assert response["Allow"] == "GET"
+    allowed = {method.upper() for method, address in ROUTES if address == path}
+    assert set(response["Allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize("path", ["", "/", "/nothing", "/strategies/", "/strategies/AAA", "/docs/x", "/commands/7"])
