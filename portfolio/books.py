@@ -13,10 +13,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from portfolio.bulk import chunks, insert_rows, select_rows, update_rows, upsert_rows
+from portfolio.facts import CashFact, PositionFact
 from portfolio.instruments import instruments_by_id
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.money import ZERO
-from portfolio.ledger.positions import FLAT, PositionState
+from portfolio.ledger.positions import FLAT, PositionState, average_cost
 from portfolio.models import CashBalance, Execution, Instrument, Movement, MovementKind, PendingCommission, Position
 from strategies.crashpoints import reach
 from strategies.events import FillSnapshot
@@ -116,6 +117,8 @@ class Line:
     realized_pnl: Decimal = ZERO
     adjustment_id: int | None = None
     slot: int | None = None  # place in the fold; None: its own
+    fee: bool = False  # lowers what was realised
+    income: bool = False  # raises it
 
 
 def fill_line(booked: Booked, instrument: Instrument, realized_pnl: Decimal) -> Line:
@@ -185,6 +188,10 @@ class Books:
         rows = select_rows(Position, columns, "instrument_id", fresh, account_id=self.account_id)
         for owner, con_id, *state in rows:
             self._positions[owner, con_id] = PositionState(*state)
+
+    def owners_of(self, con_id: int) -> list[str]:
+        """Return everyone who has, or had, a position in an instrument."""
+        return sorted(owner for owner, held in self._positions if held == con_id)
 
     def position(self, owner: str, con_id: int) -> PositionState:
         """Return an owner's position, flat when there is none."""
@@ -285,6 +292,19 @@ class Books:
         )
         self._dirty_positions.clear()
         self._dirty_cash.clear()
+
+    def position_facts(self) -> list[PositionFact]:
+        """Return the positions that were touched, as they stand."""
+        return [self._position_fact(owner, con_id, state) for (owner, con_id), state in self.touched_positions.items()]
+
+    def _position_fact(self, owner: str, con_id: int, state: PositionState) -> PositionFact:
+        one = self.instruments[con_id]
+        average = average_cost(state.quantity, state.cost_basis, one.multiplier)
+        return PositionFact(owner, con_id, one.symbol, one.currency, state.quantity, average, state.realized_pnl)
+
+    def cash_facts(self) -> list[CashFact]:
+        """Return the balances that were touched, as they stand."""
+        return [CashFact(owner, currency, amount) for (owner, currency), amount in self.touched_cash.items()]
 
     def _write_executions(self) -> None:
         reach("fill")

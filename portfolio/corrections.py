@@ -1,116 +1,134 @@
-"""Replace an execution by its correction.
+"""Replace an execution by its correction, and book fees of executions that several owners share.
 
-Owns: the movements of a correction. Rule: the predecessor's movements are reversed one by one and the new revision is
-posted; the position becomes what it would be had the correction stood in its predecessor's place from the start. The
+Owns: the movements of a correction. Rule: the predecessor's movements are reversed, fee included, and the new revision
+is posted; the position becomes what it would be had the correction stood in its predecessor's place from the start. The
 cost basis depends on the order of fills, so it is folded again from the position's journal; what that changes in the
 profit of later fills is realised by the correction. A fee belongs to the revision it was reported for: the reversed
-one's goes back, the new one's is booked when it comes.
-Cost: the length of that one position's journal; corrections are rare.
+one's goes back, the new one's is booked when it comes. A divided execution keeps its owners in their proportion.
+Cost: the length of the journals of those positions; corrections are rare.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from portfolio.books import Booked, Books, Line, fill_line
+from portfolio.books import Booked, Books, Line
 from portfolio.ledger.cash import fill_cash
-from portfolio.ledger.journal import Entry, refold
-from portfolio.ledger.money import ZERO
-from portfolio.ledger.positions import PositionState
-from portfolio.models import Movement, MovementKind
-
-_FOLDED = (MovementKind.OPENING, MovementKind.FILL, MovementKind.ASSIGNMENT, MovementKind.ADJUSTMENT)
+from portfolio.ledger.journal import Entry
+from portfolio.ledger.shares import divide
+from portfolio.models import Instrument, MovementKind
+from portfolio.refolding import NOW, Refolder, execution_ref, read_journal
+from portfolio.shares import Holding, by_quantity, holdings_of, scale
 
 
 def replace_revision(books: Books, before: Booked, after: Booked) -> None:
     """Reverse ``before`` and post ``after`` in its place."""
     books.load_positions({before.con_id, after.con_id})
+    books.write()  # the journal is read from the database; there the predecessor is in force until the next write
+    shares, slot = holdings_of(before.exec_id)
     before.superseded = True
     books.change_execution(before)
+    after.owner, after.divided = before.owner, before.divided
     books.add_execution(after)
-    books.write()
-    slot, entries = position_journal(books.account_id, before.owner, before.con_id)
-    _reverse(books, before, refold(entries, books.instruments[before.con_id].multiplier))
-    if after.con_id != before.con_id:
-        slot, entries = position_journal(books.account_id, after.owner, after.con_id)
-    instrument = books.instruments[after.con_id]
-    place = slot.get(before.family, max(slot.values(), default=0) + 1)
-    entry = Entry(place, "quantity", after.quantity, after.price)
-    state = refold([*entries, entry], instrument.multiplier)
-    realized = state.realized_pnl - books.position(after.owner, after.con_id).realized_pnl
-    books.set_position(after.owner, after.con_id, state)
-    books.book(fill_line(after, instrument, realized))
+    refolder = Refolder(books, f"refold:{after.exec_id}")
+    parts = scale(by_quantity(shares), after.quantity)
+    for owner, share in sorted(shares.items()):
+        _reverse(refolder, before, owner, share, slot)
+    for owner, quantity in sorted(parts.items()):
+        _post(refolder, after, owner, quantity, slot)
 
 
 def position_journal(account_id: str, owner: str, con_id: int) -> tuple[dict[str, int], list[Entry]]:
     """Return the slot of each execution family, and the live entries of one owner's position."""
-    rows = Movement.objects.filter(account_id=account_id, owner=owner, instrument_id=con_id).order_by("id")
-    slots: dict[str, int] = {}
-    entries: list[Entry] = []
-    for row in rows.select_related("execution", "instrument").iterator(chunk_size=2000):
-        entry = _entry(row, slots)
-        if entry is not None:
-            entries.append(entry)
-    return slots, entries
+    instrument = Instrument.objects.get(con_id=con_id)
+    journal = read_journal(account_id, owner, con_id, instrument.currency, instrument.multiplier)
+    return journal.slots, journal.all_entries()
 
 
-def _entry(row: Movement, slots: dict[str, int]) -> Entry | None:
-    execution = row.execution
-    slot = row.pk if execution is None else slots.setdefault(execution.family, row.pk)
-    if execution is not None and execution.superseded:
-        return None
-    if row.kind == MovementKind.COMMISSION:
-        assert row.instrument is not None  # noqa: S101 - selected by instrument
-        return Entry(slot, "fee", -row.cash) if row.currency == row.instrument.currency else None
-    if row.kind in _FOLDED and row.quantity:
-        return Entry(slot, "quantity", row.quantity, row.price)
-    return None
-
-
-def _reverse(books: Books, before: Booked, target: PositionState) -> None:
-    """Undo the movements of a revision; afterwards the position is ``target``."""
-    instrument = books.instruments[before.con_id]
-    fee = before.commission
-    realized = target.realized_pnl - books.position(before.owner, before.con_id).realized_pnl
-    if fee is not None and before.commission_currency == instrument.currency:
-        realized -= fee
-    state = PositionState(
-        target.quantity,
-        target.cost_basis,
-        target.realized_pnl - _own_fee(before, instrument.currency),
-        target.commissions,
-    )
-    books.set_position(before.owner, before.con_id, state)
-    books.book(
+def fee_lines(books: Books, booked: Booked, amount: Decimal, currency: str) -> list[Line]:
+    """Return the movements of a fee: one for each owner of the execution, by its share."""
+    parts = {booked.owner: amount}
+    slot = None
+    if booked.divided:
+        books.write()
+        shares, slot = holdings_of(booked.exec_id)
+        parts = divide(amount, by_quantity(shares))
+    return [
         Line(
-            owner=before.owner,
-            kind=MovementKind.REVERSAL,
-            key=f"reversal:{before.exec_id}",
-            currency=instrument.currency,
-            exec_id=before.exec_id,
-            con_id=before.con_id,
-            quantity=-before.quantity,
-            price=before.price,
-            cash=-fill_cash(before.quantity, before.price, instrument.multiplier),
-            realized_pnl=realized,
+            owner=owner,
+            kind=MovementKind.COMMISSION,
+            key=_key("commission", booked, owner),
+            currency=currency,
+            exec_id=booked.exec_id,
+            con_id=booked.con_id,
+            cash=-part,
+            realized_pnl=-part,
+            slot=slot,
+            fee=True,
         )
-    )
-    books.set_position(before.owner, before.con_id, target)
-    if fee is not None:
-        books.book(
+        for owner, part in sorted(parts.items())
+    ]
+
+
+def _key(what: str, booked: Booked, owner: str) -> str:
+    """The owner that the execution names needs no name in the key: most executions have one owner."""
+    return f"{what}:{booked.exec_id}" + ("" if owner == booked.owner else f":{owner}")
+
+
+def _reverse(refolder: Refolder, before: Booked, owner: str, share: Holding, slot: int | None) -> None:
+    """Take back an owner's movements of a revision."""
+    journal = refolder.journal(owner, before.con_id)
+    lines = []
+    if share.quantity or share.cash:
+        lines.append(
             Line(
-                owner=before.owner,
+                owner=owner,
                 kind=MovementKind.REVERSAL,
-                key=f"reversal-commission:{before.exec_id}",
-                currency=before.commission_currency,
+                key=_key("reversal", before, owner),
+                currency=journal.currency,
                 exec_id=before.exec_id,
                 con_id=before.con_id,
-                cash=fee,
-                realized_pnl=fee,
+                quantity=-share.quantity,
+                price=before.price,
+                cash=-share.cash,
+                slot=slot,
             )
         )
+    for currency, amount in sorted(share.fees.items()):
+        if amount:
+            suffix = "" if currency == (before.commission_currency or currency) else f":{currency}"
+            lines.append(
+                Line(
+                    owner=owner,
+                    kind=MovementKind.REVERSAL,
+                    key=_key("reversal-commission", before, owner) + suffix,
+                    currency=currency,
+                    exec_id=before.exec_id,
+                    con_id=before.con_id,
+                    cash=amount,
+                    slot=slot,
+                    fee=True,
+                )
+            )
+    for line in lines:
+        journal.add(execution_ref(before.exec_id), line, slot or NOW)
+    refolder.settle(owner, before.con_id, lines)
 
 
-def _own_fee(before: Booked, currency: str) -> Decimal:
-    """Return the part of the fee that the position's realised P&L carries."""
-    return before.commission if before.commission is not None and before.commission_currency == currency else ZERO
+def _post(refolder: Refolder, after: Booked, owner: str, quantity: Decimal, slot: int | None) -> None:
+    """Book an owner's part of the new revision in the old one's place."""
+    journal = refolder.journal(owner, after.con_id)
+    line = Line(
+        owner=owner,
+        kind=MovementKind.FILL,
+        key=_key("fill", after, owner),
+        currency=journal.currency,
+        exec_id=after.exec_id,
+        con_id=after.con_id,
+        quantity=quantity,
+        price=after.price,
+        cash=fill_cash(quantity, after.price, journal.multiplier),
+        slot=slot,
+    )
+    journal.add(execution_ref(after.exec_id), line, slot or NOW)
+    refolder.settle(owner, after.con_id, [line])

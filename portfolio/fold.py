@@ -20,15 +20,14 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from portfolio.books import Booked, Books, Line, fill_line
+from portfolio.books import Booked, Books, fill_line
 from portfolio.changes import books_changed
-from portfolio.corrections import replace_revision
-from portfolio.facts import CashFact, CommissionFact, ExecutionFact, FoldResult, PositionFact
+from portfolio.corrections import fee_lines, replace_revision
+from portfolio.facts import CommissionFact, ExecutionFact, FoldResult
 from portfolio.instruments import ensure_instruments
 from portfolio.ledger.money import ZERO, exact
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
-from portfolio.models import MovementKind
 from strategies.events import CommissionSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 
@@ -115,7 +114,6 @@ class _Fold:
             self._post(booked)
         elif before.revision < booked.revision:
             change, corrects = booked.quantity - before.quantity, before.exec_id
-            booked.owner = before.owner  # a correction belongs to whom the fill belongs, also after an assignment
             replace_revision(self.books, before, booked)
         else:
             booked.superseded, change = True, ZERO
@@ -193,21 +191,11 @@ class _Fold:
         self.books.change_execution(booked)
         if booked.superseded:
             return
-        if currency == self.books.instruments[booked.con_id].currency:
-            state = apply_commission(self.books.position(booked.owner, booked.con_id), amount)
-            self.books.set_position(booked.owner, booked.con_id, state)
-        self.books.book(
-            Line(
-                owner=booked.owner,
-                kind=MovementKind.COMMISSION,
-                key=f"commission:{booked.exec_id}",
-                currency=currency,
-                exec_id=booked.exec_id,
-                con_id=booked.con_id,
-                cash=-amount,
-                realized_pnl=-amount,
-            )
-        )
+        for line in fee_lines(self.books, booked, amount, currency):
+            if currency == self.books.instruments[booked.con_id].currency:
+                state = apply_commission(self.books.position(line.owner, booked.con_id), -line.cash)
+                self.books.set_position(line.owner, booked.con_id, state)
+            self.books.book(line)
 
     def _report_fee(self, booked: Booked, amount: Decimal, currency: str) -> None:
         self.result.commissions.append(
@@ -256,22 +244,8 @@ class _Fold:
         return average_cost(state.quantity, state.cost_basis, self.books.instruments[con_id].multiplier)
 
     def _report(self) -> None:
-        for (owner, con_id), state in self.books.touched_positions.items():
-            instrument = self.books.instruments[con_id]
-            self.result.touched_positions.append(
-                PositionFact(
-                    owner,
-                    con_id,
-                    instrument.symbol,
-                    instrument.currency,
-                    state.quantity,
-                    self._average(con_id, state),
-                    state.realized_pnl,
-                )
-            )
-        self.result.touched_cash.extend(
-            CashFact(owner, currency, amount) for (owner, currency), amount in self.books.touched_cash.items()
-        )
+        self.result.touched_positions.extend(self.books.position_facts())
+        self.result.touched_cash.extend(self.books.cash_facts())
 
 
 def _agrees(known: Booked, fill: FillSnapshot) -> bool:
