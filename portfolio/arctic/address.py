@@ -85,6 +85,19 @@ def map_size_of(uri: str) -> int | None:
     return int(found[1]) * 1000 ** ("KMGT".index(found[2]) + 1) if found else None
 
 
+def endpoint_of(uri: str) -> tuple[str, int] | None:
+    """Return host and port of an S3 store, None for any other.
+
+    >>> endpoint_of("s3://localhost:mats?port=9000"), endpoint_of("s3s://s3.eu-west-1.amazonaws.com:mats")
+    (('localhost', 9000), ('s3.eu-west-1.amazonaws.com', 443))
+    """
+    if not uri.startswith(_S3):
+        return None
+    scheme, _, rest = uri.partition("://")
+    port = dict(parse_qsl(rest.partition("?")[2])).get("port", "")
+    return rest.partition(":")[0], int(port) if port.isdecimal() else 443 if scheme == "s3s" else 80
+
+
 def explain(text: str, uri: str) -> str:
     """Return what went wrong in words, with nothing secret in it."""
     for option, value in parse_qsl(uri.partition("?")[2]):

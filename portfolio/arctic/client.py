@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from arcticdb.config import set_config_int
 from arcticdb.exceptions import ArcticException, NoDataFoundException
 from django.conf import settings
 
-from portfolio.arctic.address import S3_TIMEOUTS, complete, explain, folder_of, place_of
+from portfolio.arctic.address import S3_TIMEOUTS, complete, endpoint_of, explain, folder_of, place_of
 from portfolio.arctic.health import ArcticDamagedError, ArcticUnavailableError, check_folder, check_library
 from strategies.exceptions import ConfigError
 
@@ -30,6 +31,8 @@ __all__ = ["ArcticClient", "ArcticDamagedError", "ArcticUnavailableError", "fold
 logger = logging.getLogger(__name__)
 
 READ_TRIES = 3
+PROBE_S = 3.0
+_OPTIONS = LibraryOptions(dynamic_schema=True)
 Result = TypeVar("Result")
 
 
@@ -45,6 +48,7 @@ class ArcticClient:
         self._libraries: dict[str, Any] = {}
         self._lock = threading.RLock()
         set_config_int("VersionMap.ReloadInterval", 0)
+        os.environ.setdefault("AWS_MAX_ATTEMPTS", "3")  # the AWS library's own ten take half a minute
         for name, milliseconds in S3_TIMEOUTS.items():
             set_config_int(name, milliseconds)
         self._arctic = _open(uri)
@@ -55,12 +59,11 @@ class ArcticClient:
         return place_of(self.uri)
 
     def check(self) -> None:
-        """Look whether the files of all libraries are whole, without mapping them.
+        """Look whether the store can be used, without touching it: are its files whole, does its endpoint answer.
 
-        Raises: ArcticDamagedError naming the file.
+        Raises: ArcticDamagedError naming the file; ArcticUnavailableError.
         """
-        if self.folder is not None:
-            check_folder(self.folder)
+        _check(self.uri)
 
     @property
     def folder(self) -> Path | None:
@@ -79,9 +82,8 @@ class ArcticClient:
             if found is None:
                 if self.folder is not None:
                     check_library(self.folder / name)
-                options = LibraryOptions(dynamic_schema=True)
                 found = guarded(
-                    self.uri, lambda: self._arctic.get_library(name, create_if_missing=True, library_options=options)
+                    self.uri, lambda: self._arctic.get_library(name, create_if_missing=True, library_options=_OPTIONS)
                 )
                 self._libraries[name] = found
             return found
@@ -112,6 +114,16 @@ class ArcticClient:
         Raises: NoDataFoundException when the symbol does not exist; ArcticUnavailableError.
         """
         return guarded(self.uri, lambda: _retry(lambda: self.library(library).read(symbol, **options)))
+
+    def row_count(self, library: str, symbol: str) -> int:
+        """Return how many rows a symbol has; nothing is read but its index."""
+        return int(guarded(self.uri, lambda: _retry(lambda: self.library(library).get_description(symbol))).row_count)
+
+    def list_symbols(self, library: str) -> list[str]:
+        """Return the symbols of a library, none when it does not exist; asking makes none."""
+        if not self.has_library(library):
+            return []
+        return sorted(guarded(self.uri, self.library(library).list_symbols))
 
     def tail(self, library: str, symbol: str, rows: int) -> Any:
         """Read a symbol's last rows."""
@@ -172,8 +184,26 @@ def _open(uri: str) -> Any:
     folder = folder_of(uri)
     if folder is not None:
         _require_writable(folder)
+    _check(uri)
+    arctic = guarded(uri, lambda: Arctic(uri))
+    if folder is None:
+        # A bucket that is missing or closed would look like an empty one to who only asks what is there.
+        guarded(uri, lambda: arctic.get_library("general", create_if_missing=True, library_options=_OPTIONS))
+    return arctic
+
+
+def _check(uri: str) -> None:
+    folder, endpoint = folder_of(uri), endpoint_of(uri)
+    if folder is not None:
         check_folder(folder)
-    return guarded(uri, lambda: Arctic(uri))
+    if endpoint is not None:
+        # ArcticDB tries a dead endpoint for half a minute and holds the interpreter's lock: nothing else would run.
+        try:
+            socket.create_connection(endpoint, timeout=PROBE_S).close()
+        except OSError as error:
+            raise ArcticUnavailableError(
+                f"ArcticDB at {place_of(uri)} does not answer ({error}); check host and port in MATS_ARCTIC_URI."
+            ) from None
 
 
 def _require_writable(folder: Path) -> None:

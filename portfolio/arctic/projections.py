@@ -153,33 +153,37 @@ class Projector:
             return
         batch = source.split(rows)
         for target, records in batch.items():
-            self._append(target, records, result)
+            if not self._append(target, records, result):
+                # The store lost the symbol under our hands: the append began it anew, without its past.
+                logger.error("arctic symbol was lost and is written anew symbol=%s", target.key)
+                self._rebuild_source(source, {target.key}, result, None)
             reach("arctic_append")
         reach("arctic")
-        last = _seq(rows[-1])
+        last = seq_of(rows[-1])
         self._remember(source, last, batch)
         self._scanned[source.name] = last
         result.more = result.more or len(rows) == self._batch_rows
 
-    def _append(self, target: Target, records: Sequence[Record], result: ProjectionResult) -> None:
+    def _append(self, target: Target, records: Sequence[Record], result: ProjectionResult) -> bool:
+        """Append what is missing; False when that began the symbol although it had rows before."""
         tip = self._tip(target)
         missing = [record for record in records if record.seq > tip.seq]
         if not missing:
-            return
+            return True
         try:
-            self._tips[target.key] = self._put(target, missing, tip, self.writer.append)
+            version, self._tips[target.key] = self._put(target, missing, tip, self.writer.append)
         except Exception:
             # The version may have been committed before the failure: only the store knows, ask it next time.
             self._tips.pop(target.key, None)
             raise
         result.rows[target.key] = result.rows.get(target.key, 0) + len(missing)
+        return bool(version or not tip.seq)
 
-    def _put(self, target: Target, records: Sequence[Record], tip: _Tip, put: Callable[..., int]) -> _Tip:
-        stamps = increasing([_nanoseconds(record.at) for record in records], tip.stamp)
+    def _put(self, target: Target, records: Sequence[Record], tip: _Tip, put: Callable[..., int]) -> tuple[int, _Tip]:
+        stamps = increasing([nanoseconds_of(record.at) for record in records], tip.stamp)
         after = _Tip(records[-1].seq, stamps[-1], target.shape)
         data = frame([record.values for record in records], target.schema, stamps)
-        put(target.library, target.symbol, data, _mark(target, after))
-        return after
+        return put(target.library, target.symbol, data, _mark(target, after)), after
 
     def _tip(self, target: Target) -> _Tip:
         found = self._tips.get(target.key)
@@ -230,14 +234,15 @@ class Projector:
         tips: dict[str, _Tip] = {}
         last = 0
         while rows := source.fetch(last, REBUILD_ROWS):
-            last = _seq(rows[-1])
+            last = seq_of(rows[-1])
             batch = source.split(rows)
             for target, records in batch.items():
                 if wanted is not None and target.key not in wanted:
                     continue
                 known = tips.get(target.key)
                 put = self.writer.write if known is None else self.writer.append
-                tips[target.key] = self._tips[target.key] = self._put(target, records, known or _Tip(), put)
+                _, tips[target.key] = self._put(target, records, known or _Tip(), put)
+                self._tips[target.key] = tips[target.key]
                 result.rows[target.key] = result.rows.get(target.key, 0) + len(records)
             if progress is not None:
                 progress(source.name, last)
@@ -248,12 +253,13 @@ def _mark(target: Target, tip: _Tip) -> dict[str, Any]:
     return {"last_seq": tip.seq, "last_ts": tip.stamp, "shape": target.shape}
 
 
-def _seq(row: Mapping[str, Any]) -> int:
+def seq_of(row: Mapping[str, Any]) -> int:
+    """Return the place of a source's row in the ledger."""
     return int(row["seq"] if "seq" in row else row["id"])
 
 
 @lru_cache(maxsize=64)
-def _nanoseconds(moment: datetime) -> int:
+def nanoseconds_of(moment: datetime) -> int:
     """Return UTC nanoseconds, exactly: a float's timestamp() loses microseconds. Rows of a batch share their moment."""
     whole = int(moment.replace(microsecond=0).timestamp())
     return whole * 1_000_000_000 + moment.microsecond * 1_000
