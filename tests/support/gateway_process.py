@@ -99,7 +99,21 @@ def _inject(gateway: Any, con_id: int, count: int, order_ref: str, client_id: in
     return result
 
 
-_ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject}
+_BY_ITSELF = frozenset({"book_cash", "move_position", "trade_by_hand", "correct"})
+
+
+def _happen(gateway: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Have the broker do something by itself, and tell everybody who listens."""
+    if name not in _BY_ITSELF:
+        raise ValueError(f"the broker does not do {name} by itself")
+
+    def push() -> None:
+        gateway.server.publish(getattr(gateway.venue, name)(*args, **options))
+
+    gateway.call(push)
+
+
+_ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject, "happen": _happen}
 
 
 class GatewayProcess:
@@ -156,3 +170,19 @@ class GatewayProcess:
         """Fill an order of ``client_id`` ``count`` times at once; return publish time in monotonic ns and exec ids."""
         answer: tuple[int, list[str]] = self._call("inject", con_id, count, order_ref, client_id)
         return answer
+
+    def book_cash(self, currency: str, amount: Decimal) -> None:
+        """Have the broker book a deposit, dividend or fee that no execution explains."""
+        self._call("happen", "book_cash", (currency, amount), {})
+
+    def move_position(self, con_id: int, quantity: Decimal) -> None:
+        """Have a position move by ``quantity`` without an execution, as after a corporate action."""
+        self._call("happen", "move_position", (con_id, quantity), {})
+
+    def trade_by_hand(self, con_id: int, quantity: Decimal) -> None:
+        """Have somebody trade in TWS: client 0, no reference."""
+        self._call("happen", "trade_by_hand", (con_id, quantity), {})
+
+    def correct(self, exec_id: str, *, quantity: Decimal | None = None, price: Decimal | None = None) -> None:
+        """Have IB correct an execution."""
+        self._call("happen", "correct", (exec_id,), {"quantity": quantity, "price": price})

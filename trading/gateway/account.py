@@ -89,16 +89,24 @@ class Account:
         holding = self.holdings.get(contract.con_id)
         if holding is None:
             holding = self.holdings[contract.con_id] = Holding(contract)
-        self._move(contract.currency, -trade.quantity * trade.price * holding.multiplier - trade.commission)
+        self.move_cash(contract.currency, -trade.quantity * trade.price * holding.multiplier - trade.commission)
         if contract.sec_type == "CASH":
-            self._move(contract.symbol, trade.quantity)
+            self.move_cash(contract.symbol, trade.quantity)
         realized = _fold(holding, trade)
         if realized is not None:
             holding.realized += realized
         return realized
 
-    def _move(self, currency: str, amount: Decimal) -> None:
+    def move_cash(self, currency: str, amount: Decimal) -> None:
+        """Change the balance of a currency."""
         self.cash[currency] = self.cash.get(currency, ZERO) + amount
+
+    def move_position(self, contract: Contract, quantity: Decimal) -> None:
+        """Change a position without a trade; what it cost in sum stays, unless nothing is left."""
+        holding = self.holdings.setdefault(contract.con_id, Holding(contract))
+        cost = holding.quantity * holding.average_cost
+        holding.quantity += quantity
+        holding.average_cost = cost / holding.quantity if holding.quantity else ZERO
 
     def end_day(self) -> None:
         """Forget what counts by the day."""

@@ -28,6 +28,7 @@ from trading.gateway.market import Market
 from trading.gateway.market_bars import check_what
 from trading.gateway.market_source import open_source
 from trading.gateway.model import (
+    AccountChanged,
     AccountRow,
     Bar,
     Commission,
@@ -38,6 +39,7 @@ from trading.gateway.model import (
     OrderRequest,
     OrderSnapshot,
     Pnl,
+    PositionChanged,
     PositionRow,
     PriceIncrement,
     Quote,
@@ -234,9 +236,7 @@ class Exchange:
         action: str = "BUY",
     ) -> list[VenueEvent]:
         """One order of a client that is filled in ``n`` executions at once, for measurements and tests."""
-        now = self._now
-        if now is None:
-            raise RuntimeError("the venue has not started: advance it once")
+        now = self._begun()
         contract = self._table.get(con_id).contract
         request = OrderRequest(
             client_id=client_id,
@@ -250,6 +250,60 @@ class Exchange:
         )
         at = price if price is not None else self._market.mark(con_id, now)
         return self._saved(self._desk.inject(con_id, n, request, Decimal(qty), at, now))
+
+    # what the broker does by itself, for tests
+
+    def book_cash(self, currency: str, amount: Decimal) -> list[VenueEvent]:
+        """A deposit, dividend, interest or fee: cash that no execution explains."""
+        self._state.book_cash(currency, amount)
+        return self._saved([AccountChanged()])
+
+    def move_position(self, con_id: int, quantity: Decimal) -> list[VenueEvent]:
+        """A corporate action or transfer: a position that moves by ``quantity`` without an execution."""
+        self._state.move_holding(self._table.get(con_id).contract, quantity)
+        return self._saved([PositionChanged(con_id), AccountChanged()])
+
+    def trade_by_hand(self, con_id: int, quantity: Decimal, price: Decimal | None = None) -> list[VenueEvent]:
+        """A market order that somebody typed into TWS: client 0, a negative order id, no reference."""
+        now = self._begun()
+        request = OrderRequest(
+            client_id=0,
+            order_id=min([0, *(order_id for _, order_id in self._state.orders)]) - 1,
+            contract=self._table.get(con_id).contract,
+            action="BUY" if quantity > 0 else "SELL",
+            quantity=abs(quantity),
+            order_type="MKT",
+            account=self._options.account,
+        )
+        at = price if price is not None else self._market.mark(con_id, now)
+        return self._saved(self._desk.inject(con_id, 1, request, abs(quantity), at, now))
+
+    def correct(
+        self, exec_id: str, *, quantity: Decimal | None = None, price: Decimal | None = None
+    ) -> list[VenueEvent]:
+        """IB's correction of an execution: the same id with the next revision.
+
+        Raises: RequestError when the day has no such execution.
+        """
+        known = [entry.execution for entry in self._state.executions if entry.execution.exec_id == exec_id]
+        if not known:
+            raise RequestError(200, f"There is no execution {exec_id}.")
+        size = known[0].quantity if quantity is None else quantity
+        return self._saved(self._desk.correct(exec_id, size, known[0].price if price is None else price, self._begun()))
+
+    def withhold_commissions(self, withhold: bool) -> None:
+        """Report no commission until told otherwise."""
+        self._desk.commissions_withheld = withhold
+
+    def forget_executions(self) -> None:
+        """Lose the day's executions, as a gateway that was set up anew."""
+        self._state.forget_executions()
+        self._saved([])
+
+    def _begun(self) -> datetime:
+        if self._now is None:
+            raise RuntimeError("the venue has not started: advance it once")
+        return self._now
 
     # account
 

@@ -26,6 +26,7 @@ from trading.gateway.model import (
     AccountChanged,
     CommissionReported,
     Contract,
+    Executed,
     OrderChanged,
     OrderError,
     OrderRequest,
@@ -53,6 +54,7 @@ class OrderDesk:
         self._table, self._market, self._state, self._options = table, market, state, options
         self._rate_of = rate_of
         self._matcher = Matcher(market, state, options, rate_of)
+        self.commissions_withheld = False  # as IB does at times: they come late, or with the statement
 
     # what clients ask
 
@@ -119,6 +121,8 @@ class OrderDesk:
 
     def due_commissions(self, now: datetime) -> list[VenueEvent]:
         """Commissions whose moment has come, in the order of their executions."""
+        if self.commissions_withheld:
+            return []
         now_us = to_micros(now)
         due = []
         for entry in self._state.unreported.values():
@@ -142,6 +146,11 @@ class OrderDesk:
         for _ in range(count):
             events.extend(self._matcher.execute(order, quantity, price, now))
         return [*events, PositionChanged(con_id), AccountChanged()]
+
+    def correct(self, exec_id: str, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
+        """The next revision of an execution; its commission follows like that of any other."""
+        entry = self._state.correct_execution(exec_id, quantity, price, now + self._options.commission_delay)
+        return [Executed(entry.execution), PositionChanged(entry.execution.contract.con_id), AccountChanged()]
 
     # entering
 

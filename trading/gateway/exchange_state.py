@@ -198,6 +198,23 @@ class VenueState:
         self.unsaved.append(record)
         return self.executions[-1]
 
+    def book_cash(self, currency: str, amount: Decimal) -> None:
+        """Book cash that no execution explains."""
+        self._do("flow", currency, str(amount))
+
+    def move_holding(self, contract: Contract, quantity: Decimal) -> None:
+        """Change a position without an execution, as a corporate action does; its cost stays in sum."""
+        self._do("moved", asdict(contract), str(quantity))
+
+    def correct_execution(self, exec_id: str, quantity: Decimal, price: Decimal, due: datetime) -> ExecutionEntry:
+        """Book the next revision of an execution beside the one that it corrects."""
+        self._do("fixed", exec_id, str(quantity), str(price), to_micros(due))
+        return self.executions[-1]
+
+    def forget_executions(self) -> None:
+        """Lose the executions of the day, as a gateway that was set up anew; orders and balances stay."""
+        self._do("forgotten")
+
     def report_commissions(self, exec_ids: list[str]) -> None:
         """Record that commissions were told."""
         self._do("told", exec_ids)
@@ -272,6 +289,40 @@ class VenueState:
         realized = self.account.apply(Trade(order.contract, signed, price, fee))
         cum, average = order.filled, order.average_price
         self._file_execution(order, _Deal(exec_id, quantity, price, fee, realized, time_us, due_us, cum, average))
+
+    def _apply_flow(self, currency: str, amount: str) -> None:
+        self.account.move_cash(currency, Decimal(amount))
+
+    def _apply_moved(self, contract: dict[str, Any], quantity: str) -> None:
+        self.account.move_position(Contract(**contract), Decimal(quantity))
+
+    def _apply_fixed(self, exec_id: str, quantity_text: str, price_text: str, due_us: int) -> None:
+        entry = next(one for one in self.executions if one.execution.exec_id == exec_id)
+        old, fee = entry.execution, entry.commission.amount
+        order = self.by_perm[old.perm_id]
+        quantity, price = Decimal(quantity_text), Decimal(price_text)
+        sign = 1 if order.is_buy else -1
+        order.filled += quantity - old.quantity
+        order.value += quantity * price - old.quantity * old.price
+        self.account.apply(Trade(order.contract, -sign * old.quantity, old.price, ZERO))
+        if quantity:
+            self.account.apply(Trade(order.contract, sign * quantity, price, ZERO))
+        family, _, revision = exec_id.rpartition(".")
+        deal = _Deal(
+            exec_id=f"{family}.{int(revision) + 1:02d}",
+            quantity=quantity,
+            price=price,
+            fee=fee,
+            realized=None,
+            time_us=to_micros(old.time),
+            due_us=due_us,
+            cum=order.filled,
+            average=order.average_price,
+        )
+        self._file_execution(order, deal)
+
+    def _apply_forgotten(self) -> None:
+        self.executions, self.unreported = [], {}
 
     def _file_execution(self, order: OrderRecord, deal: _Deal) -> None:
         request = order.request
