@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
-from importlib import import_module
 
 from django.db import transaction
 
 from portfolio.accounts import net_liquidation, rates_within
+from portfolio.adjustments import book_adjustment
 from portfolio.facts import Booking
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ONE, ZERO, exact, plain
@@ -105,7 +105,6 @@ def apply(
 
     Raises: NotFoundError for an unknown strategy; what ``book_adjustment`` raises: then nothing is booked.
     """
-    book_adjustment = import_module("portfolio.adjustments").book_adjustment
     prefix = f"{key}:"
     with transaction.atomic():
         if Adjustment.objects.filter(key__startswith=prefix, kind=AdjustmentKind.REBALANCE).exists():

@@ -171,7 +171,7 @@ class TestPerformance:
         take_equity_snapshot(ACCOUNT, NOW + HOUR)
         stamps = pd.DatetimeIndex(["2026-02-27", "2026-03-02"], tz="UTC")
         bars = pd.DataFrame({name: [100.0, 101.0] for name in ("open", "high", "low", "close", "volume")}, index=stamps)
-        write_bars(ArcticWriter(lambda: None, arctic), "SPY", "1_day", bars)
+        write_bars(ArcticWriter(client=arctic), "SPY", "1_day", bars)
         Account.objects.update(benchmark="SPY")
         found = performance("ALPHA", until=NOW + HOUR, client=arctic)
         assert (found.benchmark, found.benchmark_return) == ("SPY", pytest.approx(0.01))
