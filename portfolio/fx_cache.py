@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db import close_old_connections
+from django.db import connection as database
 
 from portfolio import fx_rates
-from portfolio.ledger.fx import ACCOUNT, CROSS, Converted, PairQuote, Quote, Rates, better, cross, unknown_rate
+from portfolio.ledger.fx import ACCOUNT, CROSS, Converted, PairQuote, Quote, Rates, better, cross, is_rate, unknown_rate
 from strategies.exceptions import LedgerError
 
 KEPT = timedelta(seconds=5)  # how long an answer of the database serves: a page converts many amounts at once
@@ -180,9 +181,9 @@ class FXCache:
 
     def _ask(self, rates: Rates, currency: str) -> Quote | None:
         """Ask IB for the pair with base, else for pairs with third currencies; without the lock, it may wait."""
-        spot = self.spot
-        if spot is None:
+        if self.spot is None:
             return None
+        spot = _checked(self.spot)
         quote = spot(currency, rates.base) or cross(currency, rates.base, self._thirds(rates, currency, spot), spot)
         if quote is not None:
             with self._lock:
@@ -203,7 +204,18 @@ def _read(work: Callable[[], Rates]) -> Rates:
     try:
         return work()
     finally:
-        close_old_connections()
+        if not database.in_atomic_block:  # inside one it would take the caller's transaction away
+            close_old_connections()
+
+
+def _checked(spot: PairQuote) -> PairQuote:
+    """Take what is no positive number for no answer."""
+
+    def _ask(currency: str, base: str) -> Quote | None:
+        quote = spot(currency, base)
+        return quote if quote is not None and is_rate(quote.worth) else None
+
+    return _ask
 
 
 def _aged(quote: Quote, now: datetime) -> Quote:

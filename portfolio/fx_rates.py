@@ -62,8 +62,8 @@ def present_rates(account_id: str, now: datetime) -> Rates:
 def _account_quotes(account_id: str, now: datetime) -> Iterator[tuple[str, Quote]]:
     rows = AccountValue.objects.filter(account_id=account_id, tag="ExchangeRate")
     for currency, text, at in rows.values_list("currency", "value", "updated_at"):
-        worth = to_decimal(text)
-        if currency not in ("", "BASE") and is_rate(worth):
+        worth = _rate(to_decimal(text))
+        if currency not in ("", "BASE") and worth is not None:
             yield currency, Quote(worth, at, ACCOUNT, now - at > FRESH)
 
 
@@ -132,8 +132,8 @@ def record_rates(
     last = {row.currency: row for row in _latest(base, None)}
     rows = []
     for currency, value in sorted(worths.items()):
-        worth = exact(value) if is_rate(value) else None
-        if currency in ("", base) or not is_rate(worth):
+        worth = _rate(value)
+        if currency in ("", base) or worth is None:
             continue
         if every or _is_news(last.get(currency), worth, at, source):
             rows.append(FxRate(base=base, currency=currency, worth=worth, source=source, at=at))
@@ -142,6 +142,11 @@ def record_rates(
         if any(_starts_an_hour(last.get(row.currency), at) for row in rows):
             thin_rates(base, at)
     return len(rows)
+
+
+def _rate(value: Decimal | None) -> Decimal | None:
+    worth = exact(value) if is_rate(value) else None
+    return worth or None  # too small for the quantum is no rate either
 
 
 def _is_news(last: FxRate | None, worth: Decimal, at: datetime, source: str) -> bool:

@@ -18,7 +18,7 @@ from decimal import Decimal
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from portfolio import queries, services
@@ -49,7 +49,8 @@ def _reading(method: Callable[Concatenate[PortfolioManager, P], R]) -> Callable[
         try:
             return method(self, *args, **kwargs)
         finally:
-            close_old_connections()
+            if not connection.in_atomic_block:  # inside one it would take the caller's transaction away
+                close_old_connections()
 
     return call
 
