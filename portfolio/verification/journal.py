@@ -91,10 +91,10 @@ def _sums(
         cash[account, owner, currency] += paid
         if con_id is not None:
             quantity[account, owner, con_id] += moved
-            if currency == own:
-                realized[account, owner, con_id] += gain
-            else:
-                apart[account, owner, currency] += gain
+        if con_id is not None and currency == own:
+            realized[account, owner, con_id] += gain
+        else:
+            apart[account, owner, currency] += gain
         if execution is not None:
             fills[execution] += moved
         if progress is not None and count % PROGRESS_ROWS == 0:
