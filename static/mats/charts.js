@@ -1,18 +1,21 @@
 // Equity and price on uPlot (global, vendored); colours come from the stylesheet, so that dark and light both fit.
-import { price as writePrice, whole } from "./format.js";
+import { percent, price as writePrice, whole } from "./format.js";
 
 const POINTS = 1500;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
 
 const clockOf = (seconds) => new Date(seconds * 1000).toISOString();
+// Beyond two days the day counts, not the minute.
+const stamp = (seconds, step) => { const text = clockOf(seconds); return step >= 86400 ? text.slice(0, 10) : step >= 3600 * 6 ? text.slice(5, 16).replace("T", " ") : text.slice(11, step < 60 ? 19 : 16); };
+const isLong = (plot) => plot.data[0].at(-1) - plot.data[0][0] > 2 * 86400;
 // Without the cursor on the chart the legend shows the latest figures, and with it those under the cursor.
 const latest = (plot, series) => plot.data[series].findLast((value) => value != null);
-const time = { label: "UTC", value: (plot, value) => clockOf(value ?? plot.data[0].at(-1)).slice(11, 19) };
+const time = { label: "UTC", value: (plot, value) => isLong(plot) ? clockOf(value ?? plot.data[0].at(-1)).slice(0, 16).replace("T", " ") : clockOf(value ?? plot.data[0].at(-1)).slice(11, 19) };
 
 function axes(format, size) {
   const line = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: '11px "Inter Variable", system-ui' };
-  return [{ ...line, size: 26, space: 80, values: (_, splits, axis, room, step) => splits.map((at) => clockOf(at).slice(11, step < 60 ? 19 : 16)) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
+  return [{ ...line, size: 26, space: 80, values: (_, splits, axis, room, step) => splits.map((at) => stamp(at, step)) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
 }
 
 class Chart {
@@ -100,6 +103,26 @@ export class EquityChart extends Chart {
       value: (plot, value, series) => whole(value ?? latest(plot, series)),
     }));
     return { series: [time, ...lines], axes: axes((value) => short.format(value), 58) };
+  }
+}
+
+// Fractions over time, written as per cent: returns, drawdown, exposure.
+export class FractionChart extends Chart {
+  constructor(host, empty, columns, lines) {
+    super(host, empty);
+    this.columns = columns;
+    this.lines = lines;
+    this.draw();
+  }
+
+  data() { return this.columns; }
+
+  options() {
+    const lines = this.lines.map(({ label, color, filled }) => ({
+      label, stroke: css(color), width: 1.5, points: { show: this.columns[0].length < 3 }, fill: filled ? `${css(color)}26` : undefined,
+      value: (plot, value, series) => percent(value ?? latest(plot, series)),
+    }));
+    return { series: [time, ...lines], axes: axes((value) => percent(value), 66) };
   }
 }
 

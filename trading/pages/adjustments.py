@@ -13,7 +13,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
+from portfolio import adjustments
 from portfolio import queries as books
+from portfolio.books import Line
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, CashBalance, Instrument, Movement
 from strategies.api_rules import OPERATE
 from strategies.exceptions import MatsError, NotFoundError
@@ -122,7 +124,13 @@ def preview(request: HttpRequest) -> HttpResponse:
     kind = posted.get("kind", "")
     outcome: dict[str, Any]
     try:
-        outcome = {"lines": _would_book(kind, posted)}
+        lines = _would_book(kind, posted)
+        names = dict(
+            Instrument.objects.filter(con_id__in={line.con_id for line in lines if line.con_id}).values_list(
+                "con_id", "symbol"
+            )
+        )
+        outcome = {"lines": [(line, names.get(line.con_id or 0, "")) for line in lines]}
     except MatsError as error:
         outcome = {"error": error.message, "errors": error.fields.get("errors", {})}
     if request.GET.get("part"):
@@ -130,12 +138,10 @@ def preview(request: HttpRequest) -> HttpResponse:
     return _page(request, kind, posted, outcome)
 
 
-def _would_book(kind: str, posted: dict[str, str]) -> list[Any]:
+def _would_book(kind: str, posted: dict[str, str]) -> list[Line]:
     account_id = books.account_id_or_none()
     if account_id is None:
         raise NotFoundError("No account is known yet; the engine has not connected.", code="account_unknown")
-    from portfolio import adjustments
-
     now = timezone.now()
     moment = read_moment(posted.get("effective_at", "")) or now
     return list(adjustments.preview_adjustment(account_id, kind, read_details(kind, posted), moment, now))

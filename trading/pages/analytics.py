@@ -1,20 +1,69 @@
-"""The analytics page: an owner's equity and drawdown over time, its figures, and where its weight stands."""
+"""The analytics page: an owner's equity, returns and drawdown, its figures beside a benchmark, and the weights.
+
+Owns: which figures are shown, in which words. Leaves: the figures (``portfolio.analytics``), the plan
+(``portfolio.rebalance``). Rule: an unknown figure is a dash with its reason, never zero.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+import empyrical
+import pandas as pd
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from portfolio import analytics, rebalance
 from portfolio import queries as books
+from portfolio.analytics import DayPoint, Performance
+from strategies.exceptions import MatsError
 from trading.pages.shell import frame_state, owners, render_page
 
 PERIODS = {"1w": 7, "1m": 30, "3m": 91, "1y": 365, "all": 0}
 POINTS = 1000
+_FIGURES = (
+    ("Return", "cumulative", "percent"),
+    ("A year (CAGR)", "cagr", "percent"),
+    ("Volatility, yearly", "volatility", "percent"),
+    ("Sharpe", "sharpe", "ratio"),
+    ("Sortino", "sortino", "ratio"),
+    ("Deepest drawdown", "max_drawdown", "percent"),
+    ("Calmar", "calmar", "ratio"),
+    ("Return of the benchmark", "benchmark_return", "percent"),
+    ("Alpha, yearly", "alpha", "percent"),
+    ("Beta", "beta", "ratio"),
+    ("Information ratio", "information_ratio", "ratio"),
+    ("Profit", "profit", "money"),
+    ("Deposits less withdrawals", "net_flows", "money"),
+    ("Gross exposure, average", "gross_exposure", "percent"),
+    ("Net exposure, average", "net_exposure", "percent"),
+    ("Turnover", "turnover", "ratio"),
+    ("Traded", "traded_value", "money"),
+    ("Commissions", "commissions", "money"),
+    ("Cost of what was traded", "cost_per_traded", "percent"),
+    ("Cost of the equity", "cost_per_equity", "percent"),
+    ("Closing trades", "trades", "count"),
+    ("Win rate", "win_rate", "percent"),
+    ("Profit factor", "profit_factor", "ratio"),
+    ("Average win", "average_win", "money"),
+    ("Average loss", "average_loss", "money"),
+)
+_OF_BENCHMARK = frozenset({"benchmark_return", "alpha", "beta", "information_ratio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure in words; ``reason`` says why it is unknown."""
+
+    label: str
+    value: Any
+    form: str  # percent, ratio, money or count
+    reason: str
 
 
 @never_cache
@@ -27,17 +76,75 @@ def page(request: HttpRequest) -> HttpResponse:
         raise Http404(f"There is no owner «{owner}».")
     period = request.GET.get("period", "3m")
     period = period if period in PERIODS else "3m"
-    since = None if not PERIODS[period] else timezone.now() - timedelta(days=PERIODS[period])
-    state = frame_state()
+    now = timezone.now()
+    since = None if not PERIODS[period] else now - timedelta(days=PERIODS[period])
+    record, refusal = record_of(owner, since, now)
+    lines, weights_refusal = plan(now)
+    live = {"owner": owner, "equity": curve(owner, since), "record": curves(record)}
     return render_page(
         request,
         "trading/analytics.html",
-        {**state, "owner": owner, "equity": curve(owner, since)},
+        {**frame_state(), **live},
         owner=owner,
         owners=owners(),
         period=period,
         periods=list(PERIODS),
+        record=record,
+        refusal=refusal,
+        figures=figures(record) if record else [],
+        months=months(record.daily) if record else [],
+        lines=lines,
+        weights_refusal=weights_refusal,
     )
+
+
+def record_of(owner: str, since: datetime | None, now: datetime) -> tuple[Performance | None, str]:
+    """Return an owner's record, or None and why there is none."""
+    try:
+        return analytics.performance(owner, since, now), ""
+    except MatsError as error:
+        return None, error.message
+
+
+def plan(now: datetime) -> tuple[list[rebalance.RebalanceLine], str]:
+    """Return what rebalancing would do now, or why nobody can tell."""
+    account_id = books.account_id_or_none()
+    if account_id is None:
+        return [], "No account is known yet; the engine has not connected."
+    try:
+        return rebalance.plan_rebalance(account_id, now=now), ""
+    except MatsError as error:
+        return [], error.message
+
+
+def figures(record: Performance) -> list[Figure]:
+    """Return the figures of a record by row."""
+    return [Figure(label, getattr(record, name), form, _reason(record, name)) for label, name, form in _FIGURES]
+
+
+def _reason(record: Performance, name: str) -> str:
+    if getattr(record, name) is not None:
+        return ""
+    if name in _OF_BENCHMARK and name not in record.reasons:
+        return record.reasons.get("benchmark", "")
+    return record.reasons.get(name, "")
+
+
+def months(daily: list[DayPoint]) -> list[tuple[int, list[float | None], float]]:
+    """Return a row a year: the return of each month, None without days in it, and of the year."""
+    if not daily:
+        return []
+    series = pd.Series([point.value for point in daily], index=pd.DatetimeIndex([point.day for point in daily]))
+    monthly = empyrical.aggregate_returns(series, "monthly").to_dict()
+    yearly = empyrical.aggregate_returns(series, "yearly").to_dict()
+    return [
+        (int(year), [_number(monthly.get((year, month))) for month in range(1, 13)], float(total))
+        for year, total in sorted(yearly.items(), reverse=True)
+    ]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, float) else None
 
 
 def curve(owner: str, since: datetime | None) -> dict[str, object]:
@@ -46,4 +153,20 @@ def curve(owner: str, since: datetime | None) -> dict[str, object]:
     return {
         "at": [point.taken_at.timestamp() for point in points],
         "owners": {owner: [float(point.equity) for point in points]},
+    }
+
+
+def curves(record: Performance | None) -> dict[str, list[list[float]]]:
+    """Return return and drawdown by day, and exposure by hour, for drawing: epoch seconds, then fractions."""
+    if record is None:
+        return {"returns": [[], []], "drawdown": [[], []], "exposure": [[], [], []]}
+    days = [pd.Timestamp(point.day, tz="UTC").timestamp() for point in record.daily]
+    return {
+        "returns": [days, [point.cumulative for point in record.daily]],
+        "drawdown": [days, [point.drawdown for point in record.daily]],
+        "exposure": [
+            [point.at.timestamp() for point in record.exposure],
+            [point.gross for point in record.exposure],
+            [point.net for point in record.exposure],
+        ],
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
@@ -38,4 +37,4 @@ def page(request: HttpRequest) -> HttpResponse:
 
 def is_configured() -> bool:
     """Tell whether a download can be asked for; the token itself is never read into a page."""
-    return bool(os.environ.get("MATS_FLEX_TOKEN")) and bool(os.environ.get("MATS_FLEX_QUERY"))
+    return bool(settings.MATS.flex_token) and bool(settings.MATS.flex_query)

@@ -97,6 +97,22 @@ def percent(value: object) -> str:
 
 
 @register.filter
+def percent2(value: object) -> str:
+    """Write a fraction as per cent with two places."""
+    number = _decimal(value)
+    return UNKNOWN if number is None else _group(number * 100, 2) + " %"
+
+
+@register.filter
+def sign(value: object) -> str:
+    """Name the colour class of a fraction: gain, loss or none."""
+    number = _decimal(value)
+    if number is None or not number:
+        return ""
+    return "gain" if number > 0 else "loss"
+
+
+@register.filter
 def clock(value: object) -> str:
     """Write the UTC time of day of an ISO text or datetime."""
     if not value:
