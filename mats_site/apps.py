@@ -14,11 +14,12 @@ class MatsSiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and restore the roles after every migrate."""
-        from mats_site import checks  # noqa: F401
+        from mats_site import access_trail, checks  # noqa: F401
         from mats_site.roles import ensure_roles
 
         # After, not in, a migration: permissions exist only once every app has migrated, and later models count too.
         post_migrate.connect(ensure_roles, sender=self, dispatch_uid="mats_site.roles")
+        access_trail.connect()
 
 
 class MatsAdminConfig(AdminConfig):

@@ -12,12 +12,13 @@ import secrets
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from mats_site.models import ApiKey
+from strategies import audit
 from strategies.api_rules import OPERATE
 from strategies.exceptions import ConfigError
 
@@ -58,14 +59,17 @@ def create_api_key(
             code="not_operator",
         )
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    key = ApiKey.objects.create(
-        public_id=public_id,
-        digest=_digest(public_id, secret),
-        name=name,
-        user=user,
-        can_write=can_write,
-        expires_at=None if expires_days is None else timezone.now() + timedelta(days=expires_days),
-    )
+    with transaction.atomic():
+        key = ApiKey.objects.create(
+            public_id=public_id,
+            digest=_digest(public_id, secret),
+            name=name,
+            user=user,
+            can_write=can_write,
+            expires_at=None if expires_days is None else timezone.now() + timedelta(days=expires_days),
+        )
+        rights = {"user": user.get_username(), "name": name, "can_write": can_write, "expires_at": key.expires_at}
+        audit.record("api_key.created", public_id, actor="cli", source="cli", after=rights)
     logger.info("api_key_created public_id=%s user=%s can_write=%s", public_id, user.get_username(), can_write)
     return key, f"mats_{public_id}_{secret}"
 
@@ -103,7 +107,10 @@ def _note_use(key: ApiKey, now: datetime) -> None:
 def revoke_api_keys(keys: QuerySet[ApiKey], by: str) -> int:
     """Revoke the keys that are not yet revoked; return how many that were."""
     in_force = keys.filter(revoked_at__isnull=True)
-    public_ids = list(in_force.values_list("public_id", flat=True))
-    count = in_force.update(revoked_at=timezone.now())
+    with transaction.atomic():
+        public_ids = list(in_force.values_list("public_id", flat=True))
+        count = in_force.update(revoked_at=timezone.now())
+        for public_id in public_ids:
+            audit.record("api_key.revoked", public_id, actor=by, source="admin")
     logger.info("api_keys_revoked public_ids=%s by=%s", ",".join(public_ids), by)
     return count

@@ -121,7 +121,7 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
 
     def save_model(self, request: HttpRequest, obj: Strategy, form: Any, change: bool) -> None:
         """Write through the service, then say what the operator should know."""
-        services.write(obj, _author(request))
+        services.write(obj, _author(request), source="admin")
         total = queries.target_weight_total()
         if total > 1:
             text = f"Target weights add up to {total.normalize():f}: more than the whole account."
@@ -143,12 +143,12 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
 
     def delete_model(self, request: HttpRequest, obj: Strategy) -> None:
         """Delete through the service."""
-        services.delete_strategy(obj.symbol, _author(request))
+        services.delete_strategy(obj.symbol, _author(request), source="admin")
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Strategy]) -> None:
         """Delete each through the service."""
         for symbol in queryset.values_list("symbol", flat=True):
-            services.delete_strategy(symbol, _author(request))
+            services.delete_strategy(symbol, _author(request), source="admin")
 
     # -- actions
 
@@ -178,7 +178,7 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
         word = "activated" if active else "deactivated"
         for symbol in queryset.values_list("symbol", flat=True):
             try:
-                services.set_active(symbol, active, _author(request))
+                services.set_active(symbol, active, _author(request), source="admin")
             except MatsError as error:
                 self.message_user(request, error.message, messages.ERROR)
             else:

@@ -36,7 +36,8 @@ def params_from_file(request: HttpRequest, filename: Filename) -> Any:
 def save_strategy(request: HttpRequest, payload: StrategySave) -> dict[str, Any]:
     """Create a strategy, or change the fields that are given of an existing one."""
     known = Strategy.objects.filter(symbol=payload.symbol).exists()
-    strategy = services.save_strategy(payload.dict(exclude_unset=True), caller(request).user)
+    asked = caller(request)
+    strategy = services.save_strategy(payload.dict(exclude_unset=True), asked.user, source=asked.source)
     return {"strategy": strategy, "created": not known, "warnings": _warnings(strategy)}
 
 
@@ -51,10 +52,12 @@ def _warnings(strategy: Strategy) -> list[str]:
 @router.post("/{symbol}/activate", response=StrategyOut)
 def activate(request: HttpRequest, symbol: Path[Symbol]) -> Strategy:
     """Mark a strategy to be started with «start all» and with the engine."""
-    return services.set_active(symbol, True, caller(request).user)
+    asked = caller(request)
+    return services.set_active(symbol, True, asked.user, source=asked.source)
 
 
 @router.post("/{symbol}/deactivate", response=StrategyOut)
 def deactivate(request: HttpRequest, symbol: Path[Symbol]) -> Strategy:
     """Leave a strategy out of «start all»; a running one goes on until it is stopped."""
-    return services.set_active(symbol, False, caller(request).user)
+    asked = caller(request)
+    return services.set_active(symbol, False, asked.user, source=asked.source)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
 
+from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, LoadError, MatsError
 from strategies.loader import LoadedStrategy, load_strategy_class
 from strategies.models import Strategy
@@ -36,7 +37,7 @@ delete_guards: list[DeleteGuard] = []
 """Asked with the symbol before a deletion; a returned sentence forbids it. Higher apps append their own."""
 
 
-def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None) -> Strategy:
+def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None, *, source: str = "") -> Strategy:
     """Create the strategy ``fields["symbol"]``, or change the given fields of it.
 
     Raises: ConfigError with ``fields["errors"] = {field: sentence}``.
@@ -55,11 +56,11 @@ def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None) -> S
         except ValidationError as error:
             raise _invalid({name: " ".join(texts) for name, texts in error.message_dict.items()}) from error
         strategy.params = checked_params(strategy, validate_strategy(strategy))
-        write(strategy, user)
+        write(strategy, user, source=source)
     return strategy
 
 
-def set_active(symbol: str, active: bool, user: AbstractBaseUser | None) -> Strategy:
+def set_active(symbol: str, active: bool, user: AbstractBaseUser | None, *, source: str = "") -> Strategy:
     """Mark whether the strategy is started by «start all» and with the engine.
 
     Raises: NotFoundError.
@@ -68,7 +69,7 @@ def set_active(symbol: str, active: bool, user: AbstractBaseUser | None) -> Stra
         strategy = get_strategy(symbol)
         if strategy.active != active:
             strategy.active = active
-            write(strategy, user, reason="activated" if active else "deactivated")
+            write(strategy, user, reason="activated" if active else "deactivated", source=source)
     return strategy
 
 
@@ -99,7 +100,7 @@ def revalidate(symbol: str) -> Strategy:
     return strategy
 
 
-def delete_strategy(symbol: str, user: AbstractBaseUser | None) -> None:
+def delete_strategy(symbol: str, user: AbstractBaseUser | None, *, source: str = "") -> None:
     """Delete a strategy that owns nothing.
 
     Raises: NotFoundError; ConflictError with every reason that forbids it.
@@ -110,6 +111,7 @@ def delete_strategy(symbol: str, user: AbstractBaseUser | None) -> None:
         if reasons:
             raise ConflictError(f"{symbol} cannot be deleted: {' '.join(reasons)}", code="strategy_in_use")
         _sign(strategy, user, "")
+        _record("strategy.deleted", symbol, user, source, "", before=_shown(strategy))
         strategy.delete()
         transaction.on_commit(partial(strategy_deleted.send_robust, sender=Strategy, symbol=symbol))
     logger.info("strategy=%s deleted user=%s", symbol, user)
@@ -169,21 +171,55 @@ def effective_params(strategy: Strategy, loaded: LoadedStrategy) -> dict[str, An
     return validate_params(loaded, row_params(strategy, strategy.params or loaded.params))
 
 
-def write(strategy: Strategy, user: AbstractBaseUser | None, *, reason: str = "") -> None:
-    """Save a validated instance: count the revision, name the author, announce it after commit.
+def write(strategy: Strategy, user: AbstractBaseUser | None, *, reason: str = "", source: str = "") -> None:
+    """Save a validated instance: count the revision, name the author, leave the audit entry, announce it after commit.
 
     Belongs to this module and to the admin, whose form has validated already.
     """
     created = strategy.pk is None
-    before = Strategy.objects.filter(pk=strategy.pk).values("params", "revision", "params_revision").first()
+    before = Strategy.objects.filter(pk=strategy.pk).first()
     if before is not None:
-        strategy.revision = before["revision"]
-        strategy.params_revision = before["params_revision"] + (before["params"] != strategy.params)
+        strategy.revision = before.revision
+        strategy.params_revision = before.params_revision + (before.params != strategy.params)
     strategy.revision += 1
     _sign(strategy, user, reason)
-    strategy.save()
+    with transaction.atomic():
+        strategy.save()
+        _record_change(before, strategy, user, source, reason)
     logger.info("strategy=%s saved revision=%s user=%s reason=%s", strategy.symbol, strategy.revision, user, reason)
     transaction.on_commit(partial(strategy_saved.send_robust, sender=Strategy, strategy=strategy, created=created))
+
+
+def _record_change(
+    before: Strategy | None, after: Strategy, user: AbstractBaseUser | None, source: str, reason: str
+) -> None:
+    new = _shown(after)
+    if before is None:
+        _record("strategy.created", after.symbol, user, source, reason, after=new)
+        return
+    old = _shown(before)
+    changed = [name for name in new if new[name] != old[name]]
+    if changed:
+        was, now = ({name: values[name] for name in changed} for values in (old, new))
+        _record("strategy.changed", after.symbol, user, source, reason, before=was, after=now)
+
+
+def _shown(strategy: Strategy) -> dict[str, Any]:
+    return {name: getattr(strategy, name) for name in sorted(EDITABLE)}
+
+
+def _record(
+    action: str,
+    symbol: str,
+    user: AbstractBaseUser | None,
+    source: str,
+    reason: str,
+    before: Any = None,
+    after: Any = None,
+) -> None:
+    where = source or (audit.ENGINE if user is None else "page")
+    actor = user.get_username() if user is not None else where
+    audit.record(action, symbol, actor=actor, source=where, reason=reason, before=before, after=after)
 
 
 def _sign(strategy: Any, user: AbstractBaseUser | None, reason: str) -> None:

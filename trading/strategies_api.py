@@ -89,5 +89,6 @@ def stop_strategy(request: HttpRequest, response: HttpResponse, symbol: Path[Sym
 @router.post("/{symbol}/delete", response=DeletedOut)
 def delete_strategy(request: HttpRequest, symbol: Path[Symbol]) -> dict[str, Any]:
     """Delete a strategy that is not running and owns nothing."""
-    strategy_services.delete_strategy(symbol, caller(request).user)
+    asked = caller(request)
+    strategy_services.delete_strategy(symbol, asked.user, source=asked.source)
     return {"deleted": symbol}
