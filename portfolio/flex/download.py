@@ -146,14 +146,14 @@ class _Session:
     def _body(self, response: httpx.Response) -> bytes:
         parts = bytearray()
         for part in response.iter_bytes():
+            if parts and (time.monotonic() > self._deadline or self._stop.is_set()):
+                raise TransientError("The download took too long and was ended.", code="flex_timeout")
             parts += part
             if len(parts) > self._access.largest:
                 raise ConfigError(
                     f"IB's answer is larger than {self._access.largest:,} bytes; choose a shorter period in the query.",
                     code="flex_too_large",
                 )
-            if time.monotonic() > self._deadline or self._stop.is_set():
-                raise TransientError("The download took too long and was ended.", code="flex_timeout")
         return bytes(parts)
 
     def _pause(self, seconds: float) -> None:

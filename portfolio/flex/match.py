@@ -162,9 +162,7 @@ def _compare_fee(row: TradeRow, known: KnownExecution, result: Comparison) -> No
     facts = {"ib": f"{plain(theirs)} {currency}", "books": f"{plain(ours)} {known.commission_currency}"}
     finding = Finding("commission", row.exec_id, text, facts)
     if currency == known.commission_currency and not known.fee_undone:
-        finding.plan = _fee_plan(
-            row, f"flex:commission:{row.exec_id}:{known.fee_count + 1}", theirs - ours, currency, text
-        )
+        finding.plan = _fee_plan(row, f"flex:fee:{row.exec_id}:{known.fee_count + 1}", theirs - ours, currency, text)
     result.findings.append(finding)
 
 
@@ -203,7 +201,8 @@ def _missing(row: TradeRow, books: KnownBooks, families: set[str], result: Compa
 
 def _absent(statements: list[Statement], rows: Mapping[str, TradeRow], books: KnownBooks, result: Comparison) -> None:
     """Note what the books have within the statement's days and the statement has not."""
-    families = {split_exec_id(exec_id)[0] for exec_id in rows}
+    unreadable = {bad.name for one in statements for bad in one.bad}  # it has them, whatever it says
+    families = {split_exec_id(exec_id)[0] for exec_id in {*rows, *unreadable}}
     spans = [
         (datetime.combine(one.from_date, time(), NEW_YORK), end_of_day(one.to_date))
         for one in statements

@@ -276,6 +276,8 @@ def _read_position(row: Row, statement: Statement) -> None:
     if row.text("levelOfDetail") not in {"", "SUMMARY"}:
         statement.passed_over["OpenPositions LOT"] += 1
         return
+    if not row.whole("conid"):
+        raise RowError("conid is missing; add it to the Open Positions section of the Flex query")
     statement.positions.append(OpenRow(_contract(row), row.need_number("position"), row.number("markPrice")))
 
 

@@ -116,7 +116,7 @@ def test_a_busy_server_is_asked_again(service: Service) -> None:
 def test_the_deadline_ends_the_waiting_and_says_why(service: Service) -> None:
     service.get = [failed(1019, "Statement generation in progress.")]
     with pytest.raises(TransientError, match="1019: Statement generation in progress") as caught:
-        download(service.access(deadline_s=0.3))
+        download(service.access(deadline_s=1.5))
     assert caught.value.code == "flex_not_ready"
 
 
