@@ -5,6 +5,7 @@ Leaves: positions, fills, equity to ``portfolio.api``; everything that changes t
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -13,16 +14,18 @@ from django.utils import timezone
 from ninja import Path, Router
 from pydantic import Field
 
+from portfolio import analytics, explain
 from portfolio import books_queries as books
 from portfolio import books_schemas as schemas
-from portfolio import explain
 from portfolio.fx_cache import FXCache
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, FindingState, ParkedState
+from strategies.audit import storable
 from strategies.schemas import MAX_PAGE, AwareTime, Limit, Owner, Page, RowId
 
 router = Router()
 
 HOURLY_DAYS = 7
+Benchmark = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
@@ -36,6 +39,20 @@ def consolidated(request: HttpRequest) -> dict[str, Any]:
 def pnl(request: HttpRequest, owner: Owner | None = None) -> dict[str, Any]:
     """List the profit of every owner, or of one."""
     return {"items": books.pnl(owner)}
+
+
+@router.get("/performance", response=dict[str, Any])
+def performance(
+    request: HttpRequest,
+    owner: Owner | None = None,
+    since: AwareTime | None = None,
+    until: AwareTime | None = None,
+    benchmark: Benchmark | None = None,
+) -> Any:
+    """Show an owner's record (without one: the account's) against a benchmark; figures as text, null with a reason."""
+    account = books.known_account()
+    found = analytics.performance(owner or "", since, until, benchmark, account_id=account)
+    return storable(asdict(found))
 
 
 @router.get("/explain", response=Page[schemas.ContractOut])

@@ -7,7 +7,6 @@ engine is refused at once. Leaves: what the books hold to ``portfolio.api`` and 
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib import import_module
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +15,7 @@ from ninja import Body, File, Path, Router, Status
 from ninja.files import UploadedFile
 from pydantic import Field
 
+from portfolio import adjustments
 from portfolio import books_queries as books
 from portfolio.books_api import router as portfolio_router  # an address answers all its methods at one place
 from portfolio.books_queries import known_account
@@ -65,8 +65,8 @@ def preview_adjustment(request: HttpRequest, payload: schemas.EventIn) -> dict[s
     given = _given(payload)
     check_args("book_adjustment", {**given, "reason": "preview"})
     now = timezone.now()
-    preview = import_module("portfolio.adjustments").preview_adjustment
-    lines = preview(known_account(), payload.kind, payload.details, payload.effective_at or now, now)
+    when = payload.effective_at or now
+    lines = adjustments.preview_adjustment(known_account(), payload.kind, payload.details, when, now)
     return {"lines": [storable(asdict(line)) for line in lines]}
 
 

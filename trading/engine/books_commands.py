@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from portfolio import hourly, parking
+from portfolio import adjustments, assignments, hourly, parking
 from portfolio import rebalance as rebalancing
 from portfolio.breaks import acknowledge_break as note_break
 from portfolio.facts import Booking
@@ -49,7 +48,7 @@ def _when(request: Request) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _after(engine: StrategyManager) -> None:
+def refresh(engine: StrategyManager) -> None:
     """Have strategies and the gate see the books as they are now."""
     engine.portfolio_manager.clear_cache()
     engine.session.request_check()
@@ -86,14 +85,14 @@ def _book(engine: StrategyManager, request: Request, service: Callable[[datetime
         return told(booking)
 
     result = in_books(engine, request, _work)
-    _after(engine)
+    refresh(engine)
     return result
 
 
 def book_adjustment(engine: StrategyManager, request: Request) -> Result:
     """Book an event that is no fill, or lay it before an operator with ``propose``."""
     args, account = request.args, account_of(engine)
-    service = _adjustments("propose_adjustment" if args.get("propose") else "book_adjustment")
+    service = adjustments.propose_adjustment if args.get("propose") else adjustments.book_adjustment
     return _book(
         engine,
         request,
@@ -111,17 +110,12 @@ def book_adjustment(engine: StrategyManager, request: Request) -> Result:
     )
 
 
-def _adjustments(name: str) -> Callable[..., Booking]:
-    service: Callable[..., Booking] = getattr(import_module("portfolio.adjustments"), name)
-    return service
-
-
-def _decide(name: str) -> Handler:
+def _decide(service: Callable[..., Booking]) -> Handler:
     def decide(engine: StrategyManager, request: Request) -> Result:
         return _book(
             engine,
             request,
-            lambda now: _adjustments(name)(
+            lambda now: service(
                 request.args["adjustment"], actor=request.actor, source=request.source, reason=request.reason, now=now
             ),
         )
@@ -135,7 +129,7 @@ def assign_execution(engine: StrategyManager, request: Request) -> Result:
     return _book(
         engine,
         request,
-        lambda now: import_module("portfolio.assignments").assign_execution(
+        lambda now: assignments.assign_execution(
             account,
             args["exec_id"],
             args["owner"],
@@ -172,7 +166,7 @@ def rebalance(engine: StrategyManager, request: Request) -> Result:
         }
 
     result = in_books(engine, request, _work)
-    _after(engine)
+    refresh(engine)
     return result
 
 
@@ -217,7 +211,7 @@ def settle_parked(engine: StrategyManager, request: Request) -> Result:
         return {"parked": row.pk, "key": row.key, "state": str(row.state)}
 
     result = in_books(engine, request, _work)
-    _after(engine)
+    refresh(engine)
     return result
 
 
@@ -271,9 +265,9 @@ def acknowledge_alert(engine: StrategyManager, request: Request) -> Result:
 
 BOOK_HANDLERS: dict[str, Handler] = {
     "book_adjustment": book_adjustment,
-    "approve_adjustment": _decide("approve_adjustment"),
-    "reject_adjustment": _decide("reject_adjustment"),
-    "undo_adjustment": _decide("undo_adjustment"),
+    "approve_adjustment": _decide(adjustments.approve_adjustment),
+    "reject_adjustment": _decide(adjustments.reject_adjustment),
+    "undo_adjustment": _decide(adjustments.undo_adjustment),
     "assign_execution": assign_execution,
     "rebalance": rebalance,
     "take_snapshot": take_snapshot,

@@ -1,8 +1,9 @@
 """What the engine does for each kind of command.
 
 Owns: one function per kind that does not touch the books, and the list of all kinds (``bind``).
-Leaves: what moves the books (``books_commands``), claiming, acknowledging and recording the outcome (``dispatch``),
-which arguments there are (``specs``). Rule: a conflict is the command's failure with a code; nothing is half done.
+Leaves: what moves the books (``books_commands``, ``flex_commands``), claiming, acknowledging and recording the outcome
+(``dispatch``), which arguments there are (``specs``). Rule: a conflict is the command's failure with a code; nothing is
+half done.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from strategies.exceptions import ConflictError, MatsError, NotFoundError, Strat
 from strategies.models import Strategy
 from trading.engine import gate as gates
 from trading.engine.books_commands import BOOK_HANDLERS
+from trading.engine.flex_commands import FLEX_HANDLERS
 from trading.engine.lifecycle import StrategyState
 from trading.engine.requests import Request, request_of
 from trading.engine.runner import Runner
@@ -188,7 +190,9 @@ def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]
     bound: dict[str, Callable[[EngineCommand], Result]] = {
         kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
     }
-    return bound | {kind: partial(_with_request, engine, handler) for kind, handler in BOOK_HANDLERS.items()}
+    return bound | {
+        kind: partial(_with_request, engine, handler) for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS).items()
+    }
 
 
 def _with_args(
