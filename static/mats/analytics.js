@@ -5,7 +5,7 @@ import { startShell, state } from "./shell.js";
 
 const { live } = startShell("");
 const { returns, drawdown, exposure } = state.record;
-const chart = new EquityChart($("#equity-chart"), $("#equity-empty"), state.equity, state.colors, "value");
+const chart = new EquityChart($("#owner-equity"), $("#owner-equity-empty"), state.equity, state.colors, "value");
 new FractionChart($("#returns-chart"), $("#returns-empty"), returns, [{ label: "Return", color: "--accent", filled: true }]);
 new FractionChart($("#drawdown-chart"), $("#drawdown-empty"), drawdown, [{ label: "Drawdown", color: "--loss", filled: true }]);
 new FractionChart($("#exposure-chart"), $("#exposure-empty"), exposure, [{ label: "Gross", color: "--accent" }, { label: "Net", color: "--warn" }]);
