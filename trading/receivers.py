@@ -12,6 +12,7 @@ from portfolio.arctic.registry import register_engine_holder, register_order_row
 from strategies.models import Strategy
 from strategies.services import delete_guards
 from strategies.signals import strategy_deleted, strategy_saved
+from trading.engine import proofs
 from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
@@ -29,6 +30,7 @@ def connect() -> None:
     strategy_deleted.connect(on_strategy_deleted, dispatch_uid="trading.on_strategy_deleted")
     register_order_rows(order_rows_after)
     register_engine_holder(lease_holder)
+    proofs.register()
     if running_guard not in delete_guards:
         delete_guards.append(running_guard)
 

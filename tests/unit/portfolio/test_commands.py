@@ -20,6 +20,7 @@ from portfolio.management.commands import import_strategies
 from portfolio.management.commands._arctic import progress_line
 from portfolio.models import CashBalance, Execution, Movement, Position
 from portfolio.services import ensure_account, fold_batch
+from portfolio.verification import stores
 from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, fee, fill, owner_of
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.django_db
 def _store(arctic: ArcticClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "get_ac", lambda: arctic)
     monkeypatch.setattr(import_strategies, "get_ac", lambda: arctic)
+    monkeypatch.setattr(stores, "get_ac", lambda: arctic)
 
 
 @pytest.fixture
@@ -85,6 +87,8 @@ def test_rebuild_needs_names_or_all(arctic: ArcticClient) -> None:
 
 @pytest.mark.usefixtures("_books")
 def test_verify_agrees_with_honest_books() -> None:
+    Strategy.objects.create(symbol="ALPHA")
+    run("sync_arctic")
     assert "agree" in run("verify_ledger")
 
 
