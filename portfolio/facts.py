@@ -83,6 +83,15 @@ class CashFact:
     amount: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A report that says something else about what is booked; the books stay, a person must look."""
+
+    exec_id: str
+    con_id: int
+    text: str
+
+
 @dataclass(slots=True)
 class FoldResult:
     """What a batch changed; all lists empty when everything in it was known."""
@@ -93,6 +102,7 @@ class FoldResult:
     ignored: int = 0  # executions of another account
     touched_positions: list[PositionFact] = field(default_factory=list)
     touched_cash: list[CashFact] = field(default_factory=list)
+    contradictions: list[Contradiction] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def _try(account_id: str, row: ParkedReport, owner_of: OwnerOf, now: datetime) -
         row.code, row.reason = _code(error), _reason(error)
         row.save(update_fields=["code", "reason"])
         return None
-    return None if getattr(result, "contradictions", None) else result
+    return None if result.contradictions else result
 
 
 def _waiting(parked_id: int) -> ParkedReport:

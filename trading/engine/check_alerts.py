@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from portfolio.causes import BrokerDay
-from portfolio.facts import BreakFact
+from portfolio.facts import BreakFact, Contradiction
 from portfolio.ledger.money import plain
 from portfolio.models import ParkedReport, ParkedState
 from trading.alerts import clear_alert, raise_alert
@@ -106,16 +106,15 @@ def clear_settled(now: datetime) -> None:
         clear_alert(key, now)
 
 
-def report_contradictions(found: Iterable[Any], now: datetime) -> None:
-    """Open an alert for each execution that came again with other content; the books stay as they are."""
+def report_contradictions(found: Iterable[Contradiction], now: datetime) -> None:
+    """Open an alert for each report that says something else than is booked; the books stay as they are."""
     for one in found:
-        exec_id = str(getattr(one, "exec_id", one))
         raise_alert(
-            f"contradiction:{exec_id}",
+            f"contradiction:{one.exec_id}",
             Severity.CRITICAL,
-            f"IB repeated execution {exec_id} with other content",
-            f"{getattr(one, 'text', one)} The books keep what was booked first. Compare with the trade log of TWS and "
-            "book an adjustment if IB's second word is right.",
+            f"IB repeated execution {one.exec_id} with other content",
+            f"{one.text} The books keep what was booked first. Compare with the trade log of TWS; if the second word "
+            "is right, book an adjustment, and acknowledge this.",
             now=now,
         )
 

@@ -23,13 +23,15 @@ from portfolio.models import ParkedState
 from strategies.events import CommissionSnapshot, FillSnapshot, QueueMessage
 from strategies.exceptions import StaleEpochError
 from trading.engine import events
-from trading.engine.check_alerts import report_parked
+from trading.engine.check_alerts import report_contradictions, report_parked
 from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.models import Order
 from trading.orders import services as orders
 
 logger = logging.getLogger(__name__)
+
+_REFUSED_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Folding:
         self._account = account
         self._queue = queue
         self._held: list[Slot] = []
+        self._refused: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._holding = True
 
@@ -93,6 +96,7 @@ class Folding:
         placed = [message["trade"] for message in batch.orders if message["trade"] is not None]
         _note(changed, orders.record_orders(placed, now) if placed else [])
         result, after = self._fold_money(batch, now)
+        report_contradictions(result.contradictions, now)
         _note(changed, orders.record_executions(result.new_executions, now) if result.new_executions else [])
         heard = [(m["trade"], m["status"]) for m in batch.statuses if m["trade"] is not None]
         _note(changed, orders.record_statuses(heard, now) if heard else [])
@@ -103,13 +107,24 @@ class Folding:
     def park(self, item: QueueMessage, error: BaseException) -> bool:
         """Keep an execution or a fee that cannot be booked; tell whether that is news. Others are only reported."""
         if item["type"] not in ("fill", "commission"):
-            return True
+            return self._is_news(item)
         now = datetime.now(UTC)
         row = books.park(item["fill"] if item["type"] == "fill" else item["commission"], error, now)
         if row.state != ParkedState.WAITING:
             return False  # an operator let go of it
         report_parked(row, now)
         return row.times == 1
+
+    def _is_news(self, item: QueueMessage) -> bool:
+        """Tell it once of an order: every check asks for orders again, and must not bring about the next check."""
+        order = item["trade"]
+        what = item["type"], str(order and (order.order_ref or order.perm_id))
+        if what in self._refused:
+            return False
+        if len(self._refused) >= _REFUSED_KEPT:
+            self._refused.clear()
+        self._refused.add(what)
+        return True
 
     def _fold_money(self, batch: Sorted, now: datetime) -> tuple[FoldResult, list[Callable[[], object]]]:
         if not batch.money:

@@ -26,7 +26,7 @@ from strategies.models import Strategy
 from trading.engine import events
 from trading.engine.broker_state import AccountAnswer, BrokerState, Heard, Orders
 from trading.engine.cash_check import CashCheck, CashLook, CheckTimes
-from trading.engine.check_alerts import clear_settled, report_breaks, report_day
+from trading.engine.check_alerts import clear_settled, report_breaks, report_contradictions, report_day
 from trading.engine.day_check import both, compare_day
 from trading.engine.events import Event, EventKind
 from trading.engine.gate import Gate
@@ -313,6 +313,7 @@ def allocate_missing(account: str) -> list[str]:
 
 def write_result(result: FoldResult, now: datetime) -> None:
     """Move the orders of new executions and report everything; inside a job."""
+    report_contradictions(result.contradictions, now)
     changed = orders.record_executions(result.new_executions, now) if result.new_executions else []
     events.write(report(result, changed, now))
 

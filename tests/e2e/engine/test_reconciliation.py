@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from portfolio.adjustments import approve_adjustment, book_adjustment, propose_adjustment
 from portfolio.models import (
     Account,
     Break,
     BrokerHolding,
+    CashBalance,
     Execution,
     ParkedReport,
     Position,
@@ -70,6 +72,16 @@ def broker_holds(symbol: str = "SPY") -> Decimal:
     """What the books know of IB's position."""
     row = BrokerHolding.objects.filter(instrument__symbol=symbol).first()
     return row.quantity if row is not None else Decimal(0)
+
+
+def account_id() -> str:
+    """The ledger's account."""
+    return Account.objects.get().account_id
+
+
+def in_books(engine: StrategyManager, work: Callable[[], Any]) -> Any:
+    """Have the message thread do something."""
+    return engine.message_queue.submit(work, "test").result(10)
 
 
 def opened(kind: str) -> Break | None:
@@ -140,6 +152,59 @@ def test_cash_in_a_currency_that_the_books_never_had_is_a_break(rig: Rig) -> Non
     happen(rig, lambda venue: venue.book_cash("EUR", Decimal(50)))
     row = until(lambda: opened("cash"), what="cash break")
     assert (row.currency, row.ib_quantity, row.ledger_quantity) == ("EUR", 50, 0)
+
+
+def test_cash_break_clears_when_what_explains_it_is_booked(rig: Rig) -> None:
+    engine = started(rig)
+    happen(rig, lambda venue: venue.book_cash("USD", Decimal(500)))
+    assert causes(until(lambda: opened("cash"), what="cash break")) == {"unexplained"}
+    details = {"owner": DISCRETIONARY, "currency": "USD", "amount": "500"}
+    words: dict[str, Any] = {"actor": "op", "source": "page"}
+    proposed = in_books(
+        engine,
+        lambda: propose_adjustment(account_id(), "deposit", details, **words, now=datetime.now(UTC)),
+    )
+    rig.do("reconcile")
+    row = opened("cash")
+    assert row is not None
+    assert [item["ids"] for item in row.cause["items"]] == [[str(proposed.adjustment_id)]]
+    in_books(engine, lambda: approve_adjustment(proposed.adjustment_id, **words, now=datetime.now(UTC)))
+    until(lambda: opened("cash") is None, what="the break clears")
+    assert CashBalance.objects.get(owner=DISCRETIONARY, currency="USD").amount == 1_000_500
+
+
+def test_split_that_is_booked_ends_the_break_and_unlocks(rig: Rig) -> None:
+    engine = started(rig)
+    rig.inject("SPY", 10)
+    until(lambda: position(DISCRETIONARY, "SPY") == 10)
+    happen(rig, lambda venue: venue.move_position(con_id_of(venue), Decimal(10)))
+    until(lambda: opened("position"), what="position break")
+    details = {"con_id": con_id(rig), "numerator": 2, "denominator": 1}
+    in_books(
+        engine,
+        lambda: book_adjustment(account_id(), "split", details, actor="op", source="page", now=datetime.now(UTC)),
+    )
+    until(lambda: opened("position") is None and not engine.gate.locked_instruments, what="the break clears")
+    assert position(DISCRETIONARY, "SPY") == 20
+    assert compared(rig)["cash_breaks"] == 0
+
+
+def test_execution_repeated_with_other_content_is_alerted_and_the_books_stay(rig: Rig) -> None:
+    engine = started(rig)
+    rig.inject("SPY", 1)
+    until(lambda: position(DISCRETIONARY, "SPY") == 1)
+    booked = Execution.objects.get()
+    told: list[Any] = []
+    engine.session._capture.observers.append(told.append)
+    try:
+        rig.do("reconcile")
+    finally:
+        engine.session._capture.observers.remove(told.append)
+    [heard] = [message for message in told if message["type"] == "fill"]
+    other = {**heard, "fill": replace(heard["fill"], price=heard["fill"].price + 1)}
+    engine.message_queue.put(other)  # type: ignore[arg-type]  # a message of the same kind
+    until(lambda: alert(f"contradiction:{booked.exec_id}"), what="alert")
+    assert Execution.objects.get().price == booked.price
 
 
 def test_split_at_the_broker_locks_the_instrument_and_names_the_ratio(rig: Rig) -> None:
