@@ -16,10 +16,10 @@ from typing import Any
 from django.db import transaction
 from ulid import ULID
 
-from portfolio import contract_effects, effects
 from portfolio.books import Books, Line
 from portfolio.changes import books_changed
-from portfolio.effects import Act, check_owners
+from portfolio.contract_effects import CONTRACT_EFFECTS, name_owner, rescale_mark
+from portfolio.effects import CASH_EFFECTS, Act, check_owners
 from portfolio.facts import Booking
 from portfolio.ledger.events import Event, Fee, Reassignment, as_details, parse_details, refused
 from portfolio.models import Account, Adjustment, AdjustmentKind, AdjustmentState, Execution, Instrument
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 KEY_LENGTH = 80  # the keys of its movements are made of it
 REASON_LENGTH = 400
-EFFECTS = {**effects.EFFECTS, **contract_effects.EFFECTS}
+EFFECTS = {**CASH_EFFECTS, **CONTRACT_EFFECTS}
 
 
 def propose_adjustment(
@@ -275,9 +275,9 @@ def _book(row: Adjustment, event: Event, actor: str, source: str, reason: str, n
 def _after(row: Adjustment, event: Event, *, undone: bool) -> None:
     """What follows outside the journal: who an execution names as owner, and prices of another unit."""
     if isinstance(event, Reassignment):
-        contract_effects.name_owner(event.exec_id)
+        name_owner(event.exec_id)
     else:
-        contract_effects.rescale_mark(event, undone=undone)
+        rescale_mark(event, undone=undone)
 
 
 def _reverse_of(row: Adjustment, actor: str, source: str, reason: str, now: datetime) -> Adjustment:

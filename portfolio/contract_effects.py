@@ -199,7 +199,7 @@ def rescale_mark(event: Event, *, undone: bool) -> None:
         mark.save(update_fields=["price"])
 
 
-EFFECTS: dict[AdjustmentKind, Callable[[Act, Any], None]] = {
+CONTRACT_EFFECTS: dict[AdjustmentKind, Callable[[Act, Any], None]] = {
     AdjustmentKind.SPLIT: split,
     AdjustmentKind.SYMBOL_CHANGE: symbol_change,
     AdjustmentKind.EXPIRY: expiry,

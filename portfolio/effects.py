@@ -286,7 +286,7 @@ def _share_lines(
     return lines
 
 
-EFFECTS: dict[AdjustmentKind, Callable[[Act, Any], None]] = {
+CASH_EFFECTS: dict[AdjustmentKind, Callable[[Act, Any], None]] = {
     AdjustmentKind.DEPOSIT: flow,
     AdjustmentKind.WITHDRAWAL: flow,
     AdjustmentKind.INTEREST: flow,

@@ -7,14 +7,19 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
 * A commission is its own movement on its execution; it may come before it (it waits), with it, after it or never.
   In the instrument's currency it lowers the position's realised P&L; in another currency it lowers cash in that
   currency and is realised there: nothing is converted.
-* The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew;
-  one that arrives after its successor is recorded as superseded and moves nothing.
+* The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew,
+  whatever it corrects: size, price, side or contract; one that arrives after its successor is recorded as superseded
+  and moves nothing.
+* What contradicts the books (a booked id with other content, a second fee that differs, a correction that names another
+  account) changes nothing and is returned as a contradiction for a person to look at.
+* Live executions are folded in the order of their arrival, for that is when the books knew them. Executions that the
+  broker repeats together on request have no order of arrival: among themselves they are folded in the order of time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -23,12 +28,13 @@ from django.db import transaction
 from portfolio.books import Booked, Books, fill_line
 from portfolio.changes import books_changed
 from portfolio.corrections import fee_lines, replace_revision
-from portfolio.facts import CommissionFact, ExecutionFact, FoldResult
+from portfolio.facts import CommissionFact, Contradiction, ExecutionFact, FoldResult
 from portfolio.instruments import ensure_instruments
-from portfolio.ledger.money import ZERO, exact
+from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
-from strategies.events import CommissionSnapshot, FillSnapshot
+from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_quantity
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +48,8 @@ def fold_batch(account_id: str, items: Sequence[Item], owner_of: OwnerOf, now: d
     """Book a batch inside the caller's transaction (or one of its own) and return what changed.
 
     Shape: items in the order of arrival. ``owner_of`` is asked once for each new execution.
-    Raises: LedgerError when an execution cannot be booked; the transaction is then lost as a whole.
+    Raises: LedgerError when a report cannot be booked, with a code of ``ledger.validity``; the transaction is then lost
+    as a whole, and whoever called it folds the items one by one to set the bad one aside.
     """
     with transaction.atomic(savepoint=False):
         fold = _Fold(account_id, owner_of, now)
@@ -57,24 +64,43 @@ class _Fold:
     def __init__(self, account_id: str, owner_of: OwnerOf, now: datetime) -> None:
         self.books = Books(account_id, now)
         self.owner_of = owner_of
+        self._foreign: list[FillSnapshot] = []
         self.result = FoldResult()
 
     def run(self, items: Sequence[Item]) -> FoldResult:
-        mine = [item for item in items if self._is_ours(item)]
+        mine = [item for item in in_order(items) if self._is_ours(item)]
         fills = [item for item in mine if isinstance(item, FillSnapshot)]
         exec_ids = {item.exec_id for item in mine}
-        contracts = {fill.contract.con_id: fill.contract for fill in fills}
-        self.books.load({split_exec_id(exec_id)[0] for exec_id in exec_ids}, exec_ids, set())
-        new = {fill.contract.con_id for fill in fills if fill.exec_id not in self.books.executions}
-        self.books.take_instruments(ensure_instruments(contracts[con_id] for con_id in new).values())
+        families = {split_exec_id(exec_id)[0] for exec_id in exec_ids}
+        self.books.load(families | {split_exec_id(one.exec_id)[0] for one in self._foreign}, exec_ids, set())
+        self._take_contracts(fill for fill in fills if fill.exec_id not in self.books.executions)
         for item in mine:
             if isinstance(item, FillSnapshot):
                 self._fill(item)
             else:
+                check_commission(item)
                 self._commission(item.exec_id, item.amount, item.currency)
+        for fill in self._foreign:
+            self._check_foreign(fill)
         self.books.write()
         self._report()
         return self.result
+
+    def _take_contracts(self, fills: Iterable[FillSnapshot]) -> None:
+        contracts: dict[int, ContractSnapshot] = {}
+        for fill in fills:
+            check_fill(fill)
+            contract = fill.contract
+            known = contracts.setdefault(contract.con_id, contract)
+            if known is not contract and _facts(known) != _facts(contract):
+                raise LedgerError(
+                    f"Execution {fill.exec_id} describes contract {contract.con_id} otherwise than the one before it.",
+                    code="instrument_changed",
+                    exec_id=fill.exec_id,
+                    con_id=contract.con_id,
+                )
+            contracts[contract.con_id] = contract
+        self.books.take_instruments(ensure_instruments(contracts.values()).values())
 
     def _is_ours(self, item: Item) -> bool:
         if isinstance(item, CommissionSnapshot):
@@ -85,12 +111,26 @@ class _Fold:
             return True
         else:
             logger.error("execution of another account ignored exec_id=%s account=%s", item.exec_id, item.account)
+            self._foreign.append(item)
         self.result.ignored += 1
         return False
+
+    def _check_foreign(self, fill: FillSnapshot) -> None:
+        family, revision = split_exec_id(fill.exec_id)
+        known = self.books.live.get(family)
+        if known is not None and known.revision <= revision:
+            self._contradict(
+                known, f"{fill.exec_id} says account {fill.account}; {known.exec_id} is booked in this account."
+            )
+
+    def _contradict(self, known: Booked, text: str) -> None:
+        logger.error("execution contradicts the books exec_id=%s: %s The books stay.", known.exec_id, text)
+        self.result.contradictions.append(Contradiction(known.exec_id, known.con_id, text))
 
     def _fill(self, fill: FillSnapshot) -> None:
         fee = None
         if fill.commission is not None:
+            check_fee(fill.exec_id, fill.commission, fill.commission_currency or fill.contract.currency)
             fee = exact(fill.commission), fill.commission_currency or fill.contract.currency
         if fill.exec_id not in self.books.executions:
             self._new_fill(fill, fee)
@@ -98,9 +138,10 @@ class _Fold:
         self.result.duplicates += 1
         known = self.books.executions[fill.exec_id]
         if not _agrees(known, fill):
-            logger.error(
-                "execution contradicts the books exec_id=%s booked=%s@%s said=%s %s@%s; the books stay",
-                *(fill.exec_id, known.quantity, known.price, fill.side, fill.quantity, fill.price),
+            self._contradict(
+                known,
+                f"Booked {plain(known.quantity)} at {plain(known.price)} of contract {known.con_id}, said "
+                f"{fill.side} {fill.quantity} at {fill.price} of contract {fill.contract.con_id}.",
             )
             return
         if fee is not None and known.commission is None:
@@ -124,12 +165,6 @@ class _Fold:
         self.result.new_executions.append(self._fact(fill, booked, change, corrects))
 
     def _booked(self, fill: FillSnapshot) -> Booked:
-        if fill.side not in {"BOT", "SLD"} or not _is_bookable(fill):
-            raise LedgerError(
-                f"Execution {fill.exec_id} says {fill.side} {fill.quantity} at {fill.price}: it cannot be booked.",
-                code="bad_execution",
-                exec_id=fill.exec_id,
-            )
         family, revision = split_exec_id(fill.exec_id)
         owner = self.owner_of(fill)
         quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
@@ -176,17 +211,15 @@ class _Fold:
             self._report_fee(booked, amount, currency)
             return
         self.result.duplicates += 1
-        if (booked.commission, booked.commission_currency) != (amount, currency):
-            logger.warning(
-                "second commission differs and is ignored exec_id=%s booked=%s %s reported=%s %s",
-                exec_id,
-                booked.commission,
-                booked.commission_currency,
-                amount,
-                currency,
+        if (booked.commission, booked.commission_currency) != (amount, currency or booked.commission_currency):
+            self._contradict(
+                booked,
+                f"A second commission differs: booked {plain(booked.commission)} {booked.commission_currency}, "
+                f"said {plain(amount)} {currency}.",
             )
 
     def _book_fee(self, booked: Booked, amount: Decimal, currency: str) -> None:
+        currency = currency or self.books.instruments[booked.con_id].currency  # nothing paid may come without one
         booked.commission, booked.commission_currency = amount, currency
         self.books.change_execution(booked)
         if booked.superseded:
@@ -250,12 +283,23 @@ class _Fold:
 
 def _agrees(known: Booked, fill: FillSnapshot) -> bool:
     """Tell whether a repeated execution says what is booked: an id that returns with other content is no duplicate."""
-    if not _is_bookable(fill):
+    if not (is_quantity(fill.quantity) and fill.price.is_finite()):
         return False
     quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
     return (known.con_id, known.quantity, known.price) == (fill.contract.con_id, quantity, exact(fill.price))
 
 
-def _is_bookable(fill: FillSnapshot) -> bool:
-    """Whether quantity and price are numbers and the quantity does not vanish in the ledger's decimals."""
-    return fill.quantity.is_finite() and fill.price.is_finite() and exact(fill.quantity) > 0
+def _facts(contract: ContractSnapshot) -> tuple[object, ...]:
+    return contract.sec_type, contract.currency, contract.multiplier
+
+
+def in_order(items: Sequence[Item]) -> Sequence[Item]:
+    """Return the items with replayed executions in the order of time among themselves; all else stays in its place."""
+    places = [at for at, item in enumerate(items) if isinstance(item, FillSnapshot) and item.is_replay]
+    if len(places) < 2:
+        return items
+    arranged = list(items)
+    replayed = [item for item in items if isinstance(item, FillSnapshot) and item.is_replay]
+    for at, item in zip(places, sorted(replayed, key=lambda fill: fill.executed_at), strict=True):
+        arranged[at] = item
+    return arranged

@@ -65,8 +65,6 @@ def check_fill(fill: FillSnapshot) -> None:
         raise _refuse(fill, "bad_execution", f"has the multiplier {contract.multiplier}")
     if fill.price <= 0 and (fault := price_fault(contract.sec_type, fill.price)):
         raise _refuse(fill, "bad_price", f"says {fill.price}: {fault}")
-    if fill.commission is not None:
-        check_fee(fill.exec_id, fill.commission, fill.commission_currency or contract.currency)
 
 
 def is_quantity(quantity: Decimal) -> bool:

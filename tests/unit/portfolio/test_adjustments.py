@@ -401,8 +401,8 @@ def test_preview_says_what_would_be_booked_and_writes_nothing() -> None:
 
 
 def test_refused_booking_leaves_nothing_behind() -> None:
+    ensure_instruments([contract()])
     with pytest.raises(ConflictError):
-        ensure_instruments([contract()])
         book("split", con_id=AAPL, numerator="4", denominator="1")
     assert (Adjustment.objects.count(), AuditEntry.objects.count()) == (0, 0)
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import transaction
 from pytest_django import DjangoAssertNumQueries
 
 from portfolio.facts import FoldResult
@@ -224,3 +225,108 @@ def test_report_of_a_combination_is_not_walked_back_at_the_opening() -> None:
     open_account(ACCOUNT, {"USD": Decimal(1000)}, [], [fill(1, 1, 2, of=combination)], NOW)
     assert CashBalance.objects.get(currency="USD").amount == 1000
     assert not Position.objects.exists()
+
+
+FUTURE = contract(800, "CL", sec_type="FUT", multiplier=Decimal(1000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"price": Decimal(0)}, "bad_price"),
+        ({"price": Decimal(-1)}, "bad_price"),
+        ({"price": Decimal("NaN")}, "bad_execution"),
+        ({"quantity": Decimal(0)}, "bad_execution"),
+        ({"quantity": Decimal("Infinity")}, "bad_execution"),
+        ({"contract": contract(0)}, "unknown_contract"),
+        ({"contract": contract(currency="")}, "unknown_currency"),
+        ({"contract": contract(currency="US$")}, "unknown_currency"),
+        ({"contract": contract(multiplier=Decimal(0))}, "bad_execution"),
+        ({"commission": Decimal("NaN"), "commission_currency": "USD"}, "bad_commission"),
+        ({"commission": Decimal("Infinity"), "commission_currency": "USD"}, "bad_commission"),
+        ({"commission": Decimal(1), "commission_currency": "dollar"}, "unknown_currency"),
+    ],
+)
+def test_bad_execution_is_refused_with_its_code_and_the_next_batch_goes_on(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(LedgerError) as caught, transaction.atomic():
+        fold(fill(1), dataclasses.replace(fill(2), **changes))
+    assert caught.value.code == code
+    assert not Execution.objects.exists()
+    fold(fill(1))
+    assert position().quantity == 100
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        (fee(1, "NaN"), "bad_commission"),
+        (fee(1, "1", ""), "unknown_currency"),
+        (fee(1, "1", "BASE"), "unknown_currency"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_bad_commission_is_refused_with_its_code(report: Item, code: str, known: bool) -> None:
+    if known:
+        fold(fill(1))
+    with pytest.raises(LedgerError) as caught:
+        fold(report)
+    assert caught.value.code == code
+
+
+def test_bad_commission_within_a_repeated_execution_is_refused() -> None:
+    fold(fill(1))
+    with pytest.raises(LedgerError):
+        fold(fill(1, commission="Infinity"))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_commission_of_nothing_needs_no_currency(early: bool) -> None:
+    items: list[Item] = [fee(1, "0", ""), fill(1)]
+    fold(*(items if early else reversed(items)))
+    again = fold(fee(1, "0", ""))
+    assert Execution.objects.get().commission_currency == "USD"
+    assert (again.duplicates, again.contradictions) == (1, [])
+
+
+def test_future_trades_below_zero_and_option_closes_at_zero() -> None:
+    option = contract(801, "CL", sec_type="OPT", multiplier=Decimal(100))
+    fold(fill(1, 1, "-37.63", of=FUTURE), fill(2, 1, 1, of=option), fill(3, -1, 0, of=option))
+    assert position(con_id=800).cost_basis == -37630
+    assert cash() == 37630 - 100
+    assert position(con_id=801).realized_pnl == -100
+
+
+def test_contract_that_two_fills_of_a_batch_describe_differently_is_refused() -> None:
+    with pytest.raises(LedgerError) as caught:
+        fold(fill(1, of=contract(5)), fill(2, of=contract(5, multiplier=Decimal(10))))
+    assert caught.value.code == "instrument_changed"
+
+
+def test_correction_may_change_the_side() -> None:
+    fold(fill(1, 100, 50), fee(1, "1"))
+    fold(fill(1, -100, 50, revision=2))
+    assert position().quantity == -100
+    assert cash() == 5000
+
+
+def test_contradictions_are_returned_for_a_person() -> None:
+    fold(fill(1), fee(1, "1"))
+    other = dataclasses.replace(fill(1), price=Decimal(51))
+    abroad = dataclasses.replace(fill(1, revision=2), account="DU9")
+    result = fold(other, fee(1, "9"), abroad)
+    assert [(one.exec_id, one.con_id) for one in result.contradictions] == [(fill(1).exec_id, 265598)] * 3
+    assert "account DU9" in result.contradictions[2].text
+    assert (position().quantity, cash()) == (100, -5001)
+
+
+def test_replayed_executions_are_folded_in_the_order_of_time() -> None:
+    sold = dataclasses.replace(fill(3, -10, 70), is_replay=True)
+    bought = [dataclasses.replace(fill(number, 10, price), is_replay=True) for number, price in ((1, 40), (2, 60))]
+    fold(sold, *reversed(bought))
+    assert (position().quantity, position().realized_pnl) == (10, 200)
+
+
+def test_live_executions_are_folded_in_the_order_of_arrival() -> None:
+    fold(fill(3, -10, 70), fill(1, 10, 40))
+    assert position().realized_pnl == 300
+    assert position().quantity == 0
