@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import Model
+from django.forms import ModelForm
 from django.http import HttpRequest
 
+from portfolio.cron import CHANGED
+from portfolio.forms import AccountForm
 from portfolio.ledger.money import plain
 from portfolio.models import (
     Account,
@@ -19,12 +23,15 @@ from portfolio.models import (
     CashBalance,
     EquitySnapshot,
     Execution,
+    FlexFinding,
+    FlexStatement,
     Instrument,
     Movement,
     PendingCommission,
     Position,
     ProjectionCursor,
 )
+from strategies.audit import record
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -60,9 +67,29 @@ class ReadOnlyAdmin(_ModelAdmin):
 
 @admin.register(Account)
 class AccountAdmin(ReadOnlyAdmin):
-    """Accounts and when their books were opened."""
+    """Accounts, when their books were opened, and the two things an operator sets: schedule and benchmark."""
 
-    list_display = ["account_id", "base_currency", "opened_at"]
+    list_display = ["account_id", "base_currency", "opened_at", "reconciled_at", "rebalance_cron", "benchmark"]
+    form = AccountForm
+    readonly_fields = ["account_id", "base_currency", "opened_at", "positions_at", "reconciled_at"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Schedule and benchmark may be set by who may operate; nobody has a right to edit the books' own tables."""
+        return request.user.has_perm("trading.operate")
+
+    def save_model(self, request: HttpRequest, obj: Account, form: ModelForm[Account], change: bool) -> None:
+        """Store what was set, each with its entry in the audit trail."""
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            for name in form.changed_data:
+                record(
+                    CHANGED if name == "rebalance_cron" else f"account.{name}",
+                    obj.account_id,
+                    actor=request.user.get_username(),
+                    source="admin",
+                    before={name: form.initial.get(name, "")},
+                    after={name: getattr(obj, name)},
+                )
 
 
 @admin.register(Instrument)
@@ -254,3 +281,25 @@ class ProjectionCursorAdmin(ReadOnlyAdmin):
 
     list_display = ["symbol", "last_seq", "updated_at"]
     search_fields = ["symbol"]
+
+
+@admin.register(FlexStatement)
+class FlexStatementAdmin(ReadOnlyAdmin):
+    """Statements of IB that were read."""
+
+    list_display = ["from_date", "to_date", "account", "query_name", "imported_at", "actor", "sha256"]
+    list_select_related = ["account"]
+    list_filter = ["account"]
+    search_fields = ["sha256"]
+    ordering = ["-id"]
+
+
+@admin.register(FlexFinding)
+class FlexFindingAdmin(ReadOnlyAdmin):
+    """What statements said that the books did not."""
+
+    list_display = ["statement", "kind", "key", "state", "text", "resolution"]
+    list_select_related = ["statement"]
+    list_filter = ["state", "kind"]
+    search_fields = ["key", "text"]
+    ordering = ["-id"]

@@ -45,6 +45,7 @@ from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
 from trading.engine.reconciler import allocate_missing
+from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
 from trading.engine.writer import LedgerWriter
@@ -118,11 +119,14 @@ class EngineCore:
         self.projection = Projection(self.lease.assert_epoch)
         self.portfolio_manager.fx_cache.spot = FxSource(self._master_ib, self.session.begin)
         self._rates = Periodic("rates", RATES_EVERY_S, self._keep_rates)
+        self.schedule = Schedule(self)
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
         self._jobs = [
             self._rates,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
+            Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
+            Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self.projection.flush),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
