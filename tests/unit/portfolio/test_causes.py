@@ -68,7 +68,7 @@ def test_execution_that_only_ib_has_is_missing_unless_it_is_parked() -> None:
 
 def test_execution_that_only_the_books_have_is_unconfirmed() -> None:
     day = BrokerDay({}, NOW, unconfirmed=frozenset({fill(1).exec_id}))
-    assert position_causes(10, day) == {"unconfirmed_execution": [fill(1).exec_id]}
+    assert position_causes(7, day) == {"unconfirmed_execution": [fill(1).exec_id]}
     assert cash_causes("300", day) == {"unconfirmed_execution": [fill(1).exec_id]}
 
 
