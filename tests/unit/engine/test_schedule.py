@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import pytest
 
+from portfolio.cron import CHANGED
 from portfolio.models import Account, Adjustment, HourlySnapshot
 from portfolio.services import allocate_strategy, ensure_account, open_account, record_account_values
 from strategies import audit
 from strategies.exceptions import TransientError
 from strategies.models import AuditEntry, Strategy
 from trading.engine.gate import Gate
-from trading.engine.schedule import ALERT, CHANGED, DONE, Schedule
+from trading.engine.schedule import ALERT, DONE, Schedule
 from trading.models import Alert
 
 pytestmark = pytest.mark.django_db
