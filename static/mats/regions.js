@@ -1,10 +1,12 @@
 // Parts of a page that the server draws: an event that concerns one has it drawn again and put in place.
 // What a person has open or is typing in is left alone; it is brought up to date when he has finished.
 const WAIT_MS = 500;
+const EASE = 4; // a page that is slow to draw is drawn less often
 
 const dirty = new Set();
 let timer = null;
 let running = false;
+let took = 0;
 
 const regions = () => [...document.querySelectorAll("[data-live]")];
 const isBusy = (region) => region.querySelector("form[data-dirty]") !== null
@@ -15,7 +17,7 @@ function remember(region) {
   return {
     details: [...region.querySelectorAll("details[open][data-keep]")].map((one) => one.dataset.keep),
     forms: [...region.querySelectorAll("tr.form-row:not([hidden])")].map((one) => one.id),
-    rows: [...region.querySelectorAll("tr.explained")].map((row) => row.previousElementSibling?.dataset.contract),
+    rows: [...region.querySelectorAll("tr.explained")].map((part) => [part.previousElementSibling?.dataset.contract, part]),
     scroll: region.scrollTop,
   };
 }
@@ -23,7 +25,7 @@ function remember(region) {
 function recall(region, kept) {
   for (const one of region.querySelectorAll("details[data-keep]")) one.open = kept.details.includes(one.dataset.keep);
   for (const id of kept.forms) toggleForm(document.getElementById(id), true);
-  for (const conId of kept.rows) expand(region.querySelector(`tr[data-contract="${CSS.escape(conId ?? "")}"] [data-expand]`));
+  for (const [conId, part] of kept.rows) expand(region.querySelector(`tr[data-contract="${CSS.escape(conId ?? "")}"] [data-expand]`), part);
   region.scrollTop = kept.scroll;
 }
 
@@ -46,6 +48,7 @@ async function refresh() {
   timer = null;
   if (running) { later(); return; }
   running = true;
+  const began = performance.now();
   const bySource = new Map();
   for (const region of regions().filter((one) => dirty.delete(one.id))) {
     const source = region.dataset.source ?? location.pathname + location.search;
@@ -54,10 +57,11 @@ async function refresh() {
   try {
     for (const [source, wanted] of bySource) await draw(source, wanted);
   } catch { /* the page says by itself that it is stale; the next event tries again */ }
+  took = performance.now() - began;
   running = false;
 }
 
-function later() { timer ??= setTimeout(refresh, WAIT_MS); }
+function later() { timer ??= setTimeout(refresh, Math.max(WAIT_MS, EASE * took)); }
 
 // Events of a kind concern the regions that name it; "" means all of them.
 export function touch(kind = "") {
@@ -68,20 +72,27 @@ export function touch(kind = "") {
 
 export function kinds() { return new Set(regions().flatMap((region) => region.dataset.live.split(" "))); }
 
-async function expand(button) {
+// ``known`` is the part as it was drawn before: it stays until the new one is there.
+async function expand(button, known = null) {
   if (!button) return;
   const row = button.closest("tr");
-  const part = document.createElement("tr");
-  part.className = "explained";
-  const cell = part.insertCell();
-  cell.colSpan = row.children.length;
-  cell.textContent = "Reading…";
+  const part = known ?? document.createElement("tr");
+  if (!known) {
+    part.className = "explained";
+    const cell = part.insertCell();
+    cell.colSpan = row.children.length;
+    cell.textContent = "Reading…";
+  }
   row.after(part);
   button.setAttribute("aria-expanded", "true");
   const reply = await fetch(`${button.dataset.expand}?part=1`).catch(() => null);
-  if (!reply?.ok) { cell.textContent = "This could not be read; close it and try again."; return; }
+  const cell = part.cells[0];
+  if (!reply?.ok) { if (!known) cell.textContent = "This could not be read; close it and try again."; return; }
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+  if (isBusy(part)) return;
+  const kept = remember(part);
   cell.replaceChildren(...[...fresh.body.children].map((child) => document.importNode(child, true)));
+  recall(part, kept);
 }
 
 function collapse(button) {
