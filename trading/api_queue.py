@@ -26,7 +26,7 @@ def require_engine(key: str | None) -> None:
         )
 
 
-def queue(request: HttpRequest, response: HttpResponse, kind: str, **args: Any) -> dict[str, Any]:
+def queue(request: HttpRequest, response: HttpResponse, kind: str, /, **args: Any) -> dict[str, Any]:
     """Queue a command and return the 202 body; nothing is queued while no engine holds the lease.
 
     Raises: TransientError (engine_down); ConflictError when the idempotency key belongs to another request.
