@@ -17,6 +17,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from portfolio import causes
+from portfolio.bulk import upsert_rows
 from portfolio.causes import BrokerDay
 from portfolio.facts import BreakFact, BrokerPosition
 from portfolio.ledger.money import ZERO, exact
@@ -64,8 +65,11 @@ def ledger_cash(account_id: str, marks: Mapping[int, Decimal] | None = None) -> 
     owned: dict[str, Decimal] = {}
     for currency, amount in CashBalance.objects.filter(account_id=account_id).values_list("currency", "amount"):
         owned[currency] = owned.get(currency, ZERO) + amount
-    quantities = ledger_quantities(account_id)
-    rows = Instrument.objects.filter(sec_type__in=["FUT", "CASH"], position__account_id=account_id).distinct()
+    quantities: dict[int, Decimal] = {}
+    apart = Position.objects.filter(account_id=account_id, instrument__sec_type__in=["FUT", "CASH"])
+    for con_id, quantity in apart.values_list("instrument_id", "quantity"):
+        quantities[con_id] = quantities.get(con_id, ZERO) + quantity
+    rows = list(Instrument.objects.filter(con_id__in=quantities))
     latest = dict(Mark.objects.filter(instrument__in=rows).values_list("instrument_id", "price"))
     prices = {**latest, **(marks or {})}
     held = [
@@ -75,7 +79,7 @@ def ledger_cash(account_id: str, marks: Mapping[int, Decimal] | None = None) -> 
             row.sec_type,
             row.currency,
             row.multiplier,
-            quantities.get(row.con_id, ZERO),
+            quantities[row.con_id],
             prices.get(row.con_id),
         )
         for row in rows
@@ -98,12 +102,14 @@ def store_holdings(account_id: str, positions: Sequence[BrokerPosition], at: dat
         gone = [row.pk for con_id, row in known.items() if con_id not in wanted]
         if gone:
             BrokerHolding.objects.filter(pk__in=gone).delete()
-        for con_id, said in wanted.items():
-            quantity, average = exact(said.quantity), exact(said.average_cost)
-            row = known.get(con_id) or BrokerHolding(account_id=account_id, instrument_id=con_id)
-            if row.pk is None or (row.quantity, row.average_cost) != (quantity, average):
-                row.quantity, row.average_cost = quantity, average
-                row.save()
+        said = {con_id: (exact(row.quantity), exact(row.average_cost)) for con_id, row in wanted.items()}
+        stored = {con_id: (row.quantity, row.average_cost) for con_id, row in known.items()}
+        upsert_rows(
+            BrokerHolding,
+            ("account_id", "instrument_id", "quantity", "average_cost"),
+            ("account_id", "instrument_id"),
+            [(account_id, con_id, *figures) for con_id, figures in said.items() if stored.get(con_id) != figures],
+        )
         Account.objects.filter(account_id=account_id).update(positions_at=at)
 
 
