@@ -19,6 +19,7 @@ from django.db import close_old_connections
 from django.db import connection as database
 
 from portfolio import fx_rates
+from portfolio.fx_archive import archived_rates
 from portfolio.ledger.fx import ACCOUNT, CROSS, Converted, PairQuote, Quote, Rates, better, cross, is_rate, unknown_rate
 from strategies.exceptions import LedgerError
 
@@ -109,11 +110,10 @@ class FXCache:
         """
         if source == target:
             return Rates(source).convert_flagged(amount, source, target)
-        rates = self._rates() if at is None else _read(lambda: fx_rates.rates_at(self._account(), at))
+        rates = self._then(at, (source, target)) if at is not None else self._rates()
         if at is None:
-            rates = Rates.of_quotes(
-                rates.base, {name: self._quote(rates, name) for name in (source, target) if name != rates.base}
-            )
+            named = {name: self._quote(rates, name) for name in (source, target) if name != rates.base}
+            rates = Rates.of_quotes(rates.base, named)
         return rates.convert_flagged(amount, source, target)
 
     def quotes(self) -> list[RateRow]:
@@ -173,6 +173,14 @@ class FXCache:
         if quote is None or not _within(quote, now, fx_rates.stale_limit()):
             raise unknown_rate(currency, rates.base)
         return quote
+
+    def _then(self, at: datetime, currencies: tuple[str, str]) -> Rates:
+        """Give the rates of the past: the ledger's, and the research store's where it has none."""
+        account = self._account()
+        rates = _read(lambda: fx_rates.rates_at(account, at))
+        if all(name in rates.quotes or name == rates.base for name in currencies):
+            return rates
+        return Rates.of_quotes(rates.base, {**archived_rates(account, rates.base, at), **rates.quotes})
 
     def _known(self, rates: Rates, currency: str, now: datetime) -> Quote | None:
         with self._lock:

@@ -119,13 +119,11 @@ def record_account_rates(account_id: str, rows: Sequence[tuple[str, str, str]], 
     return record_rates(account_id, worths, at)
 
 
-def record_rates(
-    account_id: str, worths: Mapping[str, Decimal | None], at: datetime, source: str = ACCOUNT, *, every: bool = False
-) -> int:
+def record_rates(account_id: str, worths: Mapping[str, Decimal | None], at: datetime, source: str = ACCOUNT) -> int:
     """Append what changed, at most one a minute and currency, and what stood for five minutes; return how many.
 
-    ``worths`` are base units for one unit. What is no rate (NaN, zero, negative) is left out. ``every`` writes also
-    what did not change: a rate that an operator or a statement says.
+    ``worths`` are base units for one unit. What is no rate (NaN, zero, negative) is left out, and what is older than
+    the last that was kept.
     Raises: LedgerError while the base currency is unknown.
     """
     base = base_currency_of(account_id)
@@ -135,7 +133,7 @@ def record_rates(
         worth = _rate(value)
         if currency in ("", base) or worth is None:
             continue
-        if every or _is_news(last.get(currency), worth, at, source):
+        if _is_news(last.get(currency), worth, at, source):
             rows.append(FxRate(base=base, currency=currency, worth=worth, source=source, at=at))
     with transaction.atomic():
         FxRate.objects.bulk_create(rows, ignore_conflicts=True)
@@ -174,11 +172,11 @@ def thin_rates(base: str, now: datetime) -> int:
 
 
 def _too_fine(base: str, since: datetime, until: datetime, grid_s: int) -> list[int]:
-    """Give the rows that are not the first of their currency in a cell; a cell that began before ``since`` is left."""
+    """Give the rows that are not the first booked of a cell and currency; the projection takes that one too."""
     rows = FxRate.objects.filter(base=base, at__gte=_cell_start(since, grid_s), at__lt=_cell_start(until, grid_s))
     seen: set[tuple[str, datetime]] = set()
     found = []
-    for row_id, currency, at in rows.order_by("currency", "at").values_list("id", "currency", "at"):
+    for row_id, currency, at in rows.order_by("currency", "id").values_list("id", "currency", "at"):
         cell = (currency, _cell_start(at, grid_s))
         if cell in seen:
             found.append(row_id)

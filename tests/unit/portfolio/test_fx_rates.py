@@ -10,7 +10,11 @@ from decimal import Decimal
 
 import pytest
 
+from portfolio.arctic.client import ArcticClient
+from portfolio.arctic.projections import Projector
+from portfolio.fx_archive import archived_rates
 from portfolio.fx_rates import present_rates, rates_at, record_rates, thin_rates, wanted_currencies
+from portfolio.ledger.fx import Quote
 from portfolio.models import FxRate
 from portfolio.services import (
     allocate_strategy,
@@ -76,8 +80,26 @@ def test_a_base_row_is_no_rate_of_a_currency() -> None:
 
 def test_recording_the_same_moment_again_changes_nothing() -> None:
     for _ in range(3):
-        record_rates(ACCOUNT, {"EUR": Decimal("1.25")}, NOW, "spot", every=True)
+        record_rates(ACCOUNT, {"EUR": Decimal("1.25")}, NOW, "spot")
     assert len(recorded()) == 1
+
+
+def test_a_rate_older_than_the_last_is_not_kept() -> None:
+    say("1.25")
+    record_rates(ACCOUNT, {"EUR": Decimal("1.1")}, NOW - timedelta(hours=1), "spot")
+    assert recorded() == [("EUR", Decimal("1.25"), NOW)]
+
+
+def test_the_past_is_read_from_the_research_store_where_the_ledger_has_none(arctic: ArcticClient) -> None:
+    for hours, worth in ((0, "1.25"), (3, "1.30")):
+        record_rates(ACCOUNT, {"EUR": Decimal(worth)}, NOW + timedelta(hours=hours))
+    Projector(client=arctic).flush()
+    FxRate.objects.all().delete()
+    moment = NOW + timedelta(hours=2)
+    assert archived_rates(ACCOUNT, "USD", moment, arctic) == {"EUR": Quote(Decimal("1.25"), NOW, "account", True)}
+    assert archived_rates(ACCOUNT, "CHF", moment, arctic) == {}
+    assert archived_rates(ACCOUNT, "USD", NOW - MINUTE, arctic) == {}
+    assert archived_rates("DU9", "USD", moment, arctic) == {}
 
 
 def test_the_present_takes_the_accounts_rate_before_a_later_spot() -> None:
