@@ -1,0 +1,101 @@
+"""A Flex statement heals what the wire could not deliver, through the running engine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from portfolio.flex import store
+from portfolio.models import Account, Break, Execution
+from strategies.models import AuditEntry
+from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
+from tests.unit.portfolio.flex.builders import Sheet, flex, ny
+from trading.engine.cash_check import CheckTimes
+from trading.engine.manager import StrategyManager
+
+pytestmark = pytest.mark.e2e
+
+QUICK = CheckTimes(compare_every_s=0.2, replay_every_s=60.0, look_pause_s=0.02, quiet_s=0.3, commission_alarm_s=60.0)
+
+
+def started(rig: Rig) -> StrategyManager:
+    """An engine that compares often, on books that were opened the day before yesterday."""
+    engine = StrategyManager()
+    engine.autostart = False
+    engine.session.times = QUICK
+    rig.engines.append(engine)
+    engine.start()
+    assert engine.gate.wait_open(20.0), engine.state_message
+    Account.objects.update(opened_at=datetime.now(UTC) - timedelta(days=2))
+    return engine
+
+
+def moved_without_a_report(rig: Rig, symbol: str, quantity: int) -> int:
+    """Have the broker hold more, as after an execution whose day is over; return the contract's id."""
+
+    def _move() -> int:
+        venue = rig.gateway.venue
+        con_id: int = next(iter(venue.search(symbol))).contract.con_id
+        events: Any = venue.move_position(con_id, Decimal(quantity))
+        if events:
+            rig.gateway.server.publish(events)
+        return con_id
+
+    return rig.gateway.call(_move)
+
+
+def test_an_execution_of_a_day_that_is_over_clears_its_break_when_the_statement_is_imported(rig: Rig) -> None:
+    engine = started(rig)
+    con_id = moved_without_a_report(rig, "SPY", 5)
+    broken = until(lambda: Break.objects.filter(kind="position", state="open").first(), what="the break opens")
+    assert engine.gate.locked_instruments
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    day = yesterday.astimezone(ZoneInfo("America/New_York")).strftime("%Y%m%d")
+    sheet = Sheet(day, day, account=Account.objects.get().account_id)
+    sheet.add(
+        "Trades",
+        assetCategory="STK",
+        symbol="SPY",
+        conid=str(con_id),
+        multiplier="1",
+        tradeID="1",
+        transactionID="1",
+        ibExecID="0000aaaa.11111111.01.01",
+        transactionType="ExchTrade",
+        dateTime=ny(yesterday),
+        buySell="BUY",
+        quantity="5",
+        tradePrice="400",
+        ibCommission="-1",
+        ibCommissionCurrency="USD",
+        levelOfDetail="EXECUTION",
+    )
+    sheet.cash(2, "Other Fees", "-10", dateTime=ny(yesterday), reportDate=day)
+    digest = store.keep(flex(sheet))
+
+    result = rig.result(rig.do("import_flex", sha256=digest))
+    assert result["counts"]["booked"] == 2
+    assert result["open"] == []
+    row = Execution.objects.get(exec_id="0000aaaa.11111111.01.01")
+    assert (row.owner, row.commission) == (DISCRETIONARY, Decimal(1))
+    assert position(DISCRETIONARY, "SPY") == 5
+    until(lambda: Break.objects.get(pk=broken.pk).state == "cleared", what="the break clears")
+    until(lambda: not engine.gate.locked_instruments, what="the instrument is free")
+    assert AuditEntry.objects.filter(action="flex.imported").count() == 1
+    assert AuditEntry.objects.filter(action="adjustment.booked", subject="flex:2").count() == 1
+
+    again = rig.result(rig.do("import_flex", sha256=digest))
+    assert again["repeated"] is True
+    assert position(DISCRETIONARY, "SPY") == 5
+
+
+def test_a_statement_of_another_account_fails_and_the_engine_goes_on(rig: Rig) -> None:
+    started(rig)
+    command = rig.do("import_flex", sha256=store.keep(flex(Sheet(account="U999"))))
+    assert (command.state, command.error_code) == ("failed", "flex_other_account")
+    rig.inject("SPY", 1)
+    until(lambda: position(DISCRETIONARY, "SPY") == 1)
