@@ -19,14 +19,18 @@ from portfolio.ledger.money import plain
 from portfolio.models import (
     Account,
     AccountValue,
+    Adjustment,
     Break,
     CashBalance,
     EquitySnapshot,
     Execution,
     FlexFinding,
     FlexStatement,
+    FxRate,
+    HourlySnapshot,
     Instrument,
     Movement,
+    ParkedReport,
     PendingCommission,
     Position,
     ProjectionCursor,
@@ -303,3 +307,57 @@ class FlexFindingAdmin(ReadOnlyAdmin):
     list_filter = ["state", "kind"]
     search_fields = ["key", "text"]
     ordering = ["-id"]
+
+
+@admin.register(Adjustment)
+class AdjustmentAdmin(ReadOnlyAdmin):
+    """Events that are no fills."""
+
+    list_display = ["id", "effective_at", "kind", "state", "instrument", "details", "actor", "reason", "key"]
+    list_select_related = ["instrument"]
+    list_filter = ["state", "kind", "source", "effective_at"]
+    search_fields = ["key", "reason", "actor", "instrument__symbol"]
+    ordering = ["-id"]
+
+
+@admin.register(ParkedReport)
+class ParkedReportAdmin(ReadOnlyAdmin):
+    """Reports of the broker that could not be booked as they came."""
+
+    list_display = ["key", "state", "code", "reason", "con_id", "times", "parked_at", "last_at", "settled_by"]
+    list_filter = ["state", "code"]
+    search_fields = ["key", "reason", "=con_id"]
+    ordering = ["-id"]
+
+
+@admin.register(FxRate)
+class FxRateAdmin(ReadOnlyAdmin):
+    """Exchange rates as they were recorded."""
+
+    list_display = ["at", "currency", "base", "shown_worth", "source"]
+    list_filter = ["currency", "base", "source", "at"]
+    ordering = ["-id"]
+
+    @admin.display(description="worth in base")
+    def shown_worth(self, row: FxRate) -> str:
+        """Base units for one unit."""
+        return _number(row.worth)
+
+
+@admin.register(HourlySnapshot)
+class HourlySnapshotAdmin(ReadOnlyAdmin):
+    """The books at the top of each hour."""
+
+    list_display = ["hour", "owner", "shown_equity", "shown_cash", "taken_at", "last_movement"]
+    list_filter = ["owner", "hour"]
+    ordering = ["-id"]
+
+    @admin.display(description="equity")
+    def shown_equity(self, row: HourlySnapshot) -> str:
+        """Equity with its currency."""
+        return f"{_number(row.equity)} {row.currency}"
+
+    @admin.display(description="cash")
+    def shown_cash(self, row: HourlySnapshot) -> str:
+        """Cash in the same currency."""
+        return _number(row.cash)

@@ -17,9 +17,9 @@ from django.utils.html import format_html
 
 from strategies.admin import StrategyAdmin
 from strategies.exceptions import MatsError
-from strategies.models import Strategy
+from strategies.models import AuditEntry, Strategy
 from trading.engine.events import iso, plain
-from trading.models import CommandState, EngineCommand, EngineEvent, EngineLease, Order, OrderEvent, StrategyRun
+from trading.models import Alert, CommandState, EngineCommand, EngineEvent, EngineLease, Order, OrderEvent, StrategyRun
 from trading.queries import engine_state
 from trading.services import enqueue, wait_for
 
@@ -223,3 +223,23 @@ class EngineLeaseAdmin(ReadOnlyAdmin):
     """Who holds the right to write, and its last heartbeat."""
 
     list_display = ("name", "epoch", "holder", "heartbeat_at", "expires_at")
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    """What a person should see, open or over."""
+
+    list_display = ("opened_at", "severity", "title", "strategy", "times", "last_at", "acknowledged_by", "cleared_at")
+    list_filter = ("severity", ("cleared_at", admin.EmptyFieldListFilter))
+    search_fields = ("key", "title", "text")
+    ordering = ("-id",)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """Who did what, and why."""
+
+    list_display = ("at", "actor", "source", "action", "subject", "reason")
+    list_filter = ("action", "source", "at")
+    search_fields = ("actor", "subject", "reason", "hash")
+    ordering = ("-id",)
