@@ -22,6 +22,7 @@ from portfolio import analytics, rebalance
 from portfolio import queries as books
 from portfolio.analytics import DayPoint, Performance
 from strategies.exceptions import MatsError
+from strategies.models import DISCRETIONARY
 from trading.pages.shell import frame_state, owners, render_page
 
 PERIODS = {"1w": 7, "1m": 30, "3m": 91, "1y": 365, "all": 0}
@@ -79,7 +80,7 @@ def page(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     since = None if not PERIODS[period] else now - timedelta(days=PERIODS[period])
     record, refusal = record_of(owner, since, now)
-    lines, weights_refusal = plan(now)
+    lines, weights_refusal = plan(owner if owner != DISCRETIONARY else "", now)
     live = {"owner": owner, "equity": curve(owner, since), "record": curves(record)}
     return render_page(
         request,
@@ -106,13 +107,13 @@ def record_of(owner: str, since: datetime | None, now: datetime) -> tuple[Perfor
         return None, error.message
 
 
-def plan(now: datetime) -> tuple[list[rebalance.RebalanceLine], str]:
-    """Return what rebalancing would do now, or why nobody can tell."""
+def plan(symbol: str, now: datetime) -> tuple[list[rebalance.RebalanceLine], str]:
+    """Return what rebalancing one strategy, or all, would do now, or why nobody can tell."""
     account_id = books.account_id_or_none()
     if account_id is None:
         return [], "No account is known yet; the engine has not connected."
     try:
-        return rebalance.plan_rebalance(account_id, now=now), ""
+        return rebalance.plan_rebalance(account_id, symbol or None, now=now), ""
     except MatsError as error:
         return [], error.message
 
