@@ -96,7 +96,7 @@ class Journal:
             if line.currency == self.currency:
                 self._money("fee" if line.fee else "income", ref, line.cash, slot)
             return
-        known = self.entries.get(ref) or Entry(slot, "quantity", ZERO, _price_of(line), ZERO)
+        known = self.entries.get(ref) or Entry(slot, "quantity", ZERO, _price_of(line), ZERO, ref=ref)
         cash = None if line.kind == MovementKind.OPENING else (known.cash or ZERO) + line.cash
         merged = replace(known, amount=known.amount + line.quantity, cash=cash, slot=min(slot, known.slot))
         self._keep(ref, merged)

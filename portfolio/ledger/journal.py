@@ -80,7 +80,7 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
     """
     position = FLAT
     effects: dict[str, Effect] = {}
-    for entry in sorted(entries, key=_place):
+    for entry in in_place(entries):
         if entry.kind == "quantity":
             position = _quantity(position, entry, multiplier)
         elif entry.kind == "fee":
@@ -90,6 +90,11 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
         else:
             position, effects[entry.ref] = _event(position, entry, multiplier)
     return position, effects
+
+
+def in_place(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries in the order of the fold."""
+    return sorted(entries, key=_place)
 
 
 def _place(entry: Entry) -> tuple[int, bool]:
