@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from portfolio.models import Adjustment, Break, CashBalance, Execution, ParkedReport
 from portfolio.services import ensure_account, ensure_instruments, fold_batch
@@ -41,14 +44,14 @@ class Engine:
     def __init__(self) -> None:
         self.account_id = ACCOUNT
         self.message_queue = MessageQueue()
-        self.checks = 0
+        self.checked = threading.Event()
         self.portfolio_manager = SimpleNamespace(clear_cache=lambda: None)
         self.session = SimpleNamespace(request_check=self._check)
         self.lease = Lease(60.0)
         self.lease.acquire()
 
     def _check(self) -> None:
-        self.checks += 1
+        self.checked.set()
 
 
 @pytest.fixture
@@ -118,7 +121,7 @@ def test_a_deposit_is_booked_told_and_recorded_in_the_callers_name(ask: Any, eng
     assert (entry.actor, entry.source, entry.reason) == ("ann", "api", "from savings")
     kinds = set(EngineEvent.objects.values_list("kind", flat=True))
     assert {"cash", "adjustment", "command"} <= kinds
-    assert engine.checks == 1
+    assert engine.checked.wait(10)
     assert audit.verify_chain() == []
 
 
@@ -270,3 +273,41 @@ def test_nonsense_is_refused_before_it_is_stored(name: str, value: Any) -> None:
     check_args("book_adjustment", good)
     with pytest.raises(ConfigError):
         check_args("book_adjustment", {**good, name: value})
+
+
+def run_book(*words: str) -> str:
+    """Run ``manage.py book`` and return what it prints."""
+    out = StringIO()
+    call_command("book", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_line_books_and_tells(engine: Engine) -> None:
+    where = ("--owner", "ALPHA", "--currency", "USD", "--amount", "10.5")
+    text = run_book("deposit", *where, "--reason", "from savings", "--key", "k")
+    assert text.startswith("booked: ")
+    assert cash("ALPHA") == Decimal("10.5")
+    (entry,) = [row for row in AuditEntry.objects.all() if "adjustment" in row.action]
+    assert (entry.actor, entry.source) == ("cli", "cli")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("deposit", "--owner", "ALPHA", "--currency", "USD", "--amount", "-5", "--reason", "x"), "amount"),
+        (("deposit", "--owner", "NOBODY", "--currency", "USD", "--amount", "5", "--reason", "x"), "NOBODY"),
+        (("deposit", "--con-id", "5", "--reason", "x"), "--con-id"),
+        (("undo", "--adjustment", "77", "--reason", "x"), "77"),
+        (("undo", "--adjustment", "77"), "reason"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(engine: Engine, words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        run_book(*words)
+    assert cash("ALPHA") == 0
+
+
+def test_the_command_line_says_that_no_engine_runs() -> None:
+    with pytest.raises(CommandError, match="No engine runs"):
+        run_book("rebalance")
+    assert not EngineCommand.objects.exists()
