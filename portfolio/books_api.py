@@ -18,6 +18,7 @@ from portfolio import analytics, explain
 from portfolio import books_queries as books
 from portfolio import books_schemas as schemas
 from portfolio.fx_cache import FXCache
+from portfolio.lots import position_lots
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, FindingState, ParkedState
 from strategies.audit import storable
 from strategies.schemas import MAX_PAGE, AwareTime, Limit, Owner, Page, RowId
@@ -70,6 +71,12 @@ def explain_contract(request: HttpRequest, con_id: Path[RowId], owner: Owner | N
         "holdings": explain.explain_holdings(account, con_id),
         "executions": explain.executions_of(account, con_id, owner, limit=MAX_PAGE),
     }
+
+
+@router.get("/lots", response=dict[str, Any])
+def list_lots(request: HttpRequest, owner: Owner, con_id: RowId) -> Any:
+    """Show one owner's position as lots, first in first out; decimals as text."""
+    return storable(asdict(position_lots(books.known_account(), owner, con_id)))
 
 
 @router.get("/breaks", response=Page[schemas.BreakRowOut])

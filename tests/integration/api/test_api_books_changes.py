@@ -16,10 +16,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from portfolio.models import Adjustment
-from portfolio.services import ensure_account
+from portfolio.services import ensure_account, fold_batch
 from strategies import audit
 from strategies.models import Strategy
 from tests.integration.api.conftest import Api, error_of
+from tests.unit.portfolio.builders import fill, owner_of
 from trading.alerts import clear_alert, raise_alert
 from trading.models import EngineCommand, EngineLease
 from trading.uploads import MAX_STATEMENT_BYTES
@@ -213,3 +214,11 @@ def test_every_list_behind_the_books_answers_with_an_account(reader: Api, books:
     (row,) = reader.get("/portfolio/adjustments", state="proposed").json()["items"]
     assert (row["id"], row["details"], row["undone_by"]) == (7, DEPOSIT["details"], None)
     assert reader.get("/portfolio/performance").status_code == 200
+
+
+def test_lots_of_a_position_are_first_in_first_out(reader: Api, books: Adjustment) -> None:
+    fold_batch("DU1000001", [fill(1, 100, 50, owner="AAA"), fill(2, 50, 60, owner="AAA")], owner_of, NOON)
+    fold_batch("DU1000001", [fill(3, -120, 70, owner="AAA")], owner_of, NOON)
+    lots = reader.get("/portfolio/lots", owner="AAA", con_id=265598).json()
+    assert [(row["quantity"], row["cost"]) for row in lots["open"]] == [("30", "1800")]
+    error_of(reader.get("/portfolio/lots", owner="AAA", con_id=1), 404)
