@@ -12,9 +12,11 @@ from portfolio.accounts import (
     net_liquidation,
     open_account,
     rates_of,
+    rates_within,
     record_account_values,
 )
 from portfolio.fold import fold_batch
+from portfolio.fx_rates import rates_at, record_rates
 from portfolio.instruments import ensure_instruments
 from portfolio.parking import discard_parked, park, parked_waiting, retry_parked
 from portfolio.reconcile import (
@@ -44,9 +46,12 @@ __all__ = [
     "open_account",
     "park",
     "parked_waiting",
+    "rates_at",
     "rates_of",
+    "rates_within",
     "record_account_values",
     "record_marks",
+    "record_rates",
     "retry_parked",
     "store_holdings",
     "strategy_equity",

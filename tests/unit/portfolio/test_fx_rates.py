@@ -164,7 +164,7 @@ def test_wanted_are_the_currencies_of_strategies_and_of_cash_that_is_there() -> 
     assert wanted_currencies(ACCOUNT) == ["EUR", "JPY"]
 
 
-def test_too_old_a_rate_allocates_nothing_and_sizes_nothing(settings: object) -> None:
+def test_too_old_a_rate_allocates_nothing_and_sizes_nothing() -> None:
     Strategy.objects.create(symbol="EUROS", filename="e.py", target_weight=Decimal("0.5"), currency="EUR")
     open_account(ACCOUNT, {"USD": Decimal(100_000)}, [], [], NOW)
     record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD"), ("ExchangeRate", "1.25", "EUR")], NOW)
