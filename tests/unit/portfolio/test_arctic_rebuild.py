@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, own
 
 pytestmark = pytest.mark.django_db
 OWNERS = ("ALPHA", "BETA", "Discretionary")
-BY = {"actor": "tester", "source": "cli", "reason": "test"}
+BY: dict[str, Any] = {"actor": "tester", "source": "cli", "reason": "test"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,20 +65,20 @@ class Book:
         if self.number:
             number = self.dice.randint(1, self.number)
             row = Execution.objects.filter(superseded=False, exec_id__contains=f".{number:08x}.").get()
-            changed = fill(number, row.quantity + (1 if row.quantity > 0 else -1), "33.3", revision=row.revision + 1,
-                           owner=row.order_ref.partition("/")[0])  # fmt: skip
+            size = row.quantity + (1 if row.quantity > 0 else -1)
+            owner = row.order_ref.partition("/")[0]
+            changed = fill(number, str(size), "33.3", revision=row.revision + 1, owner=owner)
             fold_batch(ACCOUNT, [changed], owner_of, self.at)
 
     def _event(self) -> None:
-        kind, details = self.dice.choice(
-            [
-                ("deposit", {"owner": "ALPHA", "currency": "USD", "amount": "500"}),
-                ("transfer_cash", {"from": "ALPHA", "to": "BETA", "currency": "USD", "amount": "12.5"}),
-                ("interest", {"currency": "USD", "amount": "-3.21"}),
-                ("dividend", {"con_id": 265598, "currency": "USD", "amount": "10.01"}),
-                ("split", {"con_id": 265598, "numerator": 3, "denominator": 2}),
-            ]
-        )
+        events: list[tuple[str, dict[str, Any]]] = [
+            ("deposit", {"owner": "ALPHA", "currency": "USD", "amount": "500"}),
+            ("transfer_cash", {"from": "ALPHA", "to": "BETA", "currency": "USD", "amount": "12.5"}),
+            ("interest", {"currency": "USD", "amount": "-3.21"}),
+            ("dividend", {"con_id": 265598, "currency": "USD", "amount": "10.01"}),
+            ("split", {"con_id": 265598, "numerator": 3, "denominator": 2}),
+        ]
+        kind, details = self.dice.choice(events)
         try:
             booked = book_adjustment(ACCOUNT, kind, details, now=self.at, **BY)
             if self.dice.random() < 0.3:

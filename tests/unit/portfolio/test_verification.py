@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -35,7 +36,7 @@ from trading.models import EngineCommand, Order, OrderEvent
 from trading.orders.state import OrderState
 
 pytestmark = pytest.mark.django_db
-BY = {"actor": "tester", "source": "cli", "reason": "test"}
+BY: dict[str, Any] = {"actor": "tester", "source": "cli", "reason": "test"}
 
 
 @pytest.fixture(autouse=True)
