@@ -16,22 +16,28 @@ from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from portfolio import queries, services
 from portfolio.changes import books_version
+from portfolio.consolidated import ConsolidatedRow, consolidated
 from portfolio.daily import DailyPnl
 from portfolio.facts import BreakFact, FoldResult
 from portfolio.fx_cache import FXCache
 from portfolio.models import Account
 from portfolio.queries import PositionView, StrategySummary
+from portfolio.rebalance import RebalanceLine, weights_now
 from portfolio.valuation import the_account
+from strategies.audit import storable
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from strategies.exceptions import LedgerError
 from strategies.ports import StrategyPosition
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +76,7 @@ class PortfolioManager:
         self._clock = clock
         self._lock = threading.Lock()
         self._cached: tuple[int, float, list[PositionView]] | None = None
+        self._merged: tuple[int, float, list[ConsolidatedRow]] | None = None
         self._base_currency: str | None = None
         self._daily = DailyPnl()
         self.fx_cache = FXCache(self._account_or_none)
@@ -142,7 +149,7 @@ class PortfolioManager:
     def clear_cache(self) -> None:
         """Forget the cached positions."""
         with self._lock:
-            self._cached = None
+            self._cached = self._merged = None
 
     @_reading
     def calculate_strategy_equity(self, strategy: str) -> Decimal:
@@ -180,10 +187,101 @@ class PortfolioManager:
         """Return what a strategy realised since midnight UTC, net of fees, in its own currency."""
         return self._daily.realized(the_account().account_id, strategy, timezone.now())
 
+    async def reconcile_positions(self, force_refresh: bool = False) -> list[ConsolidatedRow]:
+        """Return IB's positions divided among strategies and Discretionary, at most 60 s old.
+
+        ``force_refresh`` has the engine that is attached compare the books with IB first. Nothing is ever moved, and
+        twice the same books give twice the same rows.
+        Raises: TransientError when IB did not answer: then nothing changed; LedgerError while no account is known.
+        """
+        return await asyncio.to_thread(self._reconcile_positions, force_refresh)
+
     @_reading
-    def reconcile_positions(self, ib_positions: Mapping[int, Decimal], at: datetime | None = None) -> list[BreakFact]:
+    def get_consolidated_positions(self, force_refresh: bool = False) -> list[ConsolidatedRow]:
+        """Return what ``reconcile_positions`` returns, without asking IB.
+
+        Raises: LedgerError while no account is known.
+        """
+        version, now = books_version(), self._clock()
+        with self._lock:
+            cached = self._merged
+        if not force_refresh and cached and cached[0] == version and now - cached[1] < CACHE_S:
+            return list(cached[2])
+        rows = consolidated(the_account().account_id)
+        with self._lock:
+            self._merged = (version, now, rows)
+        return list(rows)
+
+    def get_ib_positions_for_frontend(self) -> list[dict[str, Any]]:
+        """Return the consolidated positions as JSON can carry them: decimals as text, times ISO 8601, unknown null."""
+        return [storable(asdict(row)) for row in self.get_consolidated_positions()]
+
+    @_reading
+    def get_strategy_equity_history(
+        self, strategy: str, since: datetime | None = None, until: datetime | None = None
+    ) -> pd.DataFrame:
+        """Return an owner's equity over time; an empty strategy is the account.
+
+        Shape: index ``ts`` UTC, increasing; columns equity, cash, realized_pnl, unrealized_pnl (float64, NaN unknown)
+        and currency.
+        """
+        import pandas as pd
+
+        names = ("equity", "cash", "realized_pnl", "unrealized_pnl")
+        points = [row for row in queries.equity_series(strategy, since) if until is None or row.taken_at <= until]
+        index = pd.DatetimeIndex([row.taken_at for row in points], tz="UTC", name="ts")
+        table = {
+            name: [float("nan") if (value := getattr(row, name)) is None else float(value) for row in points]
+            for name in names
+        }
+        frame = pd.DataFrame(table, index=index, dtype="float64")
+        frame["currency"] = [row.currency for row in points]
+        return frame
+
+    @_reading
+    def get_strategy_weights(self) -> list[RebalanceLine]:
+        """Return every strategy's weight of now beside its target.
+
+        Raises: LedgerError while no account is known.
+        """
+        return weights_now(the_account().account_id, now=timezone.now())
+
+    @_reading
+    def compare_positions(self, ib_positions: Mapping[int, Decimal], at: datetime | None = None) -> list[BreakFact]:
         """Compare IB's complete positions with the books; differences become breaks, nothing is moved."""
         return services.compare_positions(the_account().account_id, ib_positions, at or timezone.now())
+
+    def update_ib_connection(self, ib: Any = None) -> None:
+        """Take note of another connection to IB: what was learnt over the last one is asked for again."""
+        self.clear_cache()
+        self.fx_cache.clear()
+
+    def start_hourly_snapshots(self) -> None:
+        """Have the engine keep the books of every hour, as it does unless stopped.
+
+        Raises: LedgerError without an engine: only it writes the books.
+        """
+        self._schedule().keeps_hours = True
+
+    def stop_hourly_snapshots(self) -> None:
+        """Have the engine keep no more hours until started again; hours that pass stay empty.
+
+        Raises: LedgerError without an engine.
+        """
+        self._schedule().keeps_hours = False
+
+    def _schedule(self) -> Any:
+        schedule = getattr(self.strategy_manager, "schedule", None)
+        if schedule is None:
+            raise LedgerError("No engine is attached; it alone keeps the hours.", code="no_engine")
+        return schedule
+
+    @_reading
+    def _reconcile_positions(self, force_refresh: bool) -> list[ConsolidatedRow]:
+        session = getattr(self.strategy_manager, "session", None)
+        if force_refresh and session is not None:
+            session.reconcile()
+        return self.get_consolidated_positions(force_refresh)
 
     def _account_or_none(self) -> str | None:
         try:

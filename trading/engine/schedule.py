@@ -70,6 +70,7 @@ class Schedule:
     """The timed deeds of one engine. Each method is called every few seconds, on a thread of its own."""
 
     def __init__(self, host: Host, clock: Callable[[], datetime] = _now) -> None:
+        self.keeps_hours = True
         self._host = host
         self._clock = clock
         self._started_at = clock()
@@ -83,7 +84,7 @@ class Schedule:
         Raises: what kept it from it, for the log.
         """
         now = self._clock()
-        if not self._is_ready() or hourly.hour_of(now) == self._hour_done:
+        if not self.keeps_hours or not self._is_ready() or hourly.hour_of(now) == self._hour_done:
             return
         if self._retry_at is not None and now < self._retry_at:
             return

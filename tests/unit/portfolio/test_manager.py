@@ -100,9 +100,9 @@ def test_equity_and_daily_profit_of_a_flat_strategy(manager: PortfolioManager) -
     assert manager.get_daily_realized_pnl("ALPHA") == 0
 
 
-def test_reconciling_compares_and_moves_nothing(manager: PortfolioManager) -> None:
+def test_comparing_finds_breaks_and_moves_nothing(manager: PortfolioManager) -> None:
     fold_batch(ACCOUNT, [fill(1, 10, 50)], owner_of, NOW)
-    (fact,) = manager.reconcile_positions({265598: Decimal(9)}, NOW)
+    (fact,) = manager.compare_positions({265598: Decimal(9)}, NOW)
     assert fact.state == "open"
     assert Position.objects.get().quantity == 10
 
