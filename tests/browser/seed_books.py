@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from decimal import Decimal
 
@@ -11,9 +12,11 @@ from portfolio.models import (
     Adjustment,
     Break,
     BrokerHolding,
+    EquitySnapshot,
     Execution,
     FlexFinding,
     FlexStatement,
+    HourlySnapshot,
     Instrument,
     Movement,
     ParkedReport,
@@ -34,6 +37,52 @@ def everything() -> None:
     breaks(account)
     alerts()
     flex(account)
+    hours(account)
+
+
+def hours(account: Account) -> None:
+    """Write sixty days of equity and hourly snapshots of the account and of TREND, one a day."""
+    rows = []
+    for day in range(60, 0, -1):
+        hour = (now() - timedelta(days=day)).replace(hour=20, minute=0, second=0, microsecond=0)
+        for owner, start in (("", 1_000_000), ("TREND", 400_000)):
+            equity = Decimal(f"{start * (1 + 0.02 * math.sin(day / 5) + (60 - day) / 2000):.2f}")
+            held = {
+                "row_type": "POSITION",
+                "con_id": AAPL,
+                "symbol": "AAPL",
+                "asset_class": "STK",
+                "exchange": "SMART",
+                "currency": "USD",
+                "multiplier": "1",
+                "quantity": str(400 + day),
+                "avg_cost": "220",
+                "realized_pnl": "0",
+                "mark": "225",
+                "marked_at": hour.isoformat(),
+            }
+            rows.append(
+                HourlySnapshot(
+                    account=account,
+                    owner=owner,
+                    hour=hour,
+                    taken_at=hour,
+                    last_movement=0,
+                    currency="USD",
+                    equity=equity,
+                    cash=equity / 2,
+                    realized_pnl=Decimal(0),
+                    unrealized_pnl=Decimal(0),
+                    positions=[held] if owner else [],
+                )
+            )
+    HourlySnapshot.objects.bulk_create(rows)
+    EquitySnapshot.objects.bulk_create(
+        EquitySnapshot(
+            account=account, owner=row.owner, taken_at=row.hour, currency="USD", equity=row.equity or 0, grain=86_400
+        )
+        for row in rows
+    )
 
 
 def figures(account: Account) -> None:

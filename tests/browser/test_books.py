@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from portfolio.models import Break, Position
 from tests.browser import seed, seed_books
-from tests.browser.conftest import keep, open_live, sign_in
+from tests.browser.conftest import SHOTS, keep, open_live, sign_in
 from tests.browser.server import Site
 from trading.models import Alert, EngineCommand
 
@@ -223,3 +223,14 @@ def test_pages_of_an_empty_database_say_so(browser: Browser, site: Site, transac
     assert answer.status == (404 if "contracts" in path else 200)
     expect(page.locator("main")).not_to_contain_text("None")
     context.close()
+
+
+def test_analytics_draw_every_chart_and_say_why_a_figure_is_unknown(page: Page, site: Site, books: None) -> None:
+    open_live(page, site, "/analytics/?owner=TREND&period=3m")
+    for chart in ("owner-equity", "returns-chart", "drawdown-chart", "exposure-chart"):
+        page.wait_for_selector(f"#{chart} canvas")
+    figures = page.locator("#figures")
+    expect(figures.locator("tr", has_text="Sharpe").locator("td").nth(1)).not_to_have_text("–")
+    expect(figures.locator("tr", has_text="Beta")).to_contain_text("No benchmark is set.")
+    expect(page.locator("#weights tbody tr")).to_have_count(1)
+    page.screenshot(path=str(SHOTS / "analytics-trend.png"), full_page=True)
