@@ -78,7 +78,8 @@ def open_account(
             account.opened_at = now
             account.save(update_fields=["opened_at"])
             logger.info("account opened account=%s positions=%d", account_id, len(positions))
-        return fold_batch(account_id, [*executions_today, *commissions], owner_of, now)
+        in_time = sorted(executions_today, key=lambda fill: fill.executed_at)
+        return fold_batch(account_id, [*in_time, *commissions], owner_of, now)
 
 
 def allocate_strategy(
