@@ -19,16 +19,13 @@ _KNOWN = {"STK", "OPT", "FOP", "FUT", "CASH", "BOND", "FUND", "CFD", "WAR", "CRY
 _SMART = {"STK", "OPT", "WAR", "FUND"}
 
 
-def fill_of(row: TradeRow, account_id: str) -> FillSnapshot:
-    """Return a trade as an execution.
-
-    Raises: LedgerError when its contract is not told completely, or contradicts the books.
-    """
+def fill_of(row: TradeRow, account_id: str, contract: ContractSnapshot) -> FillSnapshot:
+    """Return a trade as an execution."""
     commission = None if row.commission is None else -row.commission
     return FillSnapshot(
         exec_id=row.exec_id,
         account=account_id,
-        contract=contract_of(row.contract),
+        contract=contract,
         side="BOT" if row.side == "BUY" else "SLD",
         quantity=abs(row.quantity),
         price=row.price,

@@ -16,12 +16,12 @@ from django.db import transaction
 
 from portfolio.adjustments import book_adjustment, propose_adjustment
 from portfolio.facts import Booking, CashFact, FoldResult, PositionFact
-from portfolio.flex.contracts import fill_of, know_contracts
+from portfolio.flex.contracts import contract_of, fill_of, know_contracts
 from portfolio.flex.findings import Finding, Plan
-from portfolio.flex.rows import FlexFile
+from portfolio.flex.rows import ContractRow, FlexFile
 from portfolio.fold import Item, OwnerOf, fold_batch
 from portfolio.models import Adjustment, AdjustmentState
-from strategies.events import CommissionSnapshot
+from strategies.events import CommissionSnapshot, ContractSnapshot
 from strategies.exceptions import MatsError
 
 SOURCE = "flex"
@@ -50,6 +50,7 @@ class Settler:
     owner_of: OwnerOf
     now: datetime
     changes: FoldResult = field(default_factory=FoldResult)
+    _contracts: dict[ContractRow, ContractSnapshot] = field(default_factory=dict)
 
     def fold(self, findings: Sequence[Finding]) -> list[Outcome]:
         """Fold missing executions and unknown commissions, together if they can be, else one by one."""
@@ -73,7 +74,10 @@ class Settler:
 
     def _items(self, finding: Finding) -> list[Item]:
         if finding.execution is not None:
-            return [fill_of(finding.execution, self.account_id)]
+            row = finding.execution
+            if row.contract not in self._contracts:
+                self._contracts[row.contract] = contract_of(row.contract)
+            return [fill_of(row, self.account_id, self._contracts[row.contract])]
         if finding.commission is not None:
             return [CommissionSnapshot(finding.key, *finding.commission)]
         return []

@@ -10,7 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
+from django.test import Client
 
 from portfolio.adjustments import approve_adjustment, book_adjustment, reject_adjustment, undo_adjustment
 from portfolio.facts import BrokerPosition
@@ -600,6 +602,14 @@ def test_an_opening_position_is_not_missed() -> None:
     open_account("U2", {"USD": Decimal(0)}, [BrokerPosition(MSFT, Decimal(5), Decimal(10))], [], OPENED)
     sheet = Sheet(account="U2").holding(MSFT.con_id, "MSFT", "5").ending("USD", "0")
     assert import_statement(flex(sheet), account_id="U2", actor="anna", now=AT).findings == []
+
+
+@pytest.mark.parametrize("name", ["flexstatement", "flexfinding"])
+def test_statements_and_findings_are_listed_and_cannot_be_changed(client: Client, name: str) -> None:
+    imported(Sheet().cash(5, "Riddles", "1"))
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    assert client.get(f"/admin/portfolio/{name}/").status_code == 200
+    assert client.get(f"/admin/portfolio/{name}/add/").status_code == 403
 
 
 def test_times_of_the_builder_are_new_yorks() -> None:
