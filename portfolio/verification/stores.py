@@ -23,7 +23,7 @@ from portfolio.arctic.schema import frame, increasing
 from portfolio.arctic.sources import Source, sources
 from portfolio.models import Account, ProjectionCursor
 
-BLOCK = 20_000
+BLOCK = 5_000
 Progress = Callable[[str, int], object]
 
 
