@@ -8,10 +8,9 @@ const PREVIEW_MS = 350;
 function showErrors(form, error) {
   for (const place of form.querySelectorAll("[data-error]")) place.textContent = error?.errors?.[place.dataset.error] ?? "";
   const line = form.querySelector(".form-error");
-  if (!line) return Boolean(!error);
+  if (!line) return;
   line.textContent = error?.message ?? "";
   line.hidden = !error;
-  return true;
 }
 
 function busy(form, on) {

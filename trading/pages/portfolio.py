@@ -70,15 +70,15 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def contract(request: HttpRequest, con_id: int) -> HttpResponse:
     """Show one contract to the execution: as a page, or as the part that opens below its row."""
-    account_id = books.account_id_or_none()
+    account_id = books.account_id_or_none() or ""
     try:
-        row = explain.explain_contract(account_id or "", con_id)
+        row = explain.explain_contract(account_id, con_id)
     except NotFoundError as error:
         raise Http404(error.message) from None
     context: dict[str, Any] = {
         "contract": row,
-        "holdings": explain.explain_holdings(row_account(account_id), con_id),
-        "executions": explain.executions_of(row_account(account_id), con_id),
+        "holdings": explain.explain_holdings(account_id, con_id),
+        "executions": explain.executions_of(account_id, con_id),
         "adjustments": _adjustments(con_id),
         "owners": owners(),
     }
@@ -87,11 +87,6 @@ def contract(request: HttpRequest, con_id: int) -> HttpResponse:
         frame = {"can_operate": can_operate, "request_key": get_random_string(32)}
         return render(request, "trading/_contract.html", {**context, **frame})
     return render_page(request, "trading/contract.html", frame_state(), **context)
-
-
-def row_account(account_id: str | None) -> str:
-    """Return the account's id; a contract is found only when there is one."""
-    return account_id or ""
 
 
 def _adjustments(con_id: int) -> list[Adjustment]:
