@@ -70,6 +70,9 @@ class Desk:
         except ConflictError:
             return
 
+    def forget(self) -> None:
+        self.last = None
+
     def _fill(self, size: int, price: Decimal, owner: str) -> None:
         number = len(self.fills) + 1
         self.fills[number] = (1 if size > 0 else -1, 1, owner)
@@ -176,7 +179,8 @@ def test_an_undo_restores_every_figure(drawn: list[tuple[Any, ...]], data: st.Da
         desk = Desk()
         for step in drawn:
             desk.run(step)
-        before, desk.last = figures(), None
+        before = figures()
+        desk.forget()
         kinds = ("assign", "cash", "move", "split", "dividend", "change")
         desk.run(data.draw(steps.map(lambda found: next((one for one in found if one[0] in kinds), ("dividend", 1)))))
         if desk.last is not None:
