@@ -1,6 +1,7 @@
 """Every write to the books, by one name each.
 
-Owns: the list. Leaves: the work to ``fold`` (fills and fees), ``accounts`` (opening, allocation, IB's figures),
+Owns: the list. Leaves: the work to ``fold`` (fills and fees), ``adjustments`` and ``assignments`` (what is no fill),
+``accounts`` (opening, allocation, IB's figures),
 ``snapshots`` (marks, equity) and ``reconcile`` (breaks). Rule: each is atomic, joins the caller's transaction, and may
 be repeated.
 """
@@ -15,6 +16,15 @@ from portfolio.accounts import (
     rates_within,
     record_account_values,
 )
+from portfolio.adjustments import (
+    approve_adjustment,
+    book_adjustment,
+    preview_adjustment,
+    propose_adjustment,
+    reject_adjustment,
+    undo_adjustment,
+)
+from portfolio.assignments import assign_execution, shares_of
 from portfolio.fold import fold_batch
 from portfolio.fx_rates import rates_at, record_rates
 from portfolio.instruments import ensure_instruments
@@ -24,6 +34,7 @@ from portfolio.reconcile import (
     compare_cash,
     compare_positions,
     ledger_quantities,
+    moving_contracts,
     note_reconciled,
     store_holdings,
 )
@@ -32,6 +43,9 @@ from portfolio.valuation import strategy_equity
 
 __all__ = [
     "allocate_strategy",
+    "approve_adjustment",
+    "assign_execution",
+    "book_adjustment",
     "cash_differences",
     "compare_cash",
     "compare_positions",
@@ -41,20 +55,26 @@ __all__ = [
     "fold_batch",
     "initial_allocation",
     "ledger_quantities",
+    "moving_contracts",
     "net_liquidation",
     "note_reconciled",
     "open_account",
     "park",
     "parked_waiting",
+    "preview_adjustment",
+    "propose_adjustment",
     "rates_at",
     "rates_of",
     "rates_within",
     "record_account_values",
     "record_marks",
     "record_rates",
+    "reject_adjustment",
     "retry_parked",
+    "shares_of",
     "store_holdings",
     "strategy_equity",
     "take_equity_snapshot",
     "thin_equity_snapshots",
+    "undo_adjustment",
 ]
