@@ -62,6 +62,7 @@ class ContractExplained:
     discretionary: Decimal
     ledger_quantity: Decimal
     difference: Decimal | None  # IB − books
+    moved_since: bool  # the books moved after IB's answer: the difference is not compared yet
     break_id: int | None  # of the open break, which locks the contract
     mark: Decimal | None
     marked_at: datetime | None
@@ -191,6 +192,7 @@ def _contract(
         discretionary=sum((row.quantity for row in parts if row.owner == DISCRETIONARY), ZERO),
         ledger_quantity=ledger,
         difference=at_ib - ledger if known else None,
+        moved_since=any(account.positions_at is not None and row.updated_at > account.positions_at for row in parts),
         break_id=None,
         mark=None if mark is None else mark.price,
         marked_at=None if mark is None else mark.marked_at,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -80,6 +81,14 @@ def test_owners_discretionary_and_the_difference_stand_beside_ib(books: None) ->
     assert row.break_id == broken.pk
     assert row.market_value is None
     assert explain_contract(ACCOUNT, AAPL) == row
+
+
+def test_difference_that_came_after_ibs_answer_is_told_apart(books: None) -> None:
+    fold(fill(1, 100, 50))
+    Account.objects.update(positions_at=NOW)
+    assert explain_positions(ACCOUNT)[0].moved_since is False
+    Position.objects.update(updated_at=NOW + timedelta(seconds=1))
+    assert explain_positions(ACCOUNT)[0].moved_since is True
 
 
 def test_what_only_ib_holds_is_listed(books: None) -> None:
