@@ -10,7 +10,7 @@ never gets here. A break clears by itself when the books agree again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -37,6 +37,7 @@ from portfolio.models import (
     BreakState,
     BrokerHolding,
     CashBalance,
+    Execution,
     Instrument,
     Mark,
     Position,
@@ -46,6 +47,7 @@ from strategies.exceptions import LedgerError
 logger = logging.getLogger(__name__)
 
 _SAVED = ["ib_quantity", "ledger_quantity", "state", "cleared_at", "cause"]
+_NEWEST = 5_000  # executions looked at for what moves: more than come in two seconds
 
 
 def ledger_quantities(account_id: str) -> dict[int, Decimal]:
@@ -118,12 +120,28 @@ def note_reconciled(account_id: str, at: datetime) -> None:
     Account.objects.filter(account_id=account_id).update(reconciled_at=at)
 
 
+def moving_contracts(account_id: str, since: datetime) -> frozenset[int]:
+    """Return the contracts that executions were booked in since a moment of the last seconds.
+
+    IB's positions and the books are not of one moment: while a contract trades without a pause they differ for ever.
+    """
+    newest = Execution.objects.filter(account_id=account_id).order_by("-id")
+    rows = newest.values_list("instrument_id", "recorded_at")[:_NEWEST]
+    return frozenset(con_id for con_id, recorded_at in rows if recorded_at >= since)
+
+
 def compare_positions(
-    account_id: str, ib_positions: Mapping[int, Decimal], at: datetime, *, day: BrokerDay | None = None
+    account_id: str,
+    ib_positions: Mapping[int, Decimal],
+    at: datetime,
+    *,
+    day: BrokerDay | None = None,
+    moving: Collection[int] = (),
 ) -> list[BreakFact]:
     """Open, update and clear breaks; return those that changed. Running it twice on the same facts changes nothing.
 
-    ``day`` is what IB's replay held; without it causes among the day's executions are not looked for.
+    ``day`` is what IB's replay held; without it causes among the day's executions are not looked for. A difference in a
+    ``moving`` contract says nothing yet: neither opens nor changes a break.
     Raises: LedgerError when IB holds a contract that the ledger has never seen described (ensure it first).
     """
     with transaction.atomic():
@@ -141,10 +159,14 @@ def compare_positions(
         for row in opened.select_related("instrument"):
             assert row.instrument is not None  # noqa: S101 - a break of a position has one
             con_id = row.instrument.con_id
+            if con_id in moving and con_id in found:
+                del found[con_id]
+                continue
             fact = _continue_position(row, found.pop(con_id, None), ib_positions.get(con_id, ZERO), at, day)
             if fact is not None:
                 facts.append(fact)
-        facts.extend(_open_position(account_id, one, known[one.con_id], at, day) for one in found.values())
+        news = [one for one in found.values() if one.con_id not in moving]
+        facts.extend(_open_position(account_id, one, known[one.con_id], at, day) for one in news)
     return facts
 
 

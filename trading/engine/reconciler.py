@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
@@ -44,6 +44,7 @@ T = TypeVar("T")
 OPENING_TRIES = 20
 COMMISSION_WAIT_S = 2.0
 COMPARE_TRIES = 6
+MOVING_S = 2.0
 CASH_TRIES = 3
 _FIGURES = {
     "net_liquidation": "NetLiquidation",
@@ -213,22 +214,40 @@ class Reconciler:
         Raises: TransientError when the broker does not answer; LedgerError when a contract contradicts the books.
         """
         positions = await self._state.positions()
-        if await self._job(lambda: self._look(positions), "compare") != self._breaks:
+        found = await self._job(lambda: self._look(positions), "compare")
+        if found != self._breaks and not self._differing(found) <= await self._moving():
             return False
         answer = await self._state.subscribe_account()
         return not self._cash.needs_check(await in_db_thread(self._cash.look, answer, _now()))
 
     async def _compare(self) -> int:
         """Settle positions: a difference must survive several looks before it becomes a break."""
+        moving: frozenset[int] = frozenset()
         for turn in range(COMPARE_TRIES):
             positions = await self._state.positions()
             found = await self._job(lambda: self._look(positions), "compare")  # noqa: B023 - awaited here
             if not found or found == self._breaks:
                 break
+            # Before orders may flow nothing is exempt: what a replay has just brought looks as if it moved.
+            if self._host.gate.is_open and self._differing(found) <= (moving := await self._moving()):
+                break
             await asyncio.sleep(self._times.look_pause_s * (turn + 1))
             await self._state.replay()
-        await self._job(lambda: self._record_breaks(positions), "record_breaks")
+        await self._job(lambda: self._record_breaks(positions, moving), "record_breaks")
         return len(self._breaks)
+
+    def _differing(self, found: dict[int, tuple[Decimal, Decimal]]) -> set[int]:
+        """Return the contracts in which a look differs from the known breaks."""
+        return {con_id for con_id in {*found, *self._breaks} if found.get(con_id) != self._breaks.get(con_id)}
+
+    async def _moving(self) -> frozenset[int]:
+        """Return the contracts that trade without a pause: the broker's answer and the books cannot be of one moment.
+
+        One whose execution was lost is none of them once it rests, and a full check brings it.
+        """
+        since = _now() - timedelta(seconds=MOVING_S)
+        await asyncio.sleep(self._times.look_pause_s)
+        return await in_db_thread(books.moving_contracts, self._state.account, since)
 
     def _look(self, positions: Sequence[BrokerPosition]) -> dict[int, tuple[Decimal, Decimal]]:
         books.ensure_instruments([position.contract for position in positions])
@@ -237,9 +256,10 @@ class Reconciler:
         found = compare(_quantities(positions), books.ledger_quantities(self._state.account))
         return {one.con_id: (one.broker_quantity, one.ledger_quantity) for one in found}
 
-    def _record_breaks(self, positions: Sequence[BrokerPosition]) -> None:
+    def _record_breaks(self, positions: Sequence[BrokerPosition], moving: frozenset[int]) -> None:
         now = _now()
-        facts = books.compare_positions(self._state.account, _quantities(positions), now, day=self._day)
+        quantities = _quantities(positions)
+        facts = books.compare_positions(self._state.account, quantities, now, day=self._day, moving=moving)
         report_breaks(facts, now)
         reach("reconcile")
         opened = Break.objects.filter(account_id=self._state.account, state=BreakState.OPEN, kind=BreakKind.POSITION)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -243,6 +244,29 @@ def test_execution_that_was_never_told_comes_with_the_replay_and_no_break_remain
     rig.inject("SPY", 4, publish=False)
     until(lambda: position(DISCRETIONARY, "SPY") == 4, what="the replay brings it")
     assert compared(rig)["breaks"] == 0
+    rig.assert_books_equal_broker()
+
+
+def test_trading_without_a_pause_asks_for_no_replay_and_opens_no_break(rig: Rig) -> None:
+    engine = started(rig)
+    rig.inject("SPY", 1)
+    until(lambda: position(DISCRETIONARY, "SPY") == 1)
+    ended = threading.Event()
+
+    def _trade() -> None:
+        while not ended.is_set():
+            rig.inject("SPY", 1)
+
+    trader = threading.Thread(target=_trade)
+    trader.start()
+    try:
+        start = engine.message_queue.figures().duplicates
+        until(lambda: position(DISCRETIONARY, "SPY") > 300, what="three hundred fills while checks run")
+        assert engine.message_queue.figures().duplicates == start, "no execution was replayed meanwhile"
+    finally:
+        ended.set()
+        trader.join()
+    assert not Break.objects.exists()
     rig.assert_books_equal_broker()
 
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from portfolio.models import Break, Position
-from portfolio.services import compare_positions, ensure_account, ensure_instruments, fold_batch
+from portfolio.services import compare_positions, ensure_account, ensure_instruments, fold_batch, moving_contracts
 from strategies.exceptions import LedgerError
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill, owner_of
 
@@ -58,3 +59,21 @@ def test_contract_that_nobody_described_is_an_error() -> None:
     ensure_instruments([contract(5, "MSFT")])
     facts = compare_positions(ACCOUNT, {265598: Decimal(100), 5: Decimal(1)}, NOW)
     assert [(fact.symbol, fact.state) for fact in facts] == [("MSFT", "open")]
+
+
+def test_contract_that_trades_at_this_moment_opens_no_break_and_changes_none() -> None:
+    assert compare_positions(ACCOUNT, {265598: Decimal(90)}, NOW, moving={265598}) == []
+    compare(90)
+    assert compare_positions(ACCOUNT, {265598: Decimal(80)}, NOW, moving={265598}) == []
+    row = Break.objects.get()
+    assert (row.state, row.ib_quantity) == ("open", 90)
+    assert [fact.state for fact in compare_positions(ACCOUNT, {265598: Decimal(100)}, NOW, moving={265598})] == [
+        "cleared"
+    ]
+
+
+def test_only_contracts_booked_since_the_moment_move() -> None:
+    fold_batch(ACCOUNT, [fill(3, 1, 50, of=contract(5, "MSFT"))], owner_of, NOW + timedelta(seconds=5))
+    assert moving_contracts(ACCOUNT, NOW + timedelta(seconds=4)) == {5}
+    assert moving_contracts(ACCOUNT, NOW) == {5, 265598}
+    assert moving_contracts("DU2", NOW) == frozenset()
