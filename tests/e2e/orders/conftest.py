@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from portfolio.fx_cache import FXCache
 from strategies.events import QueueMessage
 from strategies.exceptions import LedgerError
 from strategies.ports import StrategyPosition
@@ -50,6 +51,7 @@ class Books:
     """An empty ledger."""
 
     base_currency = "USD"
+    fx_cache = FXCache(lambda: None)
 
     def get_strategy_positions(self, strategy: str) -> list[StrategyPosition]:
         return []
