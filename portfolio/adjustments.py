@@ -26,6 +26,7 @@ from portfolio.models import Account, Adjustment, AdjustmentKind, AdjustmentStat
 from portfolio.refolding import Refolder
 from portfolio.undoing import check_independent, undo_movements
 from strategies.audit import record
+from strategies.crashpoints import reach
 from strategies.exceptions import ConflictError, NotFoundError
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def undo_adjustment(adjustment_id: int, *, actor: str, source: str, reason: str,
         books.load(set(), set(), set())
         undo_movements(books, row, reverse)
         books.write()
+        reach("adjustment")
         row.state = AdjustmentState.UNDONE
         row.save(update_fields=["state"])
         _after(row, event, undone=True)
@@ -265,6 +267,7 @@ def _book(row: Adjustment, event: Event, actor: str, source: str, reason: str, n
     books = Books(row.account_id, now)
     _take_effect(row, event, books)
     books.write()
+    reach("adjustment")
     _after(row, event, undone=False)
     books_changed()
     _audit("booked", row, actor, source, reason, now)

@@ -23,6 +23,7 @@ from django.db import transaction
 from portfolio.facts import FoldResult
 from portfolio.fold import OwnerOf, fold_batch
 from portfolio.models import ParkedReport, ParkedState
+from strategies.crashpoints import reach
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import ConflictError, LedgerError, MatsError, NotFoundError
 
@@ -72,6 +73,7 @@ def park(report: Report, error: BaseException, now: datetime) -> ParkedReport:
             if row.state == ParkedState.BOOKED:
                 row.state, row.settled_at, row.settled_by = ParkedState.WAITING, None, ""
             row.save()
+        reach("park")
     if is_new:
         logger.error("report parked key=%s kind=%s reason=%s", row.key, "fill" if is_fill else "commission", row.reason)
     return row

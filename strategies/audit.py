@@ -20,6 +20,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from strategies.crashpoints import reach
 from strategies.models import AuditEntry
 from strategies.ordering import take_turn
 
@@ -66,6 +67,7 @@ def record(
         entry.previous_hash = head()
         entry.hash = digest(entry)
         entry.save(force_insert=True)
+        reach("audit")
     logger.info("audit action=%s subject=%s actor=%s hash=%s", entry.action, entry.subject, entry.actor, entry.hash)
     return entry
 

@@ -14,6 +14,7 @@ import threading
 VARIABLE = "MATS_CRASH_AT"
 POINTS = (
     "read",
+    "decode",
     "enqueue",
     "dequeue",
     "begin",
@@ -32,6 +33,10 @@ POINTS = (
     "ack",
     "reconcile",
     "snapshot",
+    "adjustment",
+    "audit",
+    "park",
+    "outcome",
 )
 
 

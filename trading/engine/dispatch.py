@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import DatabaseError, OperationalError, connection, transaction
 
+from strategies.crashpoints import reach
 from strategies.exceptions import MatsError, StaleEpochError
 from trading.engine import doorbell, events, trail
 from trading.engine.events import Event, EventKind
@@ -162,6 +163,7 @@ class Dispatcher:
         try:
             before = self._before(command)
             self._do(command)
+            reach("outcome")
             self._save(command, before)
         finally:
             connection.close()

@@ -126,6 +126,7 @@ class Capture:
         except (ValueError, ArithmeticError):
             self._report(f"execution {execution.execId}")
             return
+        reach("decode")
         self._put(
             {"type": "fill", "strategy": self._owner(execution.orderRef), "trade": None, "fill": snapshot},
         )
