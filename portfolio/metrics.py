@@ -32,7 +32,7 @@ class Ratios:
         """Compute a figure when there are enough days and it is a number."""
         self.values[name] = None
         if days < needed:
-            self.reasons[name] = f"{days} days of returns; {needed} are needed."
+            self.reasons[name] = f"{days} {'day' if days == 1 else 'days'} of returns; {needed} are needed."
             return
         number = float(compute())
         if math.isfinite(number):
@@ -99,6 +99,21 @@ def curves_of(returns: Mapping[date, float]) -> list[tuple[date, float, float, f
         (day.date(), float(one), float(grown) - 1, float(fallen))
         for day, one, grown, fallen in zip(series.index, series, wealth, drawdown, strict=True)
     ]
+
+
+def by_month(returns: Mapping[date, float]) -> list[tuple[int, list[float | None], float]]:
+    """Return a row a year, the newest first: the return of each month, None without days in it, and of the year."""
+    series = series_of(returns)
+    monthly = empyrical.aggregate_returns(series, "monthly").to_dict()
+    yearly = empyrical.aggregate_returns(series, "yearly").to_dict()
+    return [
+        (int(year), [_number(monthly.get((year, month))) for month in range(1, 13)], float(total))
+        for year, total in sorted(yearly.items(), reverse=True)
+    ]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, float) else None
 
 
 def _steady(series: pd.Series, ratio: Callable[..., Any]) -> float:

@@ -1,9 +1,17 @@
 // Equity and price on uPlot (global, vendored); colours come from the stylesheet, so that dark and light both fit.
-import { percent, price as writePrice, whole } from "./format.js";
+import { group, percent, price as writePrice, whole } from "./format.js";
 
 const POINTS = 1500;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
+
+const digitsOf = (step) => Math.min(6, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+// Written short while two neighbours on the axis still differ then; a million that moves by ten is written out.
+const amount = (value, step, most) => {
+  const unit = 1000 ** Math.max(0, Math.floor(Math.log10(Math.max(1, most)) / 3));
+  return step >= unit / 100 ? short.format(value) : group(value, digitsOf(step), digitsOf(step));
+};
+const share = (value, step) => `${group(value * 100, digitsOf(step * 100), digitsOf(step * 100))} %`;
 
 const clockOf = (seconds) => new Date(seconds * 1000).toISOString();
 // Beyond two days the day counts, not the minute.
@@ -15,7 +23,7 @@ const time = { label: "UTC", value: (plot, value) => isLong(plot) ? clockOf(valu
 
 function axes(format, size) {
   const line = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: '11px "Inter Variable", system-ui' };
-  return [{ ...line, size: 26, space: 80, values: (_, splits, axis, room, step) => splits.map((at) => stamp(at, step)) }, { ...line, side: 1, size, values: (_, splits) => splits.map(format) }];
+  return [{ ...line, size: 26, space: 80, values: (_, splits, axis, room, step) => splits.map((at) => stamp(at, step)) }, { ...line, side: 1, size, values: (_, splits, axis, room, step) => { const most = Math.max(...splits.map(Math.abs)); return splits.map((value) => format(value, step, most)); } }];
 }
 
 class Chart {
@@ -102,7 +110,7 @@ export class EquityChart extends Chart {
       stroke: owner ? this.colors[owner] ?? css("--dim") : css("--text"),
       value: (plot, value, series) => whole(value ?? latest(plot, series)),
     }));
-    return { series: [time, ...lines], axes: axes((value) => short.format(value), 58) };
+    return { series: [time, ...lines], axes: axes(amount, 78) };
   }
 }
 
@@ -110,7 +118,7 @@ export class EquityChart extends Chart {
 export class FractionChart extends Chart {
   constructor(host, empty, columns, lines) {
     super(host, empty);
-    this.columns = columns;
+    this.columns = columns[0].length > 1 ? columns : columns.map(() => []);  // one day is no line
     this.lines = lines;
     this.draw();
   }
@@ -119,10 +127,12 @@ export class FractionChart extends Chart {
 
   options() {
     const lines = this.lines.map(({ label, color, filled }) => ({
-      label, stroke: css(color), width: 1.5, points: { show: this.columns[0].length < 3 }, fill: filled ? `${css(color)}26` : undefined,
+      label, stroke: css(color), width: 1.5, points: { show: false }, fill: filled ? `${css(color)}26` : undefined,
       value: (plot, value, series) => percent(value ?? latest(plot, series)),
     }));
-    return { series: [time, ...lines], axes: axes((value) => percent(value), 66) };
+    // A line that lies still has no height of its own.
+    const span = (plot, low, high) => (low === high ? [low - 0.01, high + 0.01] : uPlot.rangeNum(low, high, 0.1, true));
+    return { series: [time, ...lines], axes: axes(share, 66), scales: { y: { range: span } } };
   }
 }
 

@@ -8,7 +8,7 @@ function toNumber(value) {
   return Number.isFinite(number) ? number : null;
 }
 
-function group(number, least, most) {
+export function group(number, least, most) {
   const text = Math.abs(number).toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most });
   return number < 0 && /[1-9]/.test(text) ? MINUS + text : text;
 }
