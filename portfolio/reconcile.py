@@ -9,6 +9,7 @@ never gets here. A break clears by itself when the books agree again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from portfolio import causes
-from portfolio.bulk import upsert_rows
+from portfolio.bulk import update_rows, upsert_rows
 from portfolio.causes import BrokerDay
 from portfolio.facts import BreakFact, BrokerPosition
 from portfolio.ledger.money import ZERO, exact
@@ -46,7 +47,8 @@ from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
 
-_SAVED = ["ib_quantity", "ledger_quantity", "state", "cleared_at", "cause"]
+_SAVED = ("ib_quantity", "ledger_quantity", "state", "cleared_at", "cause")
+_ROWS = 100  # written by one statement
 _NEWEST = 5_000  # executions looked at for what moves: more than come in two seconds
 
 
@@ -154,20 +156,28 @@ def compare_positions(
                 code="unknown_instrument",
                 con_ids=unknown,
             )
-        facts = []
-        opened = Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.POSITION)
-        for row in opened.select_related("instrument"):
-            assert row.instrument is not None  # noqa: S101 - a break of a position has one
-            con_id = row.instrument.con_id
-            if con_id in moving and con_id in found:
-                del found[con_id]
+        opened = list(
+            Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.POSITION).select_related(
+                "instrument"
+            )
+        )
+        settled = {con_id: one for con_id, one in found.items() if con_id not in moving}
+        why = {
+            con_id: causes.as_json(lines)
+            for con_id, lines in causes.of_positions(account_id, list(settled.values()), day, at).items()
+        }
+        changed = []
+        for row in opened:
+            assert row.instrument_id is not None  # noqa: S101 - a break of a position has one
+            con_id = row.instrument_id
+            if con_id in found and con_id not in settled:
                 continue
-            fact = _continue_position(row, found.pop(con_id, None), ib_positions.get(con_id, ZERO), at, day)
-            if fact is not None:
-                facts.append(fact)
-        news = [one for one in found.values() if one.con_id not in moving]
-        facts.extend(_open_position(account_id, one, known[one.con_id], at, day) for one in news)
-    return facts
+            if _continue_position(row, settled.pop(con_id, None), ib_positions.get(con_id, ZERO), at, why):
+                changed.append(row)
+        update_rows(Break, _SAVED, "id", (_saved(row) for row in changed))
+        news = [_new_position(account_id, one, known[one.con_id], at, why) for one in settled.values()]
+        made = Break.objects.bulk_create(news, batch_size=_ROWS)
+        return [_fact(row) for row in [*changed, *made]]
 
 
 def compare_cash(
@@ -202,29 +212,28 @@ def compare_cash(
     return facts
 
 
-def _continue_position(
-    row: Break, difference: Difference | None, agreed: Decimal, at: datetime, day: BrokerDay | None
-) -> BreakFact | None:
-    """Clear or update an open break; None when it stands as it was."""
+Causes = Mapping[int, dict[str, object]]
+
+
+def _continue_position(row: Break, difference: Difference | None, agreed: Decimal, at: datetime, why: Causes) -> bool:
+    """Clear or bring up to date an open break; tell whether it changed."""
     if difference is None:
-        return _clear(row, agreed, agreed, at)
-    return _update(row, *_position_values(row.account_id, difference, at, day))
+        _set_cleared(row, agreed, agreed, at)
+        return True
+    return _set_values(row, difference.broker_quantity, difference.ledger_quantity, why[difference.con_id])
 
 
-def _open_position(
-    account_id: str, difference: Difference, instrument: Instrument, at: datetime, day: BrokerDay | None
-) -> BreakFact:
-    theirs, ours, cause = _position_values(account_id, difference, at, day)
-    row = Break.objects.create(
+def _new_position(account_id: str, difference: Difference, instrument: Instrument, at: datetime, why: Causes) -> Break:
+    theirs, ours = difference.broker_quantity, difference.ledger_quantity
+    logger.error("break opened con_id=%s symbol=%s ib=%s ledger=%s", instrument.pk, instrument.symbol, theirs, ours)
+    return Break(
         account_id=account_id,
         instrument=instrument,
         ib_quantity=theirs,
         ledger_quantity=ours,
-        cause=cause,
+        cause=why[difference.con_id],
         opened_at=at,
     )
-    logger.error("break opened con_id=%s symbol=%s ib=%s ledger=%s", row.instrument_id, instrument.symbol, theirs, ours)
-    return _fact(row)
 
 
 def _open_cash(account_id: str, difference: CashDifference, at: datetime, day: BrokerDay | None) -> BreakFact:
@@ -245,31 +254,46 @@ def _open_cash(account_id: str, difference: CashDifference, at: datetime, day: B
 Values = tuple[Decimal, Decimal, dict[str, object]]
 
 
-def _position_values(account_id: str, difference: Difference, at: datetime, day: BrokerDay | None) -> Values:
-    theirs, ours = difference.broker_quantity, difference.ledger_quantity
-    found = causes.of_position(account_id, difference.con_id, theirs, ours, day, at)
-    return theirs, ours, causes.as_json(found)
-
-
 def _cash_values(account_id: str, difference: CashDifference, day: BrokerDay | None) -> Values:
     found = causes.of_cash(account_id, difference.currency, difference.amount, difference.tolerance, day)
     return difference.broker_amount, difference.expected_amount, causes.as_json(found)
 
 
+def _saved(row: Break) -> tuple[object, ...]:
+    return (
+        row.ib_quantity,
+        row.ledger_quantity,
+        BreakState(row.state).value,
+        row.cleared_at,
+        json.dumps(row.cause),
+        row.pk,
+    )
+
+
 def _update(row: Break, theirs: Decimal, ours: Decimal, cause: dict[str, object]) -> BreakFact | None:
-    if (row.ib_quantity, row.ledger_quantity, row.cause) == (theirs, ours, cause):
+    if not _set_values(row, theirs, ours, cause):
         return None
-    row.ib_quantity, row.ledger_quantity, row.cause = theirs, ours, cause
     row.save(update_fields=_SAVED)
     return _fact(row)
+
+
+def _set_values(row: Break, theirs: Decimal, ours: Decimal, cause: dict[str, object]) -> bool:
+    if (row.ib_quantity, row.ledger_quantity, row.cause) == (theirs, ours, cause):
+        return False
+    row.ib_quantity, row.ledger_quantity, row.cause = theirs, ours, cause
+    return True
 
 
 def _clear(row: Break, theirs: Decimal, ours: Decimal, at: datetime) -> BreakFact:
+    _set_cleared(row, theirs, ours, at)
+    row.save(update_fields=_SAVED)
+    return _fact(row)
+
+
+def _set_cleared(row: Break, theirs: Decimal, ours: Decimal, at: datetime) -> None:
     row.ib_quantity, row.ledger_quantity = theirs, ours
     row.state, row.cleared_at = BreakState.CLEARED, at
-    row.save(update_fields=_SAVED)
     logger.info("break cleared con_id=%s currency=%s quantity=%s", row.instrument_id, row.currency, theirs)
-    return _fact(row)
 
 
 def _fact(row: Break) -> BreakFact:

@@ -14,7 +14,7 @@ from portfolio.causes import BrokerDay
 from portfolio.facts import BreakFact, Contradiction
 from portfolio.ledger.money import plain
 from portfolio.models import ParkedReport, ParkedState
-from trading.alerts import clear_alert, raise_alert
+from trading.alerts import Trouble, clear_alert, clear_alerts, raise_alert, raise_alerts
 from trading.engine import events
 from trading.engine.events import Event, EventKind
 from trading.models import Alert, Severity
@@ -28,19 +28,19 @@ _NAMED = 10
 def report_breaks(facts: Sequence[BreakFact], now: datetime) -> None:
     """Write the events of breaks that opened, changed or cleared, and their alerts."""
     events.write([Event(EventKind.BREAK, events.break_payload(fact), at=now) for fact in facts])
-    for fact in facts:
-        if fact.state == "cleared":
-            clear_alert(fact.alert_key, now)
-            continue
-        is_position = fact.kind == "position"
-        what = f"{fact.symbol} ({fact.con_id})" if is_position else f"Cash in {fact.currency}"
-        raise_alert(
-            fact.alert_key,
-            Severity.CRITICAL if is_position else Severity.WARNING,
-            f"{what}: IB has {plain(fact.ib_quantity)}, the books {plain(fact.ledger_quantity)}",
-            _explained(fact.cause) + (" The instrument takes no orders until they agree." if is_position else ""),
-            now=now,
-        )
+    clear_alerts((fact.alert_key for fact in facts if fact.state == "cleared"), now)
+    raise_alerts((_trouble(fact) for fact in facts if fact.state != "cleared"), now)
+
+
+def _trouble(fact: BreakFact) -> Trouble:
+    is_position = fact.kind == "position"
+    what = f"{fact.symbol} ({fact.con_id})" if is_position else f"Cash in {fact.currency}"
+    return Trouble(
+        fact.alert_key,
+        Severity.CRITICAL if is_position else Severity.WARNING,
+        f"{what}: IB has {plain(fact.ib_quantity)}, the books {plain(fact.ledger_quantity)}",
+        _explained(fact.cause) + (" The instrument takes no orders until they agree." if is_position else ""),
+    )
 
 
 def report_day(day: BrokerDay, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from strategies.exceptions import NotFoundError
-from trading.alerts import acknowledge, clear_alert, raise_alert
+from trading.alerts import Trouble, acknowledge, clear_alert, clear_alerts, raise_alert, raise_alerts
 from trading.models import Alert, EngineEvent
 
 pytestmark = pytest.mark.django_db
@@ -64,3 +64,18 @@ def test_an_unknown_alert_and_an_unknown_severity_are_refused() -> None:
         acknowledge(77, "ann", T0)
     with pytest.raises(ValueError, match="loud"):
         raise_alert("k", "loud", "t")
+
+
+def test_many_raised_and_cleared_at_once_are_as_if_one_by_one() -> None:
+    raise_alert("a", "warning", "t", now=T0)
+    acknowledge(raise_alert("b", "warning", "t", now=T0).pk, "ann", T0)
+    later = T0 + timedelta(seconds=30)
+    before = len(events())
+    raise_alerts([Trouble("a", "warning", "t"), Trouble("b", "critical", "t"), Trouble("c", "info", "t", "x")], later)
+    rows = {row.key: row for row in Alert.objects.all()}
+    assert [(rows[key].times, rows[key].last_at) for key in "abc"] == [(2, later), (2, later), (1, later)]
+    assert (rows["b"].acknowledged_by, rows["b"].acknowledged_at) == ("", None)  # it got worse
+    assert [payload["key"] for payload in events()[before:]] == ["c", "b"]  # the same words tell the pages nothing
+    clear_alerts(["a", "c", "never raised"], later)
+    assert set(Alert.objects.filter(cleared_at=None).values_list("key", flat=True)) == {"b"}
+    assert [bool(payload["cleared_at"]) for payload in events()[before + 2 :]] == [True, True]

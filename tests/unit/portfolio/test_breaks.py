@@ -9,7 +9,10 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from portfolio.causes import BrokerDay
 from portfolio.models import Break, Position
 from portfolio.services import compare_positions, ensure_account, ensure_instruments, fold_batch, moving_contracts
 from strategies.exceptions import LedgerError
@@ -77,3 +80,21 @@ def test_only_contracts_booked_since_the_moment_move() -> None:
     assert moving_contracts(ACCOUNT, NOW + timedelta(seconds=4)) == {5}
     assert moving_contracts(ACCOUNT, NOW) == {5, 265598}
     assert moving_contracts("DU2", NOW) == frozenset()
+
+
+def test_many_breaks_open_change_and_clear_with_as_many_statements_as_few() -> None:
+    def statements(first: int, count: int) -> list[int]:
+        con_ids = range(first, first + count)
+        ensure_instruments([contract(con_id, f"C{con_id}") for con_id in con_ids])
+        taken = []
+        for quantity, state in ((1, "open"), (2, "open"), (0, "cleared")):
+            answer = {265598: Decimal(100)} | {con_id: Decimal(quantity) for con_id in con_ids if quantity}
+            with CaptureQueriesContext(connection) as captured:
+                facts = compare_positions(ACCOUNT, answer, NOW, day=BrokerDay({}, NOW))
+            assert [fact.state for fact in facts] == [state] * count
+            assert len({fact.id for fact in facts}) == count
+            taken.append(len(captured))
+        return taken
+
+    assert statements(1_000, 50) == statements(2_000, 2)
+    assert {row.cause["items"][0]["kind"] for row in Break.objects.all()} == {"unexplained"}

@@ -12,6 +12,7 @@ import pytest
 from portfolio import causes
 from portfolio.adjustments import propose_adjustment
 from portfolio.causes import BrokerDay
+from portfolio.ledger.reconciliation import Difference
 from portfolio.parking import park
 from portfolio.services import compare_positions, ensure_account, fold_batch, open_account
 from strategies.exceptions import LedgerError
@@ -108,3 +109,20 @@ def test_break_keeps_its_causes_and_tells_when_they_change() -> None:
     assert (changed.id, changed.state) == (opened.id, "open")
     assert changed.cause["items"][0]["kind"] == "parked_report"
     assert compare_positions(ACCOUNT, {CON_ID: Decimal(61)}, NOW) == []
+
+
+def test_causes_of_many_contracts_are_those_of_each_alone() -> None:
+    other = contract(5, "MSFT")
+    park(fill(2), LedgerError("No price."), NOW)
+    fold_batch(ACCOUNT, [replace(fill(6, of=other), order_ref="", client_id=0)], lambda _: DISCRETIONARY, NOW)
+    propose("split", {"con_id": CON_ID, "numerator": 2, "denominator": 1}, "op:split")
+    missing = fill(9, of=other).exec_id
+    day = BrokerDay({missing: 5}, NOW, frozenset([missing]), frozenset([fill(1).exec_id]))
+    pairs = [Difference(CON_ID, Decimal(120), Decimal(60)), Difference(5, Decimal(7), Decimal(10))]
+    together = causes.of_positions(ACCOUNT, pairs, day, NOW)
+    for one in pairs:
+        alone = causes.of_position(ACCOUNT, one.con_id, one.broker_quantity, one.ledger_quantity, day, NOW)
+        assert together[one.con_id] == alone
+    kinds = {con_id: {cause.kind for cause in found} for con_id, found in together.items()}
+    assert kinds[CON_ID] == {"parked_report", "unconfirmed_execution", "proposed_adjustment", "split_ratio"}
+    assert kinds[5] == {"missing_execution", "manual_trade"}
