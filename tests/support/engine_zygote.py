@@ -3,8 +3,9 @@
 Importing Django, pandas and ArcticDB takes two seconds; a proof of two hundred kills would spend them two hundred
 times. Nothing is opened before the fork: ArcticDB and SQLite must not cross one.
 
-Protocol: one JSON object per line on stdin, ``{"env": {…}, "args": […]}`` forks and runs ``run_engine``; answers on
-stdout: ``{"pid": n}``, later ``{"pid": n, "status": wait status}``.
+Protocol: one JSON object per line on stdin, ``{"env": {…}, "args": […], "prepare": ["module:function", …]}`` forks,
+calls the functions (they may change what the engine is built of) and runs ``run_engine``; answers on stdout:
+``{"pid": n}``, later ``{"pid": n, "status": wait status}``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def run_child(spec: dict[str, object]) -> None:
         importlib.reload(crashpoints)  # the variable is read at import; reload keeps the module's functions alive
         from django.core.management import call_command
 
+        prepare(spec.get("prepare", []))
         args = spec.get("args", [])
         assert isinstance(args, list)
         call_command("run_engine", *args)
@@ -47,6 +49,14 @@ def run_child(spec: dict[str, object]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def prepare(names: object) -> None:
+    """Call functions named ``module:function``."""
+    assert isinstance(names, list)
+    for name in names:
+        module, _, function = name.partition(":")
+        getattr(importlib.import_module(module), function)()
 
 
 def reap(pidfd: int, pid: int) -> None:

@@ -1,6 +1,7 @@
 """The paper gateway in a process of its own, so that its CPU time and its crashes are not the engine's.
 
-Shape: ``GatewayProcess(**venue_options)`` as a context manager; every method is one request over a pipe, answered in
+Shape: ``GatewayProcess(**venue_options)`` as a context manager; ``day_zone`` is the zone whose midnight ends the day of
+its executions, New York's without. Every method is one request over a pipe, answered in
 the gateway's own loop. The answers are the gateway's truth: tests compare the ledger with them.
 """
 
@@ -15,6 +16,7 @@ from decimal import Decimal
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 CALL_TIMEOUT_S = 60.0
 
@@ -34,8 +36,10 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
     import os
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    from trading.gateway import hours
     from trading.gateway.testing import running_gateway
 
+    hours.NEW_YORK = ZoneInfo(options.pop("day_zone", str(hours.NEW_YORK)))
     server_options = options.pop("server", {})
     with running_gateway(**options, **server_options) as gateway:
         pipe.send(("ready", gateway.port))
@@ -102,15 +106,18 @@ def _inject(gateway: Any, con_id: int, count: int, order_ref: str, client_id: in
 _BY_ITSELF = frozenset({"book_cash", "move_position", "trade_by_hand", "correct"})
 
 
-def _happen(gateway: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Have the broker do something by itself, and tell everybody who listens."""
+def _happen(gateway: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> list[str]:
+    """Have the broker do something by itself, and tell everybody who listens; answer the ids of its executions."""
     if name not in _BY_ITSELF:
         raise ValueError(f"the broker does not do {name} by itself")
 
-    def push() -> None:
-        gateway.server.publish(getattr(gateway.venue, name)(*args, **options))
+    def push() -> list[str]:
+        events = getattr(gateway.venue, name)(*args, **options)
+        gateway.server.publish(events)
+        return [event.execution.exec_id for event in events if hasattr(event, "execution")]
 
-    gateway.call(push)
+    ids: list[str] = gateway.call(push)
+    return ids
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject, "happen": _happen}
@@ -179,9 +186,10 @@ class GatewayProcess:
         """Have a position move by ``quantity`` without an execution, as after a corporate action."""
         self._call("happen", "move_position", (con_id, quantity), {})
 
-    def trade_by_hand(self, con_id: int, quantity: Decimal) -> None:
-        """Have somebody trade in TWS: client 0, no reference."""
-        self._call("happen", "trade_by_hand", (con_id, quantity), {})
+    def trade_by_hand(self, con_id: int, quantity: Decimal, price: Decimal | None = None) -> list[str]:
+        """Have somebody trade in TWS: client 0, no reference; return the ids of the executions."""
+        ids: list[str] = self._call("happen", "trade_by_hand", (con_id, quantity), {"price": price})
+        return ids
 
     def correct(self, exec_id: str, *, quantity: Decimal | None = None, price: Decimal | None = None) -> None:
         """Have IB correct an execution."""
