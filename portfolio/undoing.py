@@ -2,20 +2,23 @@
 
 Owns: when it may be, and the reversal of its movements. Rule: each of its movements is reversed, line by line; what it
 did to a position in passing (a split, an expiry) goes by folding the journal without it, so that what was booked later
-on stays right.
+on stays right. A fee that came after a division goes to those who own the execution without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from decimal import Decimal
 
 from django.db.models import QuerySet
 
 from portfolio.books import Books, Line
 from portfolio.ledger.money import ZERO
+from portfolio.ledger.shares import divide
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Movement, MovementKind
 from portfolio.refolding import NOW, Refolder, adjustment_ref, execution_ref
+from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import ConflictError
 
 _ON_CONTRACTS = (
@@ -103,6 +106,10 @@ def undo_movements(books: Books, row: Adjustment, reverse: Adjustment) -> None:
         lines.append(line)
         if movement.execution is not None:
             journal.add(execution_ref(movement.execution.exec_id), line, movement.slot or NOW)
+    for line in _late_fees(row, rows, refolder, reverse.pk):
+        place = line.owner, line.con_id or 0
+        refolder.journal(*place).add(execution_ref(line.exec_id or ""), line, line.slot or NOW)
+        places.setdefault(place, []).append(line)
     for (owner, con_id), lines in places.items():
         journal = refolder.journal(owner, con_id)
         journal.events.pop(ref, None)
@@ -130,3 +137,42 @@ def _reversed(movement: Movement, refolder: Refolder, reverse_id: int) -> Line:
         fee=money and (of_execution or kind == MovementKind.FEE),
         income=kind in {MovementKind.DIVIDEND, MovementKind.TAX},
     )
+
+
+def _late_fees(row: Adjustment, rows: list[Movement], refolder: Refolder, reverse_id: int) -> list[Line]:
+    """Return what moves the fees that were divided by this assignment after it was booked to those who own without it.
+
+    Its own movements carry the fees that were known then; a commission report that came since was divided anew.
+    """
+    if row.kind != AdjustmentKind.REASSIGNMENT or row.execution is None or not rows:
+        return []
+    paid: dict[str, dict[str, Decimal]] = {}
+    late = Movement.objects.filter(execution=row.execution, id__gt=rows[-1].pk, quantity=ZERO, price=None)
+    for owner, currency, cash in late.values_list("owner", "currency", "cash"):
+        owners = paid.setdefault(currency, {})
+        owners[owner] = owners.get(owner, ZERO) + cash
+    shares = by_quantity(holdings_of(row.execution.exec_id)[0])
+    for movement in rows:
+        shares[movement.owner] = shares.get(movement.owner, ZERO) - movement.quantity
+    shares = {owner: quantity for owner, quantity in shares.items() if quantity}
+    lines = []
+    for currency, owners in sorted(paid.items()):
+        due = divide(sum(owners.values(), ZERO), shares)
+        for owner in sorted({*owners, *due}):
+            cash = due.get(owner, ZERO) - owners.get(owner, ZERO)
+            if cash:
+                lines.append(
+                    Line(
+                        owner=owner,
+                        kind=MovementKind.REVERSAL,
+                        key=refolder.key(),
+                        currency=currency,
+                        exec_id=row.execution.exec_id,
+                        con_id=row.execution.instrument_id,
+                        cash=cash,
+                        adjustment_id=reverse_id,
+                        slot=rows[0].slot,
+                        fee=True,
+                    )
+                )
+    return lines
