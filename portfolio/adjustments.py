@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import InvalidOperation
 from typing import Any
 
 from django.db import transaction
@@ -27,7 +28,7 @@ from portfolio.refolding import Refolder
 from portfolio.undoing import check_independent, undo_movements
 from strategies.audit import record
 from strategies.crashpoints import reach
-from strategies.exceptions import ConflictError, NotFoundError
+from strategies.exceptions import ConflictError, LedgerError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def _row(
     if key is not None:
         known = Adjustment.objects.select_for_update().filter(key=key).first()
         if known is not None:
-            _check_same(known, account_id, kind, event)
+            _check_same(known, account_id, kind, event, effective_at)
             return known, event, True
     if not Account.objects.filter(account_id=account_id).exists():
         raise NotFoundError(f"There is no account {account_id}.", account=account_id)
@@ -216,8 +217,10 @@ def _check_moment(effective_at: datetime, now: datetime) -> None:
         raise refused({"effective_at": "lies in the future"})
 
 
-def _check_same(known: Adjustment, account_id: str, kind: str, event: Event) -> None:
+def _check_same(known: Adjustment, account_id: str, kind: str, event: Event, effective_at: datetime | None) -> None:
+    """Without a moment the first one's stands: who asks again later means the same deed."""
     same = known.account_id == account_id and known.kind == kind and parse_details(known.kind, known.details) == event
+    same = same and (kind == AdjustmentKind.REASSIGNMENT or effective_at in (None, known.effective_at))
     if not same or known.undoes_id is not None:
         raise ConflictError(f"{known.key} is booked already and says something else.", code="key_taken")
 
@@ -265,8 +268,11 @@ def _book(row: Adjustment, event: Event, actor: str, source: str, reason: str, n
     row.state, row.booked_at = AdjustmentState.BOOKED, now
     row.save()
     books = Books(row.account_id, now)
-    _take_effect(row, event, books)
-    books.write()
+    try:
+        _take_effect(row, event, books)
+        books.write()
+    except InvalidOperation as error:  # more digits than a column of the books holds
+        raise LedgerError(f"{row.key} makes amounts that are too large for the books.", code="too_large") from error
     reach("adjustment")
     _after(row, event, undone=False)
     books_changed()
@@ -280,7 +286,7 @@ def _after(row: Adjustment, event: Event, *, undone: bool) -> None:
     if isinstance(event, Reassignment):
         name_owner(event.exec_id)
     else:
-        rescale_mark(event, undone=undone)
+        rescale_mark(event, row.effective_at, undone=undone)
 
 
 def _reverse_of(row: Adjustment, actor: str, source: str, reason: str, now: datetime) -> Adjustment:

@@ -83,14 +83,15 @@ def _sell_fractions(act: Act, instrument: Instrument, paid: CashInLieu) -> None:
     if paid.currency != instrument.currency:
         raise refused({"cash_in_lieu.currency": f"{instrument} trades in {instrument.currency}"})
     held = {owner: act.books.position(owner, instrument.con_id).quantity for owner in _holders(act, instrument)}
-    fractions = {owner: quantity - _whole(quantity) for owner, quantity in held.items()}
-    fractions = {owner: fraction for owner, fraction in fractions.items() if fraction}
-    if sum(map(abs, fractions.values()), ZERO) < paid.quantity:
-        fractions = held
-    total = sum(fractions.values(), ZERO)
-    if abs(total) < paid.quantity:
+    net = sum(held.values(), ZERO)
+    if abs(net) < paid.quantity:
         raise ConflictError(f"Less than {plain(paid.quantity)} {instrument} is held.", code="not_held")
-    sign = 1 if total > 0 else -1
+    # The broker rounds what the account holds in all; owners on the other side keep their fractions.
+    side = {owner: quantity for owner, quantity in held.items() if quantity * net > 0}
+    fractions = {owner: part for owner, quantity in side.items() if (part := quantity - _whole(quantity))}
+    if abs(sum(fractions.values(), ZERO)) < paid.quantity:
+        fractions = side
+    sign = 1 if net > 0 else -1
     sold = divide(-sign * paid.quantity, fractions)
     cash = divide(sign * paid.amount, fractions)
     price = exact(paid.amount / paid.quantity / instrument.multiplier)
@@ -189,12 +190,15 @@ def name_owner(exec_id: str) -> None:
     row.save(update_fields=["owner", "divided"])
 
 
-def rescale_mark(event: Event, *, undone: bool) -> None:
-    """Divide the last price of a contract that was split, so that its value stays until the next price comes."""
+def rescale_mark(event: Event, effective_at: datetime, *, undone: bool) -> None:
+    """Divide the last price of a contract that was split, so that its value stays until the next price comes.
+
+    A price of after the split is one of new units already: a split is often booked a day late, from the statement.
+    """
     if not isinstance(event, Split):
         return
     up, down = (event.numerator, event.denominator) if undone else (event.denominator, event.numerator)
-    for mark in Mark.objects.filter(instrument_id=event.con_id):
+    for mark in Mark.objects.filter(instrument_id=event.con_id, marked_at__lt=effective_at):
         mark.price = exact(mark.price * up / down)
         mark.save(update_fields=["price"])
 

@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any
 
 from portfolio.books import Books, Line
+from portfolio.ledger.events import Expiry, Split, SymbolChange, parse_details
 from portfolio.ledger.journal import NOTHING, Effect, Entry, trace
 from portfolio.ledger.money import ONE, ZERO, exact
 from portfolio.ledger.positions import PositionState
@@ -204,14 +205,15 @@ def contract_events(account_id: str, con_id: int) -> dict[str, Happening]:
 
 def happening(row: Adjustment, slot: int) -> Happening:
     """Return what an adjustment does to the position of any owner of its contract."""
-    kind, ref, details = AdjustmentKind(row.kind), adjustment_ref(row.key), row.details
-    upper, lower = (Decimal(str(details.get(name, 1))) for name in ("numerator", "denominator"))
-    if kind == AdjustmentKind.SPLIT:
-        return Happening(Entry(slot, "factor", upper, denominator=lower, ref=ref), _GLOBAL[kind], row.pk)
-    if kind == AdjustmentKind.EXPIRY:
-        price = Decimal(str(details.get("settlement_price", 0)))
-        return Happening(Entry(slot, "close", price=price, ref=ref), _GLOBAL[kind], row.pk)
-    return Happening(Entry(slot, "leave", ref=ref), _GLOBAL[kind], row.pk, int(details["new_con_id"]), upper, lower)
+    kind, ref, event = AdjustmentKind(row.kind), adjustment_ref(row.key), parse_details(row.kind, row.details)
+    if isinstance(event, Split):
+        entry = Entry(slot, "factor", event.numerator, denominator=event.denominator, ref=ref)
+        return Happening(entry, _GLOBAL[kind], row.pk)
+    if isinstance(event, Expiry):
+        return Happening(Entry(slot, "close", price=event.settlement_price, ref=ref), _GLOBAL[kind], row.pk)
+    assert isinstance(event, SymbolChange)  # noqa: S101 - the third of the kinds in _GLOBAL
+    leaves = Entry(slot, "leave", ref=ref)
+    return Happening(leaves, _GLOBAL[kind], row.pk, event.new_con_id, event.numerator, event.denominator)
 
 
 class Refolder:

@@ -237,7 +237,7 @@ class _Reader:
                 self.wrong(name, "is missing")
             return default or ZERO
         try:
-            number = None if isinstance(value, bool | float) else Decimal(value)
+            number = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
         except (InvalidOperation, TypeError, ValueError):
             number = None
         if number is None or not number.is_finite():
