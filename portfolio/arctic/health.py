@@ -8,20 +8,18 @@ Rule: a damaged library is moved aside, never deleted: recorded bars cannot be m
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-import struct
 from datetime import datetime
 from pathlib import Path
 
+from portfolio.arctic.lmdb_pages import PAGE, last_referred_page, newest_meta
 from strategies.exceptions import TransientError
 
 logger = logging.getLogger(__name__)
 
 DATA = "data.mdb"
-_PAGE = 4096
-_META = struct.Struct("<II QQ 96x QQ")  # magic, version, address, map size, two trees, last page, transaction
-_HEAD = 16  # of a page, before the meta record
-_MAGIC = 0xBEEFC0DE
+_TRIES = 5
 
 
 class ArcticUnavailableError(TransientError):
@@ -38,23 +36,38 @@ class ArcticDamagedError(ArcticUnavailableError):
 
 def damage_of(library: Path) -> str:
     """Return what is wrong with a library's data file, empty when it is whole or not there."""
-    path = library / DATA
     try:
-        with path.open("rb") as handle:
-            metas = [_meta(handle.read(_PAGE)) for _ in range(2)]
-            size = path.stat().st_size
+        handle = os.open(library / DATA, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    whole = [meta for meta in metas if meta is not None]
-    if not size:
-        return "is empty"
-    if not whole:
-        return "is no LMDB file"
-    last_page = max(whole, key=lambda meta: meta[1])[0]
-    needed = (last_page + 1) * _PAGE
-    return f"was cut off: {size:,} of at least {needed:,} bytes" if size < needed else ""
+    try:
+        return _damage(handle)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    finally:
+        os.close(handle)
+
+
+def _damage(handle: int) -> str:
+    for _ in range(_TRIES):
+        meta = newest_meta(handle)
+        size = os.fstat(handle).st_size
+        if not size:
+            return "is empty"
+        if meta is None:
+            return "is no LMDB file"
+        if size >= (meta.last_page + 1) * PAGE:
+            return ""
+        try:
+            needed = (last_referred_page(handle, meta) + 1) * PAGE
+            found = f"was cut off: {size:,} of at least {needed:,} bytes" if size < needed else ""
+        except ValueError as error:
+            found = f"was cut off: {size:,} bytes, and {error}"
+        if newest_meta(handle) == meta:
+            return found
+    return ""  # written to faster than it can be read: it lives
 
 
 def libraries_in(folder: Path) -> list[Path]:
@@ -102,11 +115,3 @@ def data_bytes(folder: Path) -> dict[str, int]:
         except OSError:
             continue
     return found
-
-
-def _meta(page: bytes) -> tuple[int, int] | None:
-    """Return last page and transaction of a meta page, None when it is none."""
-    if len(page) < _HEAD + _META.size:
-        return None
-    magic, _, _, _, last_page, transaction = _META.unpack_from(page, _HEAD)
-    return (last_page, transaction) if magic == _MAGIC else None

@@ -21,6 +21,7 @@ from portfolio.arctic import client as client_module
 from portfolio.arctic.client import ArcticClient, get_ac
 from portfolio.arctic.current import portfolio_rows, settings_frame
 from portfolio.arctic.health import DATA, ArcticDamagedError, damage_of, put_damaged_aside
+from portfolio.arctic.lmdb_pages import PAGE, Meta, last_referred_page, newest_meta
 from portfolio.arctic.projections import Projector
 from portfolio.arctic.space import StoreSpace
 from portfolio.models import Account, Break, BrokerHolding
@@ -201,3 +202,40 @@ def test_settings_table_holds_text_and_no_secret() -> None:
     assert table.loc["ib_port", "Value"] == str(settings.MATS.ib_port)
     assert {type(value) for value in table["Value"]} == {str}
     assert not [key for key in table.index if "secret" in key or "token" in key or "password" in key or "uri" in key]
+
+
+@pytest.mark.django_db
+def test_file_that_ends_after_the_last_page_it_refers_to_is_whole(folder: Path, tmp_path: Path) -> None:
+    """LMDB never writes a page that the transaction which took it gave back: it may count more than the file has."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    shorter = 0
+    for library in (path.parent for path in copy.rglob(DATA)):
+        meta, last = counted(library)
+        os.truncate(library / DATA, (last + 1) * PAGE)
+        shorter += last < meta.last_page
+        assert damage_of(library) == ""
+        os.truncate(library / DATA, last * PAGE)
+        assert damage_of(library).startswith("was cut off")
+        os.truncate(library / DATA, (last + 1) * PAGE)
+    assert shorter, "no file counts more than it refers to: the test shows nothing"
+
+
+def test_every_page_of_a_store_of_many_sizes_is_found(arctic: ArcticClient) -> None:
+    library = arctic.library("general")
+    assert arctic.folder is not None
+    for number in range(120):
+        library.write(f"table{number}", pd.DataFrame({"value": [float(number)] * (1 + number % 40 * 50)}))
+        assert damage_of(arctic.folder / "general") == ""
+    meta, last = counted(arctic.folder / "general")
+    size = (arctic.folder / "general" / DATA).stat().st_size
+    assert 0 <= meta.last_page - last < 20, "a tree was not followed"
+    assert last < size // PAGE
+
+
+def counted(library: Path) -> tuple[Meta, int]:
+    """The record that holds of a library's file, and the last page that it refers to."""
+    with (library / DATA).open("rb") as handle:
+        meta = newest_meta(handle.fileno())
+        assert meta is not None
+        return meta, last_referred_page(handle.fileno(), meta)
