@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -35,6 +35,7 @@ from strategies.models import DISCRETIONARY, Strategy
 logger = logging.getLogger(__name__)
 
 Fees = dict[str, tuple[Decimal, str]]
+NET_FRESH = timedelta(hours=1)  # every check of the books confirms it, every five minutes at least
 
 
 def ensure_account(account_id: str, base_currency: str = "") -> Account:
@@ -65,16 +66,20 @@ def open_account(
     *,
     owner_of: OwnerOf = lambda fill: DISCRETIONARY,
     commissions: Sequence[CommissionSnapshot] = (),
+    marks: Mapping[int, Decimal] | None = None,
 ) -> FoldResult:
     """Book opening balances the first time the account is seen, then fold the day's executions, every time.
 
     The broker's answers must be complete and of one moment: cash and positions as they stand after all of
-    ``executions_today``. On later calls only the executions are folded; cash and positions are not looked at.
+    ``executions_today``; ``marks`` are its prices by contract id, of the moment of its cash. On later calls only the
+    executions are folded; cash and positions are not looked at.
     """
     with transaction.atomic():
         account = Account.objects.select_for_update().get_or_create(account_id=account_id)[0]
         if account.opened_at is None:
-            _book_opening(account_id, cash_by_currency, positions, executions_today, _fees(commissions), now)
+            _book_opening(
+                account_id, cash_by_currency, positions, executions_today, _fees(commissions), marks or {}, now
+            )
             account.opened_at = now
             account.save(update_fields=["opened_at"])
             logger.info("account opened account=%s positions=%d", account_id, len(positions))
@@ -107,30 +112,55 @@ def allocate_strategy(
 def initial_allocation(account_id: str, symbol: str, now: datetime | None = None) -> tuple[Decimal, str]:
     """Return target weight × net liquidation in the strategy's own currency, and that currency.
 
-    With ``now`` a rate that is too old by then is refused.
+    With ``now`` a rate or a net liquidation that is too old by then is refused.
 
     Raises: NotFoundError for an unknown strategy; LedgerError while net liquidation or a rate is unknown.
     """
     strategy = Strategy.objects.filter(symbol=symbol).first()
     if strategy is None:
         raise NotFoundError(f"There is no strategy {symbol}.", strategy=symbol)
-    rates = rates_of(account_id) if now is None else rates_within(account_id, now)
-    amount = strategy.target_weight * net_liquidation(account_id, rates.base)
+    if now is None:
+        rates = rates_of(account_id)
+        net = net_liquidation(account_id, rates.base)
+    else:
+        rates = rates_within(account_id, now)
+        net = net_liquidation_within(account_id, rates.base, now)
+    amount = strategy.target_weight * net
     return rates.convert(exact(amount), rates.base, strategy.currency), strategy.currency
 
 
 def net_liquidation(account_id: str, base_currency: str) -> Decimal:
-    """Return IB's net liquidation in the base currency.
+    """Return IB's net liquidation in the base currency, of any age: fit for showing.
 
     Raises: LedgerError while IB has not reported it.
     """
+    return _net_liquidation(account_id, base_currency)[0]
+
+
+def net_liquidation_within(account_id: str, base_currency: str, now: datetime) -> Decimal:
+    """Return IB's net liquidation when it was confirmed lately enough to decide an amount.
+
+    Raises: LedgerError code equity_unknown while IB has not reported it, equity_old when that is over an hour ago.
+    """
+    value, at = _net_liquidation(account_id, base_currency)
+    if now - at > NET_FRESH:
+        raise LedgerError(
+            f"IB's net liquidation of {account_id} was last confirmed at {at:%Y-%m-%d %H:%M} UTC: too old to decide an "
+            "amount. Have the engine check the books.",
+            code="equity_old",
+            account=account_id,
+        )
+    return value
+
+
+def _net_liquidation(account_id: str, base_currency: str) -> tuple[Decimal, datetime]:
     row = AccountValue.objects.filter(account_id=account_id, tag="NetLiquidation", currency=base_currency).first()
     value = None if row is None else to_decimal(row.value)
-    if value is None:
+    if row is None or value is None:
         raise LedgerError(
             f"IB has not reported the net liquidation of {account_id} yet.", code="equity_unknown", account=account_id
         )
-    return value
+    return value, row.updated_at
 
 
 def rates_of(account_id: str, now: datetime | None = None) -> Rates:
@@ -186,6 +216,7 @@ def _book_opening(
     positions: Sequence[BrokerPosition],
     executions: Sequence[FillSnapshot],
     fees: Fees,
+    marks: Mapping[int, Decimal],
     now: datetime,
 ) -> None:
     fills = _live_fills(executions)
@@ -202,7 +233,8 @@ def _book_opening(
         held = opening_holding(
             row.quantity if row else ZERO, row.average_cost if row else ZERO, day, contract.multiplier
         )
-        _set_against_cash(cash, contract, held, row.quantity if row else ZERO)
+        if row is not None:
+            _set_against_cash(cash, row, marks.get(con_id))
         if held.quantity:
             _book_holding(books, contract, held)
     for currency, amount in sorted(cash.items()):
@@ -235,17 +267,21 @@ def _cash_before(present: Mapping[str, Decimal], fills: Sequence[FillSnapshot], 
     return {currency: opening_cash(present.get(currency, ZERO), moved) for currency, moved in flows.items()}
 
 
-def _set_against_cash(cash: dict[str, Decimal], contract: ContractSnapshot, held: Holding, present: Decimal) -> None:
-    """Take from cash what a position stands for, where the broker's cash does not show the purchase.
+def _set_against_cash(cash: dict[str, Decimal], row: BrokerPosition, mark: Decimal | None) -> None:
+    """Take from cash what a position of now stands for, where the broker's cash does not show the purchase.
 
-    A future's notional never left the broker's cash, ours pays it. An FX pair's base currency is in the broker's cash
-    and would count twice beside the position: all of it, also what was bought today.
+    The day's executions were walked back at notional, so what is held now counts, not what was held before them. A
+    future's notional never left the broker's cash, which holds the gain up to its mark: books that value the future at
+    that mark have paid it at that mark. Without one its average must do. An FX pair's base currency is in the broker's
+    cash and would count twice beside the position: all of it, also what was bought today.
     """
+    contract = row.contract
     if contract.sec_type == "FUT":
-        notional = fill_cash(held.quantity, held.average_cost, contract.multiplier)
+        price = row.average_cost / contract.multiplier if mark is None else mark
+        notional = fill_cash(row.quantity, price, contract.multiplier)
         cash[contract.currency] = cash.get(contract.currency, ZERO) + notional
     elif contract.sec_type == "CASH":
-        cash[contract.symbol] = cash.get(contract.symbol, ZERO) - present
+        cash[contract.symbol] = cash.get(contract.symbol, ZERO) - row.quantity
 
 
 def _book_holding(books: Books, contract: ContractSnapshot, held: Holding) -> None:

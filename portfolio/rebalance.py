@@ -4,7 +4,8 @@ Owns: the weights of now, the plan and its limits. Leaves: the booking (``adjust
 (``trading.engine.rebalancing``), selling what binds the money (the strategy or its operator).
 Rule: money goes between a strategy and Discretionary, which holds what no strategy has. Nobody gives what its
 positions bind: free is the smaller of its cash in the currency and its equity less the absolute value of all that it
-holds. What any figure of is unknown, old or in dispute is refused, per strategy and with the reason.
+holds, both less what its working orders may still cost. What any figure of is unknown, old or in dispute is refused,
+per strategy and with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from django.db import transaction
 
-from portfolio.accounts import net_liquidation, rates_within
+from portfolio.accounts import net_liquidation, net_liquidation_within, rates_within
 from portfolio.adjustments import book_adjustment
 from portfolio.facts import Booking
 from portfolio.ledger.fx import Rates
@@ -33,6 +34,7 @@ from portfolio.models import (
     Movement,
     Position,
 )
+from portfolio.reserved import Reserved
 from portfolio.valuation import Figures, currency_of, figures_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
@@ -163,7 +165,8 @@ class _Plan:
         self.account_id, self.now = account_id, now
         self.rates: Rates | None = None
         self.net: Decimal | None = None
-        self.trouble = ""
+        self.trouble = self.old = ""
+        self._reserved = Reserved(account_id)
         try:
             if not Account.objects.filter(pk=account_id, opened_at__isnull=False).exists():
                 raise LedgerError("The books of the account are not opened yet.", code="account_unknown")
@@ -173,6 +176,8 @@ class _Plan:
                 raise LedgerError(f"The net liquidation is {self.net}.", code="equity_unknown")
         except LedgerError as error:
             self.trouble = error.message
+        else:
+            self.old = _age_fault(account_id, self.rates.base, now)
         breaks = Break.objects.filter(account_id=account_id, state=BreakState.OPEN, kind=BreakKind.POSITION)
         self._broken = {row.instrument_id: str(row.instrument) for row in breaks.select_related("instrument")}
 
@@ -193,7 +198,7 @@ class _Plan:
         except LedgerError as error:
             return replace(blank, refused=True, reason=error.message), figures
         line = replace(blank, equity=figures.equity, weight=exact(worth / self.net))
-        reason = self.refusal(row.symbol, figures) or self._not_allocated(row)
+        reason = self.old or self.refusal(row.symbol, figures) or self._not_allocated(row)
         return replace(line, refused=bool(reason), reason=reason), figures
 
     def figures(self, owner: str) -> Figures:
@@ -212,7 +217,16 @@ class _Plan:
         broken = sorted(self._broken[row.instrument_id] for row in held if row.quantity)
         if broken:
             return f"{owner} holds {', '.join(broken)}, in which the books differ from IB's."
+        try:
+            self.reserved(owner, figures.currency)
+        except LedgerError as error:
+            return error.message
         return ""
+
+    def reserved(self, owner: str, currency: str) -> Decimal:
+        """Return what an owner's working orders may still cost. Raises: LedgerError while that is not known."""
+        assert self.rates is not None  # noqa: S101 - asked for by a plan without trouble alone
+        return self._reserved.of(owner, currency, self.rates)
 
     def _not_allocated(self, row: Strategy) -> str:
         key = f"allocation:{self.account_id}:{row.symbol}:initial"
@@ -240,16 +254,19 @@ class _Plan:
     def _giving(self, line: RebalanceLine, amount: Decimal, pool: _Pool) -> RebalanceLine:
         figures = self.figures(line.strategy)
         equity, gross = figures.equity or ZERO, figures.gross or ZERO
-        unbound = equity - gross
-        cash = self.cash(line.strategy, line.currency)
+        reserved = self.reserved(line.strategy, line.currency)
+        unbound = equity - gross - reserved
+        cash = self.cash(line.strategy, line.currency) - reserved
         free = max(ZERO, min(unbound, cash)).quantize(CENT, ROUND_DOWN)
         given = min(amount, free)
         pool.add(given, line.currency)
         if given == amount:
             return replace(line, amount=-given)
-        short = amount - max(ZERO, min(unbound, amount))
+        short = amount - max(ZERO, min(equity - gross, amount))
         if short > 0:
             text = f"positions bind the rest: sell {plain(short)} {line.currency} of them"
+        elif unbound < amount:
+            text = f"working orders may need {plain(reserved)} {line.currency}"
         else:
             text = f"the rest is held in other currencies than {line.currency}"
         return replace(line, amount=-given, limited_by=text, must_sell=short)
@@ -268,7 +285,8 @@ class _Pool:
         self.refusal = plan.refusal(DISCRETIONARY, figures)
         if not self.refusal:
             equity, gross, cash = (part or ZERO for part in (figures.equity, figures.gross, figures.cash))
-            self._free = max(ZERO, min(cash, equity - gross))
+            reserved = plan.reserved(DISCRETIONARY, figures.currency)
+            self._free = max(ZERO, min(cash, equity - gross) - reserved)
 
     def free_in(self, currency: str) -> Decimal:
         assert self._rates is not None  # noqa: S101 - a pool without rates refuses before
@@ -280,6 +298,14 @@ class _Pool:
     def add(self, amount: Decimal, currency: str) -> None:
         assert self._rates is not None  # noqa: S101 - a pool without rates refuses before
         self._free += self._rates.convert(amount, currency, self._rates.base)
+
+
+def _age_fault(account_id: str, base: str, now: datetime) -> str:
+    try:
+        net_liquidation_within(account_id, base, now)
+    except LedgerError as error:
+        return error.message
+    return ""
 
 
 def _or_none(account_id: str) -> Decimal:

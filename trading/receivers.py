@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from portfolio.arctic.registry import register_engine_holder, register_order_rows
+from portfolio.reserved import register_needs
 from strategies.models import Strategy
 from strategies.services import delete_guards
 from strategies.signals import strategy_deleted, strategy_saved
@@ -17,6 +18,7 @@ from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
 from trading.models import CommandState, EngineCommand, StrategyRun
+from trading.orders.reserves import order_needs
 from trading.services import enqueue
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ def connect() -> None:
     strategy_deleted.connect(on_strategy_deleted, dispatch_uid="trading.on_strategy_deleted")
     register_order_rows(order_rows_after)
     register_engine_holder(lease_holder)
+    register_needs(order_needs)
     proofs.register()
     if running_guard not in delete_guards:
         delete_guards.append(running_guard)

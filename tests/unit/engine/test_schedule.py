@@ -37,15 +37,17 @@ class Queue:
 
 
 class Session:
-    """A master session whose broker may fail to answer."""
+    """A master session whose broker may fail to answer; an answer confirms the account's figures."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
         self.connected, self.asked, self.fails = True, 0, False
+        self._clock = clock
 
     def reconcile(self, timeout_s: float = 60.0) -> dict[str, Any]:
         self.asked += 1
         if self.fails:
             raise TransientError("No answer.", code="timeout")
+        record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], self._clock())
         return {}
 
 
@@ -53,7 +55,8 @@ class Engine:
     """An engine whose gate is open, at a clock that the test sets."""
 
     def __init__(self) -> None:
-        self.account_id, self.gate, self.session, self.now = ACCOUNT, Gate(), Session(), START
+        self.account_id, self.gate, self.now = ACCOUNT, Gate(), START
+        self.session = Session(lambda: self.now)
         self.gate.open()
         self.message_queue = Queue()
         self.restart()

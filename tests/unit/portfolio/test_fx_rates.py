@@ -169,6 +169,7 @@ def test_too_old_a_rate_allocates_nothing_and_sizes_nothing() -> None:
     open_account(ACCOUNT, {"USD": Decimal(100_000)}, [], [], NOW)
     record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD"), ("ExchangeRate", "1.25", "EUR")], NOW)
     within, beyond = NOW + timedelta(hours=23), NOW + timedelta(hours=25)
+    record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], within + timedelta(hours=1, minutes=30))
     assert initial_allocation(ACCOUNT, "EUROS", within) == (40_000, "EUR")
     with pytest.raises(LedgerError) as old:
         initial_allocation(ACCOUNT, "EUROS", beyond)

@@ -146,4 +146,7 @@ def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:
     record_marks({265598: Decimal(55)}, NOW)
     later = NOW + timedelta(days=3)
     take_equity_snapshot(ACCOUNT, later)  # the page shows the last known worth
+    with pytest.raises(LedgerError):
+        strategy_equity(ACCOUNT, "ALPHA", later)  # the net liquidation is of three days ago as well
+    record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], later)
     assert strategy_equity(ACCOUNT, "ALPHA", later) == 20_000  # sizing takes weight times net liquidation
