@@ -164,24 +164,25 @@ class Reconciler:
             await self._state.replay()
             await self._state.wait_for_commissions(heard, COMMISSION_WAIT_S)
             known = len(heard.fills)
-            cash = (await self._state.subscribe_account()).cash()
+            answer = await self._state.subscribe_account()
             after = await self._state.positions()
             if _quantities(before) == _quantities(after) and known == len(heard.fills):
-                await self._job(lambda: self._book_opening(cash, after, heard), "open_account")  # noqa: B023 - awaited
+                await self._job(lambda: self._book_opening(answer, after, heard), "open_account")  # noqa: B023 - awaited
                 return
             await asyncio.sleep(self._times.look_pause_s)
         raise TransientError("The account keeps trading while its books are to be opened.", code="account_busy")
 
-    def _book_opening(self, cash: dict[str, Decimal], positions: Sequence[BrokerPosition], heard: Heard) -> None:
+    def _book_opening(self, answer: AccountAnswer, positions: Sequence[BrokerPosition], heard: Heard) -> None:
         now = _now()
         result = books.open_account(
             self._state.account,
-            cash,
+            answer.cash(),
             positions,
             list(heard.fills.values()),
             now,
             owner_of=orders.owner_of,
             commissions=list(heard.commissions.values()),
+            marks=answer.marks,
         )
         write_result(result, now)
 

@@ -8,9 +8,11 @@ from decimal import Decimal
 
 import pytest
 
+from portfolio.facts import BrokerPosition
 from portfolio.ledger.pnl import market_value
 from portfolio.models import CashBalance, Position
-from portfolio.services import ensure_account, fold_batch, open_account
+from portfolio.reconcile import ledger_cash
+from portfolio.services import compare_cash, ensure_account, fold_batch, open_account
 from portfolio.verification.journal import verify_ledger
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
@@ -38,3 +40,49 @@ def test_closed_future_leaves_its_difference_in_cash() -> None:
     assert CashBalance.objects.get().amount == 3 * 10 * 50 - 6
     assert Position.objects.get().realized_pnl == 1494
     assert verify_ledger().findings == []
+
+
+def _expected(marks: dict[int, Decimal]) -> Decimal:
+    return ledger_cash(ACCOUNT, marks).amounts["USD"]
+
+
+def test_opening_with_a_future_in_profit_agrees_with_ibs_cash_at_once() -> None:
+    """Long 2 at 4,000, now 4,100: IB's cash has the 10,000 already, the average does not."""
+    held = BrokerPosition(FUTURE, Decimal(2), Decimal(200_000))
+    marks = {FUTURE.con_id: Decimal(4100)}
+    open_account(ACCOUNT, {"USD": Decimal(60_000)}, [held], [], NOW, marks=marks)
+    assert CashBalance.objects.get().amount == 60_000 - 410_000
+    assert _expected(marks) == 60_000
+    assert compare_cash(ACCOUNT, {"USD": Decimal(60_000)}, NOW, marks=marks) == []
+    assert Position.objects.get().cost_basis == 400_000
+    assert verify_ledger().findings == []
+
+
+def test_opening_with_a_short_future_and_a_sale_of_the_day_agrees_with_ibs_cash() -> None:
+    """Short 1 from before at 4,000, another sold today at 4,050, fee 2; now 4,020: IB's cash moved by gains and fee."""
+    held = BrokerPosition(FUTURE, Decimal(-2), Decimal(201_250))
+    marks = {FUTURE.con_id: Decimal(4020)}
+    sale = fill(1, -1, 4050, of=FUTURE)
+    open_account(ACCOUNT, {"USD": Decimal(70_000)}, [held], [sale], NOW, commissions=[fee(1, "2")], marks=marks)
+    assert _expected(marks) == 70_000
+    assert sum(row.quantity for row in Position.objects.all()) == -2
+
+
+def test_opening_after_a_future_was_closed_today_agrees_with_ibs_cash() -> None:
+    """The books pay nothing for what is no longer held."""
+    open_account(ACCOUNT, {"USD": Decimal(70_000)}, [], [fill(1, -1, 4050, of=FUTURE)], NOW, marks={})
+    assert _expected({}) == 70_000
+    assert CashBalance.objects.get().amount == 70_000
+
+
+def test_opening_after_a_future_was_bought_today_agrees_with_ibs_cash() -> None:
+    held = BrokerPosition(FUTURE, Decimal(1), Decimal(202_500))
+    marks = {FUTURE.con_id: Decimal(4060)}
+    open_account(ACCOUNT, {"USD": Decimal(70_500)}, [held], [fill(1, 1, 4050, of=FUTURE)], NOW, marks=marks)
+    assert _expected(marks) == 70_500
+
+
+def test_opening_without_a_mark_takes_the_average() -> None:
+    held = BrokerPosition(FUTURE, Decimal(2), Decimal(200_000))
+    open_account(ACCOUNT, {"USD": Decimal(60_000)}, [held], [], NOW)
+    assert CashBalance.objects.get().amount == 60_000 - 400_000
