@@ -128,13 +128,15 @@ class OwnerSummary:
 
 @dataclass(frozen=True, slots=True)
 class BreakView:
-    """An open difference between IB's books and ours."""
+    """An open difference between IB's books and ours; of cash ``con_id`` is 0 and the quantities are money."""
 
     con_id: int
     symbol: str
     ib_quantity: Decimal
     ledger_quantity: Decimal
     opened_at: datetime
+    kind: str = "position"
+    currency: str = ""  # of a difference in cash
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +216,21 @@ def fills(owner: str | None = None, limit: int = 100, before_id: int | None = No
 
 
 def open_breaks(account_id: str | None = None) -> list[BreakView]:
-    """Return the open breaks, oldest first."""
-    rows = Break.objects.filter(state=BreakState.OPEN, kind=BreakKind.POSITION).select_related("instrument")
-    rows = rows.order_by("id")
+    """Return the open breaks of positions and cash, oldest first."""
+    rows = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("id")
     if account_id:
         rows = rows.filter(account_id=account_id)
     return [
-        BreakView(row.instrument.con_id, row.instrument.symbol, row.ib_quantity, row.ledger_quantity, row.opened_at)
+        BreakView(
+            con_id=0 if row.instrument is None else row.instrument.con_id,
+            symbol="" if row.instrument is None else row.instrument.symbol,
+            ib_quantity=row.ib_quantity,
+            ledger_quantity=row.ledger_quantity,
+            opened_at=row.opened_at,
+            kind=str(row.kind),
+            currency=row.currency if row.kind == BreakKind.CASH else "",
+        )
         for row in rows
-        if row.instrument is not None
     ]
 
 

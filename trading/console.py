@@ -152,6 +152,8 @@ def open_breaks() -> list[Row]:
     """Return open differences between IB and the books in the words of the ``break`` event."""
     return [
         {
+            "kind": view.kind,
+            "currency": view.currency,
             "con_id": view.con_id,
             "symbol": view.symbol,
             "ib_quantity": plain(view.ib_quantity),

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
+from autobahn.exception import Disconnected
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -87,6 +88,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
+        except Disconnected:  # the page went away while a frame was under way
+            logger.debug("live socket closed user=%s", self.scope.get("user"))
         except Exception:  # task border: close, the page reconnects and resumes
             logger.exception("live socket failed user=%s", self.scope.get("user"))
             with contextlib.suppress(Exception):

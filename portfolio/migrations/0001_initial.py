@@ -222,7 +222,7 @@ class Migration(migrations.Migration):
                 ('effective_at', models.DateTimeField(help_text='When it happened, UTC; allocation by holdings looks there.')),
                 ('reason', models.CharField(blank=True, help_text='Why, in the words of who booked it.', max_length=400)),
                 ('actor', models.CharField(help_text='User name, or the part of MATS that did it.', max_length=150)),
-                ('source', models.CharField(help_text='operator, flex, engine or schedule.', max_length=16)),
+                ('source', models.CharField(help_text='page, api, admin, cli, flex, engine or schedule.', max_length=16)),
                 ('created_at', models.DateTimeField(help_text='UTC.')),
                 ('booked_at', models.DateTimeField(help_text='UTC; null while proposed or rejected.', null=True)),
                 ('account', models.ForeignKey(help_text='Account.', on_delete=django.db.models.deletion.PROTECT, to='portfolio.account')),

@@ -122,7 +122,7 @@ class Adjustment(models.Model):
     effective_at = models.DateTimeField(help_text="When it happened, UTC; allocation by holdings looks there.")
     reason = models.CharField(max_length=400, blank=True, help_text="Why, in the words of who booked it.")
     actor = models.CharField(max_length=150, help_text="User name, or the part of MATS that did it.")
-    source = models.CharField(max_length=16, help_text="operator, flex, engine or schedule.")
+    source = models.CharField(max_length=16, help_text="page, api, admin, cli, flex, engine or schedule.")
     created_at = models.DateTimeField(help_text="UTC.")
     booked_at = models.DateTimeField(null=True, help_text="UTC; null while proposed or rejected.")
     undoes = models.OneToOneField(

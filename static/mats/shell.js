@@ -56,13 +56,13 @@ export function showEngine(engine) {
 }
 
 export function showBreak(row) {
-  if (row.kind === "cash") return;  // it locks nothing; an alert tells of it
-  const rest = state.breaks.filter((known) => known.con_id !== row.con_id);
+  const same = (known) => (row.kind === "cash" ? known.kind === "cash" && known.currency === row.currency : known.con_id === row.con_id);
+  const rest = state.breaks.filter((known) => !same(known));
   state.breaks = row.state === "open" ? [...rest, row] : rest;
   const banner = $("#breaks-banner");
   banner.hidden = !state.breaks.length;
-  const words = ({ symbol, ib_quantity, ledger_quantity }) =>
-    `${symbol} (IB ${quantity(ib_quantity)}, books ${quantity(ledger_quantity)})`;
+  const words = ({ kind, currency, symbol, ib_quantity, ledger_quantity }) =>
+    `${kind === "cash" ? `cash in ${currency}` : `${symbol}, locked`} (IB ${quantity(ib_quantity)}, books ${quantity(ledger_quantity)})`;
   put(banner, "list", state.breaks.map(words).join(", "));
 }
 

@@ -167,6 +167,7 @@ class EngineCore:
             if self.state in ("stopping", "stopped"):
                 return {}
             self.state = "stopping"
+        self.stop_event.set()  # whoever waits for somebody outside, such as IB's statements, gives up
         self.gate.shut(gates.ENGINE_STOPPING)
         if self.stale:
             return self._abandon()

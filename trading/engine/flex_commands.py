@@ -29,7 +29,7 @@ def import_flex(engine: StrategyManager, request: Request) -> Result:
 def fetch_flex(engine: StrategyManager, request: Request) -> Result:
     """Download the statement from IB and read it into the books."""
     account_of(engine)
-    return _import(engine, request, fetch_statement())
+    return _import(engine, request, fetch_statement(engine.stop_event))
 
 
 def _import(engine: StrategyManager, request: Request, sha256: str) -> Result:

@@ -7,11 +7,9 @@ Owns: which figures are shown, in which words. Leaves: the figures (``portfolio.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-import empyrical
-import pandas as pd
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
@@ -132,20 +130,12 @@ def _reason(record: Performance, name: str) -> str:
 
 
 def months(daily: list[DayPoint]) -> list[tuple[int, list[float | None], float]]:
-    """Return a row a year: the return of each month, None without days in it, and of the year."""
+    """Return a row a year, the newest first: the return of each month, None without days in it, and of the year."""
     if not daily:
         return []
-    series = pd.Series([point.value for point in daily], index=pd.DatetimeIndex([point.day for point in daily]))
-    monthly = empyrical.aggregate_returns(series, "monthly").to_dict()
-    yearly = empyrical.aggregate_returns(series, "yearly").to_dict()
-    return [
-        (int(year), [_number(monthly.get((year, month))) for month in range(1, 13)], float(total))
-        for year, total in sorted(yearly.items(), reverse=True)
-    ]
+    from portfolio.metrics import by_month  # brings pandas, which a web process starts without
 
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, float) else None
+    return by_month({point.day: point.value for point in daily})
 
 
 def curve(owner: str, since: datetime | None) -> dict[str, object]:
@@ -161,7 +151,7 @@ def curves(record: Performance | None) -> dict[str, list[list[float]]]:
     """Return return and drawdown by day, and exposure by hour, for drawing: epoch seconds, then fractions."""
     if record is None:
         return {"returns": [[], []], "drawdown": [[], []], "exposure": [[], [], []]}
-    days = [pd.Timestamp(point.day, tz="UTC").timestamp() for point in record.daily]
+    days = [datetime.combine(point.day, time(), UTC).timestamp() for point in record.daily]
     return {
         "returns": [days, [point.cumulative for point in record.daily]],
         "drawdown": [days, [point.drawdown for point in record.daily]],

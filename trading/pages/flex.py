@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from portfolio.flex import is_configured
 from portfolio.models import FindingState, FlexFinding, FlexStatement
 from trading.pages.shell import frame_state, render_page
 
@@ -33,8 +33,3 @@ def page(request: HttpRequest) -> HttpResponse:
         states=FindingState.choices,
         can_download=is_configured(),
     )
-
-
-def is_configured() -> bool:
-    """Tell whether a download can be asked for; the token itself is never read into a page."""
-    return bool(settings.MATS.flex_token) and bool(settings.MATS.flex_query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -209,3 +210,16 @@ def test_break_of_cash_offers_what_would_clear_it() -> None:
 def test_break_with_an_odd_cause_is_still_shown(operator: Client, cause: Any) -> None:
     Break.objects.update(cause=cause)
     assert operator.get("/breaks/").status_code == 200
+
+
+def test_dashboard_tells_of_cash_that_differs(operator: Client) -> None:
+    Break.objects.create(
+        account=Account.objects.get(),
+        kind="cash",
+        currency="CHF",
+        ib_quantity=Decimal(120),
+        ledger_quantity=Decimal(100),
+        opened_at=datetime(2026, 3, 2, 15, 0, tzinfo=UTC),
+    )
+    page = operator.get("/").content.decode()
+    assert "cash in CHF (IB 120, books 100)" in page

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -21,7 +21,7 @@ from portfolio.explain import (
     explain_positions,
     find_execution,
 )
-from portfolio.models import Account, Break, BrokerHolding, Execution, Instrument, Position
+from portfolio.models import Account, Break, BrokerHolding, Execution, Instrument, Mark, Position
 from portfolio.services import ensure_account, fold_batch
 from strategies.exceptions import NotFoundError
 from strategies.models import Strategy
@@ -89,6 +89,17 @@ def test_difference_that_came_after_ibs_answer_is_told_apart(books: None) -> Non
     assert explain_positions(ACCOUNT)[0].moved_since is False
     Position.objects.update(updated_at=NOW + timedelta(seconds=1))
     assert explain_positions(ACCOUNT)[0].moved_since is True
+
+
+def test_mark_of_friday_stands_over_the_weekend_and_grows_old_on_monday(
+    books: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold(fill(1, 100, 50))
+    close = datetime(2026, 2, 27, 20, 59, tzinfo=UTC)
+    Mark.objects.create(instrument_id=AAPL, price=Decimal(51), marked_at=close)
+    for now, stale in ((close + timedelta(days=1), False), (datetime(2026, 3, 2, 15, 0, tzinfo=UTC), True)):
+        monkeypatch.setattr("portfolio.explain.timezone.now", lambda moment=now: moment)
+        assert explain_positions(ACCOUNT)[0].stale is stale
 
 
 def test_what_only_ib_holds_is_listed(books: None) -> None:

@@ -15,6 +15,7 @@ from portfolio import queries
 from portfolio.daily import DailyPnl
 from portfolio.fold import Item
 from portfolio.models import EquitySnapshot
+from portfolio.reconcile import compare_cash
 from portfolio.services import (
     allocate_strategy,
     compare_positions,
@@ -101,6 +102,12 @@ class TestBooks:
         assert (found.realized_pnl, found.unrealized_pnl, found.total_pnl) == (199, 120, 319)
         assert sum(owner.equity or 0 for owner in found.owners) == found.net_liquidation
         assert [one.symbol for one in found.breaks] == ["AAPL"]
+
+    def test_break_of_cash_is_among_the_open_breaks(self) -> None:
+        compare_cash(ACCOUNT, {"USD": Decimal(1)}, NOW)
+        (found,) = queries.open_breaks()
+        assert (found.kind, found.currency, found.con_id, found.symbol) == ("cash", "USD", 0, "")
+        assert found.ib_quantity == 1
 
     def test_strategy_summary_holds_its_books(self) -> None:
         record_marks({265598: Decimal(52)}, NOW)
