@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env dev run test check bench prove docs chromium lock clean
+.PHONY: help env dev run test test-postgres check bench prove docs chromium lock clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 16
 
 $(BIN)/uv: requirements-bootstrap.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "MATS needs Python 3.11; found $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11"; exit 1; }
@@ -39,6 +39,11 @@ chromium:  ## Install a browser for the browser tests, where the system allows
 
 test: dev chromium  ## Run every test, the browser tests included
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not performance and not proof"
+
+POSTGRES_TESTS ?= tests/unit/portfolio tests/unit/engine tests/unit/orders tests/unit/strategies tests/unit/site tests/properties tests/integration tests/e2e/engine
+
+test-postgres: dev  ## Run the tests of the ledger on a throw-away PostgreSQL server
+	@$(BIN)/python -m tests.support.postgres $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not performance and not proof" $(POSTGRES_TESTS)
 
 check: dev  ## Format, lint, types, import direction, migrations, deployment checks
 	@$(BIN)/ruff format --check .

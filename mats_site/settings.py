@@ -78,6 +78,18 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
     }
+elif _database["ENGINE"] == "django.db.backends.postgresql":
+    _database["OPTIONS"] = {
+        "application_name": "mats",
+        "connect_timeout": 10,
+        # A peer that vanished without a word is noticed in half a minute, not in the two hours of the system's default.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        "options": "-c lock_timeout=20s",  # as long as SQLite waits: whoever holds a lock for longer is stuck
+        **_database.get("OPTIONS", {}),
+    }
 DATABASES = {"default": _database}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -31,6 +31,7 @@ from portfolio.models import Account, AccountValue, Movement, MovementKind
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
+from strategies.ordering import take_turn
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def open_account(
     executions are folded; cash and positions are not looked at.
     """
     with transaction.atomic():
+        take_turn()
         account = Account.objects.select_for_update().get_or_create(account_id=account_id)[0]
         if account.opened_at is None:
             _book_opening(
@@ -97,6 +99,7 @@ def allocate_strategy(
     key = f"allocation:{account_id}:{strategy}:initial"
     amount = exact(amount)
     with transaction.atomic():
+        take_turn()
         if not amount or Movement.objects.filter(key=key).exists():
             return None
         books = Books(account_id, now)

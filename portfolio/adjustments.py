@@ -29,6 +29,7 @@ from portfolio.undoing import check_independent, undo_movements
 from strategies.audit import record
 from strategies.crashpoints import reach
 from strategies.exceptions import ConflictError, LedgerError, NotFoundError
+from strategies.ordering import take_turn
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def propose_adjustment(
 ) -> Booking:
     """Keep an adjustment for somebody to approve; nothing moves."""
     with transaction.atomic():
+        take_turn()
         row, event, known = _row(account_id, kind, details, actor, source, reason, key, effective_at, now)
         if not known:
             row.state = AdjustmentState.PROPOSED
@@ -77,6 +79,7 @@ def book_adjustment(
     something else or the books stand against it; LedgerError.
     """
     with transaction.atomic():
+        take_turn()
         row, event, known = _row(account_id, kind, details, actor, source, reason, key, effective_at, now)
         if known:
             return _booking(row, event)
@@ -89,6 +92,7 @@ def approve_adjustment(adjustment_id: int, *, actor: str, source: str, reason: s
     Raises: NotFoundError; ConflictError when it was rejected or undone; as ``book_adjustment``.
     """
     with transaction.atomic():
+        take_turn()
         row = _get(adjustment_id)
         event = parse_details(row.kind, row.details)
         if row.state == AdjustmentState.BOOKED:
@@ -105,6 +109,7 @@ def reject_adjustment(adjustment_id: int, *, actor: str, source: str, reason: st
     Raises: NotFoundError; ConflictError when it is no longer proposed.
     """
     with transaction.atomic():
+        take_turn()
         row = _get(adjustment_id)
         if row.state != AdjustmentState.REJECTED:
             _expect(row, AdjustmentState.PROPOSED, "rejected")
@@ -120,6 +125,7 @@ def undo_adjustment(adjustment_id: int, *, actor: str, source: str, reason: str,
     Raises: NotFoundError; ConflictError when it is not booked, is an undo itself, or a later booking stands on it.
     """
     with transaction.atomic():
+        take_turn()
         row = _get(adjustment_id)
         event = parse_details(row.kind, row.details)
         if row.state == AdjustmentState.UNDONE:

@@ -19,6 +19,7 @@ from portfolio.models import Execution
 from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import NotFoundError
 from strategies.models import DISCRETIONARY
+from strategies.ordering import take_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ def assign_execution(
         "quantity": quantity,
     }
     with transaction.atomic():
+        take_turn()
         execution = Execution.objects.filter(account_id=account_id, exec_id=exec_id).first()
         if execution is None:
             raise NotFoundError(f"There is no execution {exec_id}.", exec_id=exec_id)

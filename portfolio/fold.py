@@ -36,6 +36,7 @@ from portfolio.ledger.revisions import split_exec_id
 from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_quantity
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
+from strategies.ordering import take_turn
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def fold_batch(account_id: str, items: Sequence[Item], owner_of: OwnerOf, now: d
     as a whole, and whoever called it folds the items one by one to set the bad one aside.
     """
     with transaction.atomic(savepoint=False):
+        take_turn()
         fold = _Fold(account_id, owner_of, now)
         result = fold.run(items)
         books_changed()

@@ -38,6 +38,7 @@ from portfolio.reserved import Reserved
 from portfolio.valuation import Figures, currency_of, figures_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
+from strategies.ordering import take_turn
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def apply(
     """
     prefix = f"{key}:"
     with transaction.atomic():
+        take_turn()
         if Adjustment.objects.filter(key__startswith=prefix, kind=AdjustmentKind.REBALANCE).exists():
             return [], []
         lines = plan_rebalance(account_id, symbol, force=force, now=now)

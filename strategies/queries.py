@@ -10,13 +10,14 @@ from strategies.exceptions import NotFoundError
 from strategies.models import Strategy
 
 
-def get_strategy(symbol: str) -> Strategy:
-    """Return the strategy of that symbol.
+def get_strategy(symbol: str, *, hold: bool = False) -> Strategy:
+    """Return the strategy of that symbol; ``hold`` keeps other writers off its row until the transaction ends.
 
     Raises: NotFoundError (unknown_strategy).
     """
+    rows = Strategy.objects.select_for_update() if hold else Strategy.objects.all()
     try:
-        return Strategy.objects.get(symbol=symbol)
+        return rows.get(symbol=symbol)
     except Strategy.DoesNotExist as error:
         raise NotFoundError(f"There is no strategy {symbol!r}.", code="unknown_strategy", symbol=symbol) from error
 

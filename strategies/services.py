@@ -66,7 +66,7 @@ def set_active(symbol: str, active: bool, user: AbstractBaseUser | None, *, sour
     Raises: NotFoundError.
     """
     with transaction.atomic():
-        strategy = get_strategy(symbol)
+        strategy = get_strategy(symbol, hold=True)
         if strategy.active != active:
             strategy.active = active
             write(strategy, user, reason="activated" if active else "deactivated", source=source)
@@ -79,7 +79,7 @@ def store_params(symbol: str, params: Mapping[str, Any], source: str) -> Strateg
     Raises: NotFoundError; ConfigError when the file refuses them.
     """
     with transaction.atomic():
-        strategy = get_strategy(symbol)
+        strategy = get_strategy(symbol, hold=True)
         strategy.params = dict(params)
         strategy.params = checked_params(strategy, validate_strategy(strategy))
         write(strategy, None, reason=f"params from {source}")
@@ -92,7 +92,7 @@ def revalidate(symbol: str) -> Strategy:
     Raises: NotFoundError.
     """
     with transaction.atomic():
-        strategy = get_strategy(symbol)
+        strategy = get_strategy(symbol, hold=True)
         before = (strategy.load_error, strategy.code_hash, strategy.kind)
         validate_strategy(strategy)
         if (strategy.load_error, strategy.code_hash, strategy.kind) != before:
@@ -106,7 +106,7 @@ def delete_strategy(symbol: str, user: AbstractBaseUser | None, *, source: str =
     Raises: NotFoundError; ConflictError with every reason that forbids it.
     """
     with transaction.atomic():
-        strategy = get_strategy(symbol)
+        strategy = get_strategy(symbol, hold=True)
         reasons = delete_obstacles(symbol)
         if reasons:
             raise ConflictError(f"{symbol} cannot be deleted: {' '.join(reasons)}", code="strategy_in_use")

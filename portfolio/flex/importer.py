@@ -32,6 +32,7 @@ from portfolio.models import Account, Adjustment, AdjustmentState, FindingState,
 from strategies.events import FillSnapshot
 from strategies.exceptions import ConflictError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
+from strategies.ordering import take_turn
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def import_statement(
     file = parse_flex(data, account_id)
     digest = store.keep(data)
     with transaction.atomic():
+        take_turn()
         account = _opened(account_id)
         _close_decided(account)
         report = _report(file, digest)

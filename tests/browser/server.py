@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection
+
+from tests.support.database import ledger_url
 
 READY_S = 30.0
 
@@ -33,7 +34,7 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "MATS_HOME": str(settings.MATS.mats_home),
             "MATS_PROCESS": "web",
-            "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+            "DATABASE_URL": ledger_url(),
         }
         command = [
             sys.executable,

@@ -69,7 +69,7 @@ def fail_orphans(lease: Lease) -> int:
 def expire() -> list[EngineCommand]:
     """Mark what nobody claimed in time; inside a transaction."""
     waiting = EngineCommand.objects.filter(state=CommandState.QUEUED).select_related("user")
-    late = list(waiting.filter(expires_at__lt=_now()))
+    late = list(waiting.select_for_update(skip_locked=True, of=("self",)).filter(expires_at__lt=_now()))
     for command in late:
         command.state, command.finished_at = CommandState.EXPIRED, _now()
         command.error, command.error_code = "No engine took it in time.", "expired"

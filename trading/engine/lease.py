@@ -20,7 +20,12 @@ from trading.models import EngineLease
 
 LEASE_NAME = "engine"
 _READ = "SELECT epoch FROM trading_enginelease WHERE name = %s"
-_READ_AND_HOLD = _READ + " FOR SHARE"
+# Holds the row against a takeover (which locks it FOR UPDATE) and not against the heartbeat (a plain UPDATE). A writer
+# that freezes between two statements is cut off by the server: else the row would stay locked for as long as it sleeps.
+_READ_AND_HOLD = (
+    "SELECT epoch, set_config('idle_in_transaction_session_timeout', '30s', true) "
+    "FROM trading_enginelease WHERE name = %s FOR KEY SHARE"
+)
 
 
 def _utc_now() -> datetime:

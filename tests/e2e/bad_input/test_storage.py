@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -16,26 +14,18 @@ from ib_async import Stock
 from portfolio.models import Execution
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, run_state, until
+from tests.support.database import ledger_locked_by_another_program, wait_for_locks_only
 from trading.models import Order
 
 pytestmark = pytest.mark.e2e
 
 
-@contextmanager
-def ledger_locked_by_another_program() -> Iterator[None]:
-    other = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None, timeout=10)
-    other.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> None:
     """Let connections made from now on wait for a lock only a moment."""
-    monkeypatch.setitem(connections.databases["default"]["OPTIONS"], "timeout", 0.2)
+    options = connections.databases["default"]["OPTIONS"]
+    monkeypatch.setitem(connections.databases["default"], "OPTIONS", dict(options))
+    wait_for_locks_only(0.2)
 
 
 def test_locked_ledger_denies_orders_keeps_fills_and_recovers(impatient: None, rig: Rig) -> None:

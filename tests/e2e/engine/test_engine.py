@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +22,7 @@ from portfolio.models import Break
 from strategies.events import ContractSnapshot, FillSnapshot
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, ledger_executions, position, run_state, until
+from tests.support.database import ledger_locked_by_another_program, ledger_url, wait_for_locks_only
 from trading.engine.lease import EngineHeldError
 from trading.gateway.testing import running_gateway
 from trading.market.recorder import LOOK_EVERY_S
@@ -199,28 +198,21 @@ def test_a_position_that_the_books_lack_is_a_break_that_locks_its_instrument(rig
     assert caught.value.code == "instrument_locked"
 
 
-@pytest.fixture
-def locked_database() -> Iterator[sqlite3.Connection]:
-    """Another process's write lock on the ledger."""
-    holder = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
-    yield holder
-    holder.close()
-
-
-def test_a_locked_ledger_delays_fills_and_loses_none(rig: Rig, locked_database: sqlite3.Connection) -> None:
-    connection.settings_dict["OPTIONS"]["timeout"], before = 0.2, connection.settings_dict["OPTIONS"]["timeout"]
+def test_a_locked_ledger_delays_fills_and_loses_none(rig: Rig) -> None:
+    options = connection.settings_dict["OPTIONS"]
+    before = dict(options)
+    wait_for_locks_only(0.2, options)
     try:
         engine = rig.engine()
-        locked_database.execute("BEGIN IMMEDIATE")
-        rig.inject("SPY", 5)
-        until(lambda: "cannot be written" in engine.writer.figures.trouble)
-        assert not engine.gate.is_open
-        locked_database.execute("ROLLBACK")
+        with ledger_locked_by_another_program():
+            rig.inject("SPY", 5)
+            until(lambda: "cannot be written" in engine.writer.figures.trouble)
+            assert not engine.gate.is_open
         until(lambda: position("Discretionary", "SPY") == 5)
         until(lambda: engine.gate.is_open)
         rig.assert_books_equal_broker()
     finally:
-        connection.settings_dict["OPTIONS"]["timeout"] = before
+        options.update(before)
 
 
 def test_a_message_that_cannot_be_booked_is_set_aside_and_its_neighbours_are_not(rig: Rig) -> None:
@@ -273,7 +265,7 @@ def run_process(rig: Rig, *args: str) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "mats_site.settings",
-        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "DATABASE_URL": ledger_url(),
         "MATS_IB_PORT": str(mats.ib_port),
         "MATS_ARCTIC_URI": mats.arctic_uri,
         "MATS_STRATEGY_PATH": str(rig.folder),

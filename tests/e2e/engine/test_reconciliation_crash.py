@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
 from portfolio.models import Account, Break
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
 from tests.e2e.engine.test_reconciliation import con_id_of, happen, opened, started
+from tests.support.database import ledger_url
 from trading.models import Alert, EngineEvent
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,7 @@ def killed_engine(rig: Rig, crash_at: str) -> None:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "mats_site.settings",
-        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "DATABASE_URL": ledger_url(),
         "MATS_IB_PORT": str(mats.ib_port),
         "MATS_ARCTIC_URI": mats.arctic_uri,
         "MATS_STRATEGY_PATH": str(rig.folder),
