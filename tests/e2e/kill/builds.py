@@ -62,7 +62,7 @@ def split_commit() -> None:
     def broken(self: Books) -> None:
         had_news = bool(self._new)
         write(self)
-        if had_news and not connection.savepoint_ids:
+        if had_news and not any(connection.savepoint_ids):
             connection.connection.execute("COMMIT")
             connection.connection.execute("BEGIN IMMEDIATE")
 
