@@ -3,7 +3,9 @@
 Owns: what an execution does to cash and position, and every figure derived from them.
 Leaves: prices and exchange rates (given as functions), texts of account values (``account_values``).
 Rule: cash moves by price times quantity less commission, in the contract's currency; FX moves both currencies and its
-position is a mere memo that counts nowhere in equity. Average cost contains commission and multiplier, as IB's does.
+position is a mere memo that counts nowhere in equity. A future is not paid for: ``cash`` is booked like a stock's, and
+what is reported as cash has the value of the futures in it, so that it moves by the commission and the daily gain.
+Average cost contains commission and multiplier, as IB's does.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Account:
 
     account_id: str
     currency: str
-    cash: dict[str, Decimal] = field(default_factory=dict)
+    cash: dict[str, Decimal] = field(default_factory=dict)  # futures at notional
     holdings: dict[int, Holding] = field(default_factory=dict)
     day_start_equity: Decimal | None = None  # None until the first valuation of the day
 
@@ -130,7 +132,9 @@ class Account:
             unrealized += value - holding.quantity * holding.average_cost * rate
             initial += abs(value) * _initial_rate(holding.contract)
             maintenance += abs(value) * _maintenance_rate(holding.contract, holding.quantity)
-            if holding.contract.sec_type != "CASH":
+            if holding.contract.sec_type == "FUT":
+                cash += value
+            elif holding.contract.sec_type != "CASH":
                 gross += abs(value)
                 stock += value
         return Figures(cash + stock, cash, gross, stock, initial, maintenance, unrealized, realized)

@@ -83,9 +83,8 @@ def account_values(account: Account, figures: Figures, mark_of: MarkOf, rate_of:
     rows.extend(AccountRow(key, text, currency) for key, (text, currency) in totals(account, figures).items())
     rows.extend(_block("BASE", figures.total_cash, figures, Decimal(1)))
     for currency in currencies(account):
-        rows.extend(
-            _block(currency, account.cash.get(currency, ZERO), _local(account, currency, mark_of), rate_of(currency))
-        )
+        local = _local(account, currency, mark_of)
+        rows.extend(_block(currency, local.total_cash, local, rate_of(currency)))
     return rows
 
 
@@ -96,13 +95,15 @@ def currencies(account: Account) -> list[str]:
     return sorted(seen)
 
 
-def account_summary(account: Account, figures: Figures, rate_of: RateOf, tags: Sequence[str]) -> list[AccountRow]:
+def account_summary(
+    account: Account, figures: Figures, mark_of: MarkOf, rate_of: RateOf, tags: Sequence[str]
+) -> list[AccountRow]:
     """Rows of the tags asked for, in IB's way: unknown tags are left out, ``$LEDGER`` gives cash by currency."""
     known = totals(account, figures)
     rows: list[AccountRow] = []
     for tag in _expand(tags, known):
         if tag.startswith("$LEDGER"):
-            rows.extend(_ledger(account, figures, rate_of, tag))
+            rows.extend(_ledger(account, figures, mark_of, rate_of, tag))
         elif tag in known:
             text, currency = known[tag]
             rows.append(AccountRow(tag, text, currency))
@@ -117,7 +118,7 @@ def _expand(tags: Sequence[str], known: Iterable[str]) -> Iterable[str]:
             yield tag
 
 
-def _ledger(account: Account, figures: Figures, rate_of: RateOf, tag: str) -> list[AccountRow]:
+def _ledger(account: Account, figures: Figures, mark_of: MarkOf, rate_of: RateOf, tag: str) -> list[AccountRow]:
     wanted = tag.partition(":")[2] or "BASE"
     chosen = currencies(account) if wanted == "ALL" else [c for c in currencies(account) if c == wanted]
     rows: list[AccountRow] = []
@@ -127,7 +128,7 @@ def _ledger(account: Account, figures: Figures, rate_of: RateOf, tag: str) -> li
             AccountRow("ExchangeRate", "1.00", "BASE"),
         ]
     for currency in chosen:
-        rows.append(AccountRow("CashBalance", _text(account.cash.get(currency, ZERO)), currency))
+        rows.append(AccountRow("CashBalance", _text(_local(account, currency, mark_of).total_cash), currency))
         rows.append(AccountRow("ExchangeRate", f"{rate_of(currency):.7f}", currency))
     return rows
 

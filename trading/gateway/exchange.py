@@ -328,7 +328,10 @@ class Exchange:
     def account_summary(self, tags: Sequence[str], now: datetime) -> Sequence[AccountRow]:
         """Rows of the tags asked for."""
         self._touch(now)
-        return account_values.account_summary(self._state.account, self._figures(now), self._rates(now), tags)
+        figures, rates = self._figures(now), self._rates(now)
+        return account_values.account_summary(
+            self._state.account, figures, lambda con_id: self._market.mark(con_id, now), rates, tags
+        )
 
     def pnl(self, now: datetime) -> Pnl:
         """Profit of the account."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.gateway.venue_desk import AAPL, EURUSD, SECOND, SPY, SPY_ID, START, order, run, venue
 from trading.gateway.account import Account, Trade
+from trading.gateway.account_values import account_summary, account_values
 from trading.gateway.exchange import Exchange
 from trading.gateway.model import Contract, ExecutionFilter
 
@@ -165,3 +166,24 @@ def test_foreign_cash_is_valued_at_the_present_rate() -> None:
     assert rows["NetLiquidation", "USD"] == pytest.approx(
         rows["CashBalance", "USD"] + 100_000 * rate, abs=Decimal("0.011")
     )
+
+
+def test_a_future_is_not_paid_for_and_its_gain_is_cash() -> None:
+    """Bought 2 at 4,000 with multiplier 50 and a fee of 4: cash falls by 4, and rises by 1,000 when at 4,010."""
+    future = Contract(con_id=9, symbol="ES", sec_type="FUT", currency="USD", multiplier="50")
+    account = Account("DU1", "USD", {"USD": Decimal(100_000)})
+    account.apply(Trade(future, Decimal(2), Decimal(4000), Decimal(4)))
+    for mark, cash in ((4000, "99996.00"), (4010, "100996.00")):
+        marks, rates = (lambda _, mark=mark: Decimal(mark)), (lambda _: Decimal(1))
+        figures = account.figures(marks, rates)
+        assert (figures.net_liquidation, figures.total_cash, figures.stock_value) == (
+            Decimal(cash),
+            Decimal(cash),
+            Decimal(0),
+        )
+        said = {(row.key, row.currency): row.value for row in account_values(account, figures, marks, rates)}
+        assert said["CashBalance", "USD"] == said["TotalCashBalance", "USD"] == said["TotalCashValue", "USD"] == cash
+        ledger = account_summary(account, figures, marks, rates, ["$LEDGER:USD"])
+        assert [row.value for row in ledger if row.key == "CashBalance"] == [cash]
+    account.apply(Trade(future, Decimal(-2), Decimal(4010), Decimal(4)))
+    assert account.cash["USD"] == Decimal(100_992)
