@@ -4,7 +4,8 @@ Owns: the movements of a correction. Rule: the predecessor's movements are rever
 is posted; the position becomes what it would be had the correction stood in its predecessor's place from the start. The
 cost basis depends on the order of fills, so it is folded again from the position's journal; what that changes in the
 profit of later fills is realised by the correction. A fee belongs to the revision it was reported for: the reversed
-one's goes back, the new one's is booked when it comes. A divided execution keeps its owners in their proportion.
+one's goes back, the new one's is booked when it comes. A divided execution keeps its owners in their proportion. One
+that was taken back has no parts: what brings it back goes to the owner that it names.
 Cost: the length of the journals of those positions; corrections are rare.
 """
 
@@ -16,7 +17,7 @@ from portfolio.books import Booked, Books, Line
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.journal import Entry
 from portfolio.ledger.shares import divide
-from portfolio.models import Instrument, MovementKind
+from portfolio.models import Instrument, Movement, MovementKind
 from portfolio.refolding import NOW, Refolder, execution_ref, read_journal
 from portfolio.shares import Holding, by_quantity, holdings_of, scale
 
@@ -31,7 +32,11 @@ def replace_revision(books: Books, before: Booked, after: Booked) -> None:
     after.owner, after.divided = before.owner, before.divided
     books.add_execution(after)
     refolder = Refolder(books, f"refold:{after.exec_id}")
-    parts = scale(by_quantity(shares), after.quantity)
+    quantities = by_quantity(shares)
+    if not quantities:  # it had been taken back
+        slot = _slot_of(before.family) if slot is None else slot
+        quantities, after.divided = {before.owner: after.quantity}, False
+    parts = scale(quantities, after.quantity) if after.quantity else {}
     for owner, share in sorted(shares.items()):
         _reverse(refolder, before, owner, share, slot)
     for owner, quantity in sorted(parts.items()):
@@ -52,7 +57,7 @@ def fee_lines(books: Books, booked: Booked, amount: Decimal, currency: str) -> l
     if booked.divided:
         books.write()
         shares, slot = holdings_of(booked.exec_id)
-        parts = divide(amount, by_quantity(shares))
+        parts = divide(amount, by_quantity(shares)) if shares else parts
     return [
         Line(
             owner=owner,
@@ -68,6 +73,12 @@ def fee_lines(books: Books, booked: Booked, amount: Decimal, currency: str) -> l
         )
         for owner, part in sorted(parts.items())
     ]
+
+
+def _slot_of(family: str) -> int | None:
+    """Return the place in the fold of an execution whose last revision moved nothing, None when none ever did."""
+    rows = Movement.objects.filter(execution__family=family).values_list("slot", "id")
+    return min((slot or pk for slot, pk in rows), default=None)
 
 
 def _key(what: str, booked: Booked, owner: str) -> str:

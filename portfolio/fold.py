@@ -9,7 +9,7 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
   currency and is realised there: nothing is converted.
 * The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew,
   whatever it corrects: size, price, side or contract; one that arrives after its successor is recorded as superseded
-  and moves nothing.
+  and moves nothing. One to a quantity of zero takes the fill back: nothing is posted in its place.
 * What contradicts the books (a booked id with other content, a second fee that differs, a correction that names another
   account) changes nothing and is returned as a contradiction for a person to look at.
 * Live executions are folded in the order of their arrival, for that is when the books knew them. Executions that the
@@ -33,7 +33,7 @@ from portfolio.instruments import ensure_instruments
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
-from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_quantity
+from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_bust, is_quantity
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 from strategies.ordering import take_turn
@@ -153,7 +153,9 @@ class _Fold:
         booked = self._booked(fill)
         before = self.books.live.get(booked.family)
         change, corrects = booked.quantity, ""
-        if before is None:
+        if before is None and not booked.quantity:
+            self.books.add_execution(booked)
+        elif before is None:
             self._post(booked)
         elif before.revision < booked.revision:
             change, corrects = booked.quantity - before.quantity, before.exec_id
@@ -285,7 +287,7 @@ class _Fold:
 
 def _agrees(known: Booked, fill: FillSnapshot) -> bool:
     """Tell whether a repeated execution says what is booked: an id that returns with other content is no duplicate."""
-    if not (is_quantity(fill.quantity) and fill.price.is_finite()):
+    if not ((is_quantity(fill.quantity) or is_bust(fill)) and fill.price.is_finite()):
         return False
     quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
     return (known.con_id, known.quantity, known.price) == (fill.contract.con_id, quantity, exact(fill.price))

@@ -5,6 +5,8 @@ Source: IB repeats a corrected execution with only the digits after the last dot
 
 from __future__ import annotations
 
+FIRST_REVISION = 1
+
 
 def split_exec_id(exec_id: str) -> tuple[str, int]:
     """Return the family that corrections share, and the revision; an id without a revision is its own family.

@@ -1,7 +1,8 @@
 """What a report of the broker must be to be booked. Pure.
 
 Owns: the refusals, each with its code, so that the writer can set the report aside and go on with the others.
-Rule: a quantity is a finite number that does not vanish in the ledger's decimals. A price is finite, and above zero for
+Rule: a quantity is a finite number that does not vanish in the ledger's decimals; only a correction may say zero, and
+then the fill is taken back. A price is finite, and above zero for
 what is owned outright (stocks, bonds, funds, currencies, metals, crypto). Futures, their options and the options of
 spreads have traded at zero and below (crude oil in April 2020), and an option that is closed for nothing has the price
 zero; an index is not traded but may stand anywhere, so it needs a price above zero as well.
@@ -14,6 +15,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from portfolio.ledger.money import ZERO, exact
+from portfolio.ledger.revisions import FIRST_REVISION, split_exec_id
 from strategies.events import CommissionSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 
@@ -59,17 +61,26 @@ def check_fill(fill: FillSnapshot) -> None:
         raise _refuse(fill, "unknown_contract", "names no contract")
     if not is_currency(contract.currency):
         raise _refuse(fill, "unknown_currency", f"is in the currency {contract.currency!r}")
-    if fill.side not in {"BOT", "SLD"} or not is_quantity(fill.quantity) or not fill.price.is_finite():
+    sized = is_quantity(fill.quantity) or is_bust(fill)
+    if fill.side not in {"BOT", "SLD"} or not sized or not fill.price.is_finite():
         raise _refuse(fill, "bad_execution", f"says {fill.side} {fill.quantity} at {fill.price}")
     if not contract.multiplier.is_finite() or contract.multiplier <= 0:
         raise _refuse(fill, "bad_execution", f"has the multiplier {contract.multiplier}")
-    if fill.price <= 0 and (fault := price_fault(contract.sec_type, fill.price)):
+    if fill.price <= 0 and fill.quantity and (fault := price_fault(contract.sec_type, fill.price)):
         raise _refuse(fill, "bad_price", f"says {fill.price}: {fault}")
 
 
 def is_quantity(quantity: Decimal) -> bool:
     """Whether a size is a number above zero that the ledger's decimals can hold."""
     return quantity.is_finite() and quantity > 0 and exact(quantity) > ZERO
+
+
+def is_bust(fill: FillSnapshot) -> bool:
+    """Whether a report says that an execution was taken back: a correction to nothing.
+
+    Only a revision can say so: a fill of nothing is none.
+    """
+    return fill.quantity == 0 and split_exec_id(fill.exec_id)[1] > FIRST_REVISION
 
 
 def check_fee(exec_id: str, amount: Decimal, currency: str) -> None:

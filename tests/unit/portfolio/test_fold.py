@@ -16,8 +16,10 @@ from pytest_django import DjangoAssertNumQueries
 from portfolio.facts import FoldResult
 from portfolio.fold import Item
 from portfolio.models import CashBalance, Execution, Movement, PendingCommission, Position
-from portfolio.services import ensure_account, fold_batch, open_account
+from portfolio.services import assign_execution, ensure_account, fold_batch, open_account
+from strategies.events import FillSnapshot
 from strategies.exceptions import LedgerError
+from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
 pytestmark = pytest.mark.django_db
@@ -143,6 +145,59 @@ def test_late_original_after_its_correction_moves_nothing() -> None:
     assert cash() == -4500
     assert Execution.objects.get(revision=1).superseded
     assert result.new_executions[0].quantity_change == 0
+
+
+class TestBust:
+    """A correction to a quantity of zero: the fill never was."""
+
+    def busted(self, revision: int = 2) -> FillSnapshot:
+        return dataclasses.replace(fill(1, 100, 50, revision=revision), quantity=Decimal(0), price=Decimal(0))
+
+    def test_takes_the_fill_and_its_fee_back_and_posts_nothing(self) -> None:
+        fold(fill(1, 100, 50), fee(1), fill(2, 50, 60), fill(3, -30, 70))
+        result = fold(self.busted())
+        assert position().quantity == 20
+        assert position().cost_basis == 1200
+        assert position().realized_pnl == 300  # the sale closed what was bought at 60
+        assert position().commissions == 0
+        assert cash() == -3000 + 2100
+        assert result.new_executions[0].quantity_change == -100
+        assert not Movement.objects.filter(execution__revision=2).exists()
+        assert Execution.objects.get(family__contains="00000001", superseded=False).quantity == 0
+
+    def test_again_is_a_no_op(self) -> None:
+        fold(fill(1), self.busted())
+        again = fold(self.busted())
+        assert (again.duplicates, again.contradictions) == (1, [])
+
+    def test_before_its_fill_keeps_the_fill_out(self) -> None:
+        fold(self.busted(), fill(1), fee(1))
+        assert not Position.objects.exclude(quantity=0).exists()
+        assert Execution.objects.get(revision=1).superseded
+
+    def test_that_is_taken_back_restores_the_fill_in_its_place(self) -> None:
+        fold(fill(1, 100, 50), fill(2, 100, 60), fill(3, -100, 70))
+        before = (position().quantity, position().cost_basis, position().realized_pnl, cash())
+        fold(self.busted())
+        fold(fill(1, 100, 50, revision=3))
+        assert (position().quantity, position().cost_basis, position().realized_pnl, cash()) == before
+
+    def test_of_a_divided_execution_takes_it_from_every_owner(self) -> None:
+        Strategy.objects.create(symbol="ALPHA", filename="a.py")
+        Strategy.objects.create(symbol="BETA", filename="b.py")
+        fold(fill(1, 100, 50), fee(1))
+        assign_execution(
+            ACCOUNT, fill(1).exec_id, "BETA", quantity=Decimal(40), from_owner="ALPHA",
+            actor="ann", source="page", reason="Theirs.", now=NOW,
+        )  # fmt: skip
+        fold(self.busted(), fee(1, "0.5", revision=2))
+        assert {row.quantity for row in Position.objects.all()} == {0}
+        assert sum(row.amount for row in CashBalance.objects.all()) == Decimal("-0.5")
+
+    def test_as_a_first_report_is_no_fill(self) -> None:
+        with pytest.raises(LedgerError) as caught:
+            fold(self.busted(revision=1))
+        assert caught.value.code == "bad_execution"
 
 
 def test_correction_keeps_the_owner_of_its_predecessor() -> None:
