@@ -21,6 +21,7 @@ from trading.models import Alert, Severity
 
 EXECUTIONS = "executions:differ"
 COMMISSIONS = "commissions:unknown"
+STORE = "arctic:space"
 _PARKED = "parked:"
 _NAMED = 10
 
@@ -83,6 +84,14 @@ def report_parked(row: ParkedReport, now: datetime) -> None:
         "discard it.",
         now=now,
     )
+
+
+def report_store(words: str) -> None:
+    """Open the alert that the research store is nearly full or grows beyond reason, or clear it."""
+    if words:
+        raise_alert(STORE, Severity.WARNING, "The research store needs room", words)
+    else:
+        clear_alert(STORE)
 
 
 def report_unreadable(what: str) -> None:

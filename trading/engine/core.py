@@ -31,6 +31,7 @@ from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine import commands
 from trading.engine import gate as gates
+from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
@@ -117,6 +118,7 @@ class EngineCore:
         self.trade_manager = TradeManager(cast(Any, self))
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
         self.projection = Projection(self.lease.assert_epoch)
+        self._store_told: str | None = None
         self.portfolio_manager.fx_cache.spot = FxSource(self._master_ib, self.session.begin)
         self._rates = Periodic("rates", RATES_EVERY_S, self._keep_rates)
         self.schedule = Schedule(self)
@@ -409,6 +411,13 @@ class EngineCore:
             rows = [runner.row() for runner in self.supervisor.alive() if runner.beat_at is not None]
             if rows:
                 self.message_queue.submit(lambda: StrategyRun.objects.bulk_update(rows, ["heartbeat_at"]), "heartbeats")
+            self._tell_store(str(self.projection.status()["alert"]))
+
+    def _tell_store(self, words: str) -> None:
+        """Have the alert of the research store follow what is measured; at the start it may stand from before."""
+        if words != self._store_told:
+            self._store_told = words
+            self.message_queue.submit(lambda: report_store(words), "store_alert")
 
     def heartbeat_status(self) -> dict[str, Any]:
         """Return the figures of the heartbeat row."""

@@ -26,7 +26,7 @@ from tests.support.database import ledger_locked_by_another_program, ledger_url,
 from trading.engine.lease import EngineHeldError
 from trading.gateway.testing import running_gateway
 from trading.market.recorder import LOOK_EVERY_S
-from trading.models import EngineCommand, EngineEvent, EngineLease
+from trading.models import Alert, EngineCommand, EngineEvent, EngineLease
 from trading.services import enqueue
 
 pytestmark = pytest.mark.e2e
@@ -254,6 +254,16 @@ def test_an_arctic_that_cannot_be_written_does_not_stop_trading(rig: Rig, tmp_pa
     rig.trade(rig.start(engine, "ALPHA"), "SPY", 2)
     until(lambda: engine.projection.status()["trouble"])
     rig.assert_books_equal_broker()
+
+
+def test_a_research_store_that_needs_room_alerts_until_it_has_room(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = rig.engine()
+    told = {**engine.projection.status(), "alert": "ArcticDB's library general fills 91% of its map size."}
+    monkeypatch.setattr(engine.projection, "status", lambda: told)
+    alert = until(lambda: Alert.objects.filter(key="arctic:space").first(), what="the alert opens")
+    assert (alert.severity, alert.text) == ("warning", told["alert"])
+    told["alert"] = ""
+    until(lambda: Alert.objects.get(pk=alert.pk).cleared_at, what="the alert goes")
 
 
 # -- as a process
