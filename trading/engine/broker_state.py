@@ -17,6 +17,8 @@ from portfolio.facts import AccountRow, BrokerPosition
 from portfolio.fold import COMBINATION
 from strategies.events import CommissionSnapshot, FillSnapshot, QueueMessage, TradeSnapshot
 from strategies.exceptions import LedgerError, TransientError
+from trading.engine.day_check import Replayed
+from trading.engine.marks import Marks
 from trading.ib import mapping
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
@@ -36,8 +38,9 @@ class Heard:
 
     account: str
     whole: bool = True
-    executions: dict[str, int] = field(default_factory=dict)  # contract by exec id: of the account, combinations apart
-    order_refs: set[str] = field(default_factory=set)
+    replayed: Replayed = field(default_factory=Replayed)  # executions of the account, combinations apart
+    order_refs: Marks = field(default_factory=Marks)
+    last_ref: str = ""
     fills: dict[str, FillSnapshot] = field(default_factory=dict)
     commissions: dict[str, CommissionSnapshot] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,10 +54,11 @@ class Heard:
             self.news.set()
 
     def _hear_fill(self, fill: FillSnapshot) -> None:
-        if fill.order_ref:
+        if fill.order_ref and fill.order_ref != self.last_ref:  # the fills of an order mostly follow each other
             self.order_refs.add(fill.order_ref)
+            self.last_ref = fill.order_ref
         if fill.contract.sec_type != COMBINATION and fill.account in ("", self.account):
-            self.executions[fill.exec_id] = fill.contract.con_id
+            self.replayed.take(fill.exec_id, fill.contract.con_id)
         if self.whole:
             self.fills[fill.exec_id] = fill
 
@@ -127,9 +131,12 @@ class BrokerState:
         return self._connection.ib
 
     @contextlib.contextmanager
-    def listening(self, *, whole: bool = True) -> Iterator[Heard]:
-        """Collect executions and commissions that pass meanwhile; ``whole`` keeps all that they say."""
-        heard = Heard(self.account, whole)
+    def listening(self, *, whole: bool = True, wanted: Marks | None = None) -> Iterator[Heard]:
+        """Collect executions and commissions that pass meanwhile.
+
+        ``whole`` keeps all that they say; else only executions that are ``wanted`` are named.
+        """
+        heard = Heard(self.account, whole, Replayed(wanted or Marks()))
         self._capture.observers.append(heard.hear)
         try:
             yield heard

@@ -2,18 +2,52 @@
 
 Owns: the two sets and their difference. Leaves: the replay itself (``broker_state``), alerts (``check_alerts``).
 Rule: one live revision of each execution counts, on both sides. What was booked while the replay ran is left out: IB
-may have answered before it.
+may have answered before it. A difference counts when two looks have it; only what the first lacked is named by the
+second, so that a day costs a few bytes by execution and not its texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from portfolio.bulk import select_rows
 from portfolio.causes import BrokerDay, day_start
 from portfolio.ledger.revisions import split_exec_id
 from portfolio.models import Account, Execution
+from trading.engine.marks import Marks
+
+_CHUNK = 5_000
+
+
+@dataclass(slots=True)
+class Replayed:
+    """The executions that a replay brought; of those that are ``wanted`` also id and contract."""
+
+    wanted: Marks = field(default_factory=Marks)
+    marks: Marks = field(default_factory=Marks)
+    named: dict[str, int] = field(default_factory=dict)
+
+    def take(self, exec_id: str, con_id: int) -> None:
+        """Note one execution."""
+        self.marks.add(exec_id)
+        if exec_id in self.wanted:
+            self.named[exec_id] = con_id
+
+
+@dataclass(frozen=True, slots=True)
+class DayLook:
+    """One comparison: what the books lack, by its marks, and what the broker did not report."""
+
+    since: datetime
+    missing: Marks
+    unconfirmed: frozenset[str]
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether both sides hold the same."""
+        return not len(self.missing) and not self.unconfirmed
 
 
 def live_executions(executions: Mapping[str, int]) -> dict[str, int]:
@@ -27,28 +61,36 @@ def live_executions(executions: Mapping[str, int]) -> dict[str, int]:
     return {exec_id: executions[exec_id] for _, exec_id in latest.values()}
 
 
-def compare_day(account_id: str, replayed: Mapping[str, int], asked_at: datetime, now: datetime) -> BrokerDay:
+def look_at_day(account_id: str, replayed: Replayed, asked_at: datetime, now: datetime) -> DayLook:
     """Return how the books' executions of the day differ from a complete replay that was asked for at ``asked_at``.
 
     Reads only; costs the day's executions once, so it is done outside of the thread that writes the books.
     """
-    broker = live_executions(replayed)
     since = day_start(now)
-    opened_at = Account.objects.filter(account_id=account_id).values_list("opened_at", flat=True).first()
-    if opened_at is None:
-        return BrokerDay(broker, since)
-    rows = Execution.objects.filter(account_id=account_id, superseded=False, executed_at__gte=since)
-    booked: set[str] = set()
-    late: set[str] = set()
-    for exec_id, recorded_at in rows.values_list("exec_id", "recorded_at").iterator(chunk_size=5000):
-        (booked if recorded_at < asked_at else late).add(exec_id)
-    candidates = set(broker) - booked - late
+    if not Account.objects.filter(account_id=account_id, opened_at__isnull=False).exists():
+        return DayLook(since, Marks(), frozenset())
+    booked, all_of_day = Marks(), Marks()
+    for exec_id, superseded, recorded_at in _of_day(account_id, since):
+        all_of_day.add(exec_id)
+        if not superseded and recorded_at < asked_at:
+            booked.add(exec_id)
+    unknown = booked.without(replayed.marks)
+    named = (row[0] for row in _of_day(account_id, since) if row[0] in unknown) if len(unknown) else ()
+    return DayLook(since, replayed.marks.without(all_of_day), frozenset(named))
+
+
+def settle_day(first: DayLook, second: DayLook, named: Mapping[str, int]) -> BrokerDay:
+    """Return what both looks found, ``named`` by the second replay.
+
+    An execution of another day, or one that a correction replaced, is neither expected nor missing.
+    """
+    missing = first.missing.shared(second.missing)
+    candidates = live_executions({exec_id: con_id for exec_id, con_id in named.items() if exec_id in missing})
     elsewhere = {row[0] for row in select_rows(Execution, ("exec_id",), "exec_id", candidates)}
-    return BrokerDay(broker, since, frozenset(candidates - elsewhere), frozenset(booked - set(broker)))
+    left = {exec_id: con_id for exec_id, con_id in candidates.items() if exec_id not in elsewhere}
+    return BrokerDay(left, second.since, frozenset(left), first.unconfirmed & second.unconfirmed)
 
 
-def both(first: BrokerDay, second: BrokerDay) -> BrokerDay:
-    """Return the second look with only those differences that the first had too."""
-    return BrokerDay(
-        second.executions, second.since, first.missing & second.missing, first.unconfirmed & second.unconfirmed
-    )
+def _of_day(account_id: str, since: datetime) -> Iterable[tuple[str, bool, datetime]]:
+    rows = Execution.objects.filter(account_id=account_id, executed_at__gte=since)
+    return rows.values_list("exec_id", "superseded", "recorded_at").iterator(chunk_size=_CHUNK)

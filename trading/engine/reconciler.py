@@ -20,6 +20,7 @@ from portfolio.causes import BrokerDay
 from portfolio.facts import AccountRow, BrokerPosition, FoldResult
 from portfolio.ledger.reconciliation import compare
 from portfolio.models import Account, Break, BreakKind, BreakState
+from strategies import audit
 from strategies.crashpoints import reach
 from strategies.exceptions import LedgerError, TransientError
 from strategies.models import Strategy
@@ -27,7 +28,7 @@ from trading.engine import events
 from trading.engine.broker_state import AccountAnswer, BrokerState, Heard, Orders
 from trading.engine.cash_check import CashCheck, CashLook, CheckTimes
 from trading.engine.check_alerts import clear_settled, report_breaks, report_contradictions, report_day
-from trading.engine.day_check import both, compare_day
+from trading.engine.day_check import look_at_day, settle_day
 from trading.engine.events import Event, EventKind
 from trading.engine.gate import Gate
 from trading.engine.handlers import report
@@ -114,7 +115,7 @@ class Reconciler:
         breaks = await self._compare()
         waiting = await self._compare_cash()
         await self._job(lambda: self._finish(day), "checked")
-        replayed = len(heard.executions)
+        replayed = len(heard.replayed.marks)
         message = f"{replayed} executions of the day checked, " + (
             f"{breaks} positions differ from the broker's and are locked." if breaks else "positions agree."
         )
@@ -197,15 +198,16 @@ class Reconciler:
 
     async def _compare_day(self, heard: Heard, asked_at: datetime) -> BrokerDay:
         """Compare the executions of the day; a difference counts when a second replay has it too."""
-        first = await in_db_thread(compare_day, self._state.account, heard.executions, asked_at, _now())
-        if not first.missing and not first.unconfirmed:
-            return first
+        first = await in_db_thread(look_at_day, self._state.account, heard.replayed, asked_at, _now())
+        if first.agrees:
+            return BrokerDay({}, first.since)
         await asyncio.sleep(self._times.look_pause_s)
-        with self._state.listening(whole=False) as again:
+        with self._state.listening(whole=False, wanted=first.missing) as again:
             asked_at = _now()
             await self._state.replay()
             await self._job(_nothing, "day")  # so that what was just heard is in the books
-        return both(first, await in_db_thread(compare_day, self._state.account, again.executions, asked_at, _now()))
+        second = await in_db_thread(look_at_day, self._state.account, again.replayed, asked_at, _now())
+        return await in_db_thread(settle_day, first, second, again.replayed.named)
 
     # -- positions and cash
 
@@ -323,12 +325,15 @@ def allocate_missing(account: str) -> list[str]:
     for symbol in Strategy.objects.values_list("symbol", flat=True):
         try:
             amount, currency = books.initial_allocation(account, symbol, now)
-            facts = books.allocate_strategy(account, symbol, amount, currency, now) or []
+            facts = books.allocate_strategy(account, symbol, amount, currency, now)
         except LedgerError as error:
             logger.warning("cash not allocated strategy=%s reason=%s", symbol, error.message)
             waiting.append(symbol)
             continue
-        events.write([Event(EventKind.CASH, events.cash_payload(fact), fact.strategy, now) for fact in facts])
+        if facts:
+            given = {"account": account, "amount": amount, "currency": currency}
+            audit.record("cash.allocated", symbol, actor="MATS", source=audit.ENGINE, after=given, now=now)
+            events.write([Event(EventKind.CASH, events.cash_payload(fact), fact.strategy, now) for fact in facts])
     return waiting
 
 

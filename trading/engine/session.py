@@ -31,6 +31,7 @@ from trading.ib import codes
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
 from trading.ib.drop_copy import DropCopy
+from trading.ib.tap import WireTap
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ class MasterSession:
             is_watched=lambda: bool(self._capture.observers),
         )
         self._capture.is_heard_elsewhere = self._drop_copy.is_copy
+        WireTap.of(self.connection.ib).reader.pause_while(self._is_replay_ahead)
         self._state = BrokerState(self.connection, self._capture)
         self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills, self.times)
         self._started.set()
@@ -214,6 +216,10 @@ class MasterSession:
         finally:
             self._host.gate.shut(gates.NOT_CONNECTED)
             self.connection.disconnect()
+
+    def _is_replay_ahead(self) -> bool:
+        """Tell whether a replay brings executions faster than the books take them; live ones alone are never held."""
+        return bool(self._capture.observers) and len(self._queue) >= self._queue.capacity
 
     async def _live(self) -> None:
         while not self._stop.is_set():

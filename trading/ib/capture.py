@@ -7,6 +7,7 @@ Rule: nothing is awaited between wire and sink, and what cannot be mapped is rep
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -76,24 +77,34 @@ class Capture:
     async def replay_executions(self, timeout: float = 30.0, client_id: int = 0) -> int:  # noqa: ASYNC109
         """Request the day's executions, of all clients or of one; they pass the sink as replays.
 
-        Return how many IB sent.
-        Raises: TransientError when IB does not answer in time: then nothing is known to be complete.
+        Return how many IB sent. ``timeout`` limits the silence, not the answer: a day may have a million executions.
+        Raises: TransientError when IB does not end its answer: then nothing is known to be complete.
         """
         if not self._ib.isConnected():
             raise TransientError("Not connected to IB.", code="not_connected")
-        wanted = ExecutionFilter(clientId=client_id)
-        heard: _Count = await ask(self._request(wanted), "the day's executions", timeout_s=timeout)
-        return heard.count
+        heard = _Count()
+        request = asyncio.ensure_future(self._request(ExecutionFilter(clientId=client_id), heard))
+        try:
+            while True:
+                before = heard.count
+                try:
+                    await ask(asyncio.shield(request), "the day's executions", timeout_s=timeout)
+                except TransientError as error:
+                    if error.code != "no_answer" or heard.count == before:
+                        raise
+                else:
+                    return heard.count
+        finally:
+            request.cancel()
 
-    async def _request(self, wanted: ExecutionFilter) -> _Count:
+    async def _request(self, wanted: ExecutionFilter, heard: _Count) -> None:
         """Ask as ib_async does, but have it count the answers: a list of a day's fills may be a gigabyte."""
         client: Any = self._ib.client  # untyped methods
         req_id = client.getReqId()
         wrapper: Any = self._ib.wrapper
-        answer = wrapper.startReq(req_id, container=_Count())
+        answer = wrapper.startReq(req_id, container=heard)
         client.reqExecutions(req_id, wanted)
-        found: _Count = await answer
-        return found
+        await answer
 
     def take_completed(self, trade: Trade) -> None:
         """Pass on how an order ended, from an answer to reqCompletedOrders."""

@@ -339,17 +339,20 @@ class IBConnection:
         while self.ib.isConnected():
             await asyncio.sleep(PROBE_AFTER_S / 2)
             received = self.ib.client._numMsgRecv
-            if received != seen:
+            if received != seen or WireTap.of(self.ib).reader.is_paused:
                 seen, since = received, loop.time()
-            elif loop.time() - since >= PROBE_AFTER_S and not await self._is_alive():
+            elif loop.time() - since >= PROBE_AFTER_S and not await self._is_alive(received):
                 silent_s = PROBE_AFTER_S + PROBE_TIMEOUT_S
                 self._lose_line(f"The gateway was silent for {silent_s:g} s; the line was dropped.")
                 return
 
-    async def _is_alive(self) -> bool:
+    async def _is_alive(self, received: int) -> bool:
+        """Ask for a sign of life; whatever came meanwhile is one, since the answer may stand behind a long replay."""
         try:
             await ask(self.ib.reqCurrentTimeAsync(), "a sign of life", timeout_s=PROBE_TIMEOUT_S)
         except TransientError as error:
+            if self.ib.client._numMsgRecv != received:
+                return True
             logger.warning("no sign of life client_id=%s reason=%s", self.client_id, error.message)
             return False
         return True

@@ -2,13 +2,15 @@
 
 ib_async copies the rest of its buffer for every message and decodes everything, though most of what a busy account
 hears is repetition: the whole order with every partial fill, and on a drop copy what other connections hear as well.
-Owns: cutting bytes into messages, gates that may take one out of the stream, the gate for repeated order messages.
+Owns: cutting bytes into messages, gates that may take one out of the stream, the gate for repeated order messages,
+pauses while those who take the messages are behind.
 Leaves: the handshake (ib_async), what a drop copy skips (``drop_copy``), meanings (``tap`` and above).
 Rule: without a gate that takes a message, the decoder gets exactly what ib_async would give it. Same loop only.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +21,7 @@ Gate = Callable[[bytes], bool]  # gets a message without its length; True takes 
 
 OPEN_ORDER, ORDER_STATUS, EXECUTION, COMMISSION = b"5", b"3", b"11", b"59"
 _REMEMBERED = 2_000
+_PAUSE_S = 0.01
 
 
 class FrameReader:
@@ -26,6 +29,9 @@ class FrameReader:
 
     def __init__(self, ib: IB) -> None:
         self.gates: dict[bytes, list[Gate]] = {}
+        self.pauses = 0
+        self._is_full: Callable[[], bool] | None = None
+        self._held: Any = None  # the transport that does not read at the moment
         self._client: Any = ib.client
         self._original: Callable[[bytes], object] = self._client._onSocketHasData
         self._client.conn.hasData.disconnect(self._original)
@@ -45,6 +51,35 @@ class FrameReader:
             client._data = buffer[position:]
         if client._tcpDataProcessed:
             client._tcpDataProcessed()
+        self._hold_when_full()
+
+    def pause_while(self, is_full: Callable[[], bool]) -> None:
+        """Leave bytes in the socket while ``is_full`` says so: a day's replay must not pile up in memory."""
+        self._is_full = is_full
+
+    @property
+    def is_paused(self) -> bool:
+        """Tell whether nothing is read at the moment, whatever the gateway sends."""
+        return self._held is not None and not self._held.is_closing()
+
+    def _hold_when_full(self) -> None:
+        transport = self._client.conn.transport
+        if self._is_full is None or transport is None or transport.is_closing() or not self._is_full():
+            return
+        transport.pause_reading()
+        self._held = transport
+        self.pauses += 1
+        asyncio.get_running_loop().call_later(_PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        transport = self._held
+        if transport is None or transport.is_closing():
+            self._held = None
+        elif self._is_full is not None and self._is_full():
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._go_on)
+        else:
+            self._held = None
+            transport.resume_reading()
 
     def _read(self, client: Any, buffer: bytes) -> int:
         """Handle the complete messages; return where the incomplete one begins."""

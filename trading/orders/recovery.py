@@ -7,7 +7,7 @@ is UNKNOWN, is asked about again, and is never resent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -30,7 +30,7 @@ _NEW_YORK = ZoneInfo("America/New_York")  # IB answers for executions and comple
 def resolve_unconfirmed(
     open_orders: Sequence[TradeSnapshot],
     completed_orders: Sequence[TradeSnapshot] | None,
-    executed_refs: Collection[str] | None,
+    executed_refs: Container[str] | None,
     now: datetime,
 ) -> list[Order]:
     """Settle working orders against the broker's answers; return those that changed.
@@ -53,12 +53,12 @@ def resolve_unconfirmed(
         if row.order_ref not in seen_refs and row.perm_id not in seen_perm_ids and not in_flight.has(row.order_ref)
     ]
     complete = completed_orders is not None and executed_refs is not None
-    executed = frozenset(executed_refs or ())
+    executed: Container[str] = () if executed_refs is None else executed_refs
     changed |= {row.order_ref: row for row in _settle(rows, executed, now, complete=complete)}
     return list(changed.values())
 
 
-def _settle(rows: Sequence[Order], executed: Collection[str], now: datetime, *, complete: bool) -> list[Order]:
+def _settle(rows: Sequence[Order], executed: Container[str], now: datetime, *, complete: bool) -> list[Order]:
     batch = OrderBatch([row.order_ref for row in rows], now)
     for found in rows:
         row = batch.get(found.order_ref)
@@ -72,7 +72,7 @@ def _settle(rows: Sequence[Order], executed: Collection[str], now: datetime, *, 
 
 
 def _verdict(
-    row: Order, state: OrderState, executed: Collection[str], now: datetime, *, complete: bool
+    row: Order, state: OrderState, executed: Container[str], now: datetime, *, complete: bool
 ) -> tuple[OrderState, str]:
     is_of_today = _day(row.created_at) >= _day(now)
     unexecuted = row.order_ref not in executed and not row.filled

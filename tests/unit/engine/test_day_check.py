@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from ib_async import AccountValue
 
-from portfolio.causes import day_start
+from portfolio.causes import BrokerDay, day_start
 from portfolio.services import ensure_account, fold_batch, open_account
 from strategies.exceptions import LedgerError
 from tests.unit.portfolio.builders import ACCOUNT, NOW, fill, owner_of
 from trading.engine.broker_state import AccountAnswer
-from trading.engine.day_check import both, compare_day, live_executions
+from trading.engine.day_check import Replayed, live_executions, look_at_day, settle_day
+from trading.engine.marks import Marks
 
 CON_ID = 265598
 SOON = NOW + timedelta(seconds=5)
@@ -30,39 +32,73 @@ def ids(*fills: tuple[int, int]) -> dict[str, int]:
     return {fill(number, revision=revision).exec_id: CON_ID for number, revision in fills}
 
 
+def replayed(*fills: tuple[int, int], wanted: Marks | None = None) -> Replayed:
+    heard = Replayed(wanted or Marks())
+    for exec_id, con_id in ids(*fills).items():
+        heard.take(exec_id, con_id)
+    return heard
+
+
+def compare_day(*fills: tuple[int, int], asked_at: datetime = SOON) -> BrokerDay:
+    """Return what two looks at the same replay find, the second naming what the first lacked."""
+    first = look_at_day(ACCOUNT, replayed(*fills), asked_at, NOW)
+    again = replayed(*fills, wanted=first.missing)
+    return settle_day(first, look_at_day(ACCOUNT, again, asked_at, NOW), again.named)
+
+
 @pytest.mark.usefixtures("books")
 def test_same_executions_in_force_on_both_sides_agree() -> None:
-    found = compare_day(ACCOUNT, ids((1, 1), (2, 1), (2, 2)), SOON, NOW)
-    assert (found.missing, found.unconfirmed) == (frozenset(), frozenset())
-    assert set(found.executions) == set(ids((1, 1), (2, 2)))
+    assert look_at_day(ACCOUNT, replayed((1, 1), (2, 1), (2, 2)), SOON, NOW).agrees
 
 
 @pytest.mark.usefixtures("books")
 def test_each_side_s_own_executions_are_found() -> None:
-    found = compare_day(ACCOUNT, ids((1, 1), (9, 1)), SOON, NOW)
+    found = compare_day((1, 1), (9, 1))
     assert found.missing == frozenset(ids((9, 1)))
+    assert found.executions == ids((9, 1))
     assert found.unconfirmed == frozenset(ids((2, 2)))
 
 
 @pytest.mark.usefixtures("books")
 def test_execution_of_yesterday_is_neither_expected_nor_missing() -> None:
-    found = compare_day(ACCOUNT, ids((1, 1), (2, 2), (3, 1)), SOON, NOW)
+    found = compare_day((1, 1), (2, 2), (3, 1))
     assert not found.missing
     assert not found.unconfirmed
 
 
 @pytest.mark.usefixtures("books")
+def test_of_a_missing_execution_the_revision_in_force_is_named() -> None:
+    assert compare_day((1, 1), (2, 2), (9, 1), (9, 2)).executions == ids((9, 2))
+
+
+@pytest.mark.usefixtures("books")
 def test_what_was_booked_after_the_replay_was_asked_for_is_left_out() -> None:
-    found = compare_day(ACCOUNT, {}, NOW - timedelta(seconds=1), NOW)
+    found = compare_day(asked_at=NOW - timedelta(seconds=1))
     assert not found.unconfirmed
 
 
 @pytest.mark.usefixtures("books")
 def test_only_what_two_looks_share_counts() -> None:
-    first = compare_day(ACCOUNT, ids((1, 1), (9, 1)), SOON, NOW)
-    second = compare_day(ACCOUNT, ids((9, 1), (2, 2)), SOON, NOW)
-    found = both(first, second)
+    first = look_at_day(ACCOUNT, replayed((1, 1), (9, 1)), SOON, NOW)
+    again = replayed((9, 1), (2, 2), (8, 1), wanted=first.missing)
+    found = settle_day(first, look_at_day(ACCOUNT, again, SOON, NOW), again.named)
     assert (found.missing, found.unconfirmed) == (frozenset(ids((9, 1))), frozenset())
+
+
+def test_a_day_is_remembered_by_a_few_bytes_an_execution() -> None:
+    def take(count: int) -> Replayed:
+        heard = Replayed()
+        for number in range(count):
+            heard.take(f"0000e0d5.{number:08x}.01.01", CON_ID)
+        return heard
+
+    take(10)  # numpy's own first use
+    tracemalloc.start()
+    heard = take(50_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(heard.marks) == 50_000
+    assert kept < 50_000 * 12
 
 
 def test_the_highest_revision_is_in_force_whatever_the_order() -> None:

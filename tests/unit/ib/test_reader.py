@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -121,3 +122,44 @@ async def test_the_same_status_counts_again_after_a_refused_cancel() -> None:
     wire.receive(ib, *working)
     assert trade.orderStatus.status == "Submitted"
     assert [message["status"].status for message in heard] == ["Submitted", "Submitted"]
+
+
+async def test_nothing_is_read_while_those_who_take_the_messages_are_behind() -> None:
+    count, frame = 60_000, wire.framed(49, 1, 1_700_000_000)
+    ended = asyncio.get_running_loop().create_future()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame * count)
+        await writer.drain()
+        await ended
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    ib = IB()
+    tap = WireTap.of(ib)
+    client: Any = ib.client
+    seen: list[list[str]] = []
+    client.decoder.interpret = seen.append
+    client._apiReady = True
+    full = True
+    tap.reader.pause_while(lambda: full)
+    try:
+        await client.conn.connectAsync("127.0.0.1", server.sockets[0].getsockname()[1])
+        async with asyncio.timeout(20):
+            while not tap.reader.is_paused:
+                await asyncio.sleep(0)
+            read = len(seen)
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            assert (len(seen), tap.reader.pauses) == (read, 1)
+            assert 0 < read < count
+            full = False
+            while len(seen) < count:
+                await asyncio.sleep(0)
+        assert not tap.reader.is_paused
+    finally:
+        ended.set_result(None)
+        client._apiReady = False
+        client.conn.disconnect()
+        server.close()
+        await server.wait_closed()
