@@ -26,6 +26,7 @@ from portfolio.models import (
     Execution,
     FlexFinding,
     FlexStatement,
+    FormerTicker,
     FxRate,
     HourlySnapshot,
     Instrument,
@@ -103,6 +104,15 @@ class InstrumentAdmin(ReadOnlyAdmin):
     list_display = ["con_id", "symbol", "local_symbol", "sec_type", "currency", "exchange", "primary_exchange"]
     list_filter = ["sec_type", "currency"]
     search_fields = ["=con_id", "symbol", "local_symbol"]
+
+
+@admin.register(FormerTicker)
+class FormerTickerAdmin(ReadOnlyAdmin):
+    """Tickers that contracts had before they were renamed."""
+
+    list_display = ["instrument", "symbol", "last_movement"]
+    list_select_related = ["instrument"]
+    search_fields = ["symbol", "=instrument__con_id"]
 
 
 @admin.register(Execution)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -106,6 +106,17 @@ def retry_parked(
         outcome.booked.append(row)
         outcome.results.append(result)
     return outcome
+
+
+def settle_known(exec_ids: Iterable[str], *, actor: str, now: datetime) -> list[ParkedReport]:
+    """Settle the parked fills whose executions came into the books by another way, such as IB's statement."""
+    keys = {f"fill:{exec_id}"[:96] for exec_id in exec_ids}
+    rows = [row for row in parked_waiting() if row.key.partition("#")[0] in keys]
+    for row in rows:
+        row.state, row.settled_at, row.settled_by = ParkedState.BOOKED, now, f"{actor}: booked from there"[:150]
+        row.save(update_fields=["state", "settled_at", "settled_by"])
+        logger.info("parked report settled key=%s by=%s", row.key, actor)
+    return rows
 
 
 def discard_parked(parked_id: int, *, actor: str, reason: str, now: datetime) -> ParkedReport:

@@ -160,6 +160,14 @@ def fetch_statement(request: HttpRequest, response: HttpResponse) -> Queued:
     return Status(202, queue(request, response, "fetch_flex"))
 
 
+@portfolio_router.post("/findings/{int:finding_id}/resolve", response=QUEUED)
+def resolve_finding(
+    request: HttpRequest, response: HttpResponse, finding_id: Path[schemas.Id], payload: schemas.WhyIn
+) -> Queued:
+    """Close a finding of a statement that a person has settled."""
+    return Status(202, queue(request, response, "resolve_finding", finding=finding_id, **_given(payload)))
+
+
 @portfolio_router.post("/parked/{int:parked_id}/settle", response=QUEUED)
 def settle_parked(
     request: HttpRequest, response: HttpResponse, parked_id: Path[schemas.Id], payload: schemas.SettleIn

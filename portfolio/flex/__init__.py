@@ -5,6 +5,7 @@ outside of any transaction, since it waits for IB.
 """
 
 from portfolio.flex.access import fetch_statement, is_configured
+from portfolio.flex.closing import resolve_finding
 from portfolio.flex.importer import check_statement, import_statement
 from portfolio.flex.report import FlexReport, ReportLine
 
@@ -15,4 +16,5 @@ __all__ = [
     "fetch_statement",
     "import_statement",
     "is_configured",
+    "resolve_finding",
 ]

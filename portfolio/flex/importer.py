@@ -151,7 +151,7 @@ def _settle(file: FlexFile, account: Account, settler: Settler, report: FlexRepo
     _add_lines(report, counts, ((one, settler.adjust(one)) for one in others))
     _add_lines(report, counts, ((one, settler.adjust(one)) for one in ending_findings(file, account)))
     report.counts = dict(counts)
-    report.changes = settler.changes
+    report.changes, report.bookings = settler.changes, settler.bookings
 
 
 def _add_lines(report: FlexReport, counts: Counter[str], outcomes: Iterable[tuple[Finding, Outcome]]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from portfolio.facts import FoldResult
+from portfolio.facts import Booking, FoldResult
 from portfolio.flex.findings import Details
 
 
@@ -24,7 +24,7 @@ class ReportLine:
 
 @dataclass(slots=True)
 class FlexReport:
-    """The outcome of one file. ``changes`` is what the fold of missing executions and commissions changed."""
+    """The outcome of one file. ``changes`` is what folding and booking changed, the latest word on each figure."""
 
     sha256: str
     account_id: str
@@ -37,6 +37,7 @@ class FlexReport:
     passed_over: dict[str, int] = field(default_factory=dict)
     findings: list[ReportLine] = field(default_factory=list)
     changes: FoldResult = field(default_factory=FoldResult)
+    bookings: list[Booking] = field(default_factory=list)  # booked or proposed
 
     @property
     def open_findings(self) -> list[ReportLine]:

@@ -50,6 +50,7 @@ class Settler:
     owner_of: OwnerOf
     now: datetime
     changes: FoldResult = field(default_factory=FoldResult)
+    bookings: list[Booking] = field(default_factory=list)
     _contracts: dict[ContractRow, ContractSnapshot] = field(default_factory=dict)
 
     def fold(self, findings: Sequence[Finding]) -> list[Outcome]:
@@ -110,6 +111,7 @@ class Settler:
                 booking = self._do(deed, plan)
         except MatsError as error:
             return Outcome(settled=False, text=error.message, name="open")
+        self.bookings.append(booking)
         if deed is book_adjustment:
             self._touch(booking.touched_positions, booking.touched_cash)
             return Outcome(settled=True, text=booking.text, name="booked", adjustment=plan.key)

@@ -168,6 +168,7 @@ CHECKS: dict[str, Check] = {
     "force": _yes_or_no,
     "adjustment": _id,
     "parked": _id,
+    "finding": _id,
     "break_id": _id,
     "alert": _id,
     "exec_id": _matching(_EXEC_ID, "is not an execution id"),

@@ -72,6 +72,7 @@ SPECS: dict[str, CommandSpec] = {
         "Read an uploaded Flex statement into the books", ("sha256",), expires_in_s=600.0, trail=BY_SERVICE
     ),
     "fetch_flex": CommandSpec("Download the Flex statement from IB and read it", expires_in_s=600.0, trail=BY_SERVICE),
+    "resolve_finding": CommandSpec("Close a finding of a statement by hand", ("finding", "reason"), trail=BY_SERVICE),
     "settle_parked": CommandSpec(
         "Book a report that was set aside, or give it up", ("parked", "action", "reason"), trail=BY_SERVICE
     ),

@@ -19,6 +19,7 @@ _SUBJECTS = (
     "exec_id",
     "adjustment",
     "parked",
+    "finding",
     "break_id",
     "alert",
     "client_id",

@@ -159,6 +159,11 @@ def settle_parked(request: HttpRequest) -> list[Ask]:
     return [Ask("settle_parked", {**_named(request, "parked"), "action": action, "reason": reason})]
 
 
+def resolve_finding(request: HttpRequest) -> list[Ask]:
+    """Close a finding that a person has settled."""
+    return [Ask("resolve_finding", {**_named(request, "finding"), "reason": read_reason(_texts(request))})]
+
+
 def flex_fetch(request: HttpRequest) -> list[Ask]:
     """Download the Flex statement now."""
     return [Ask("fetch_flex", {})]
@@ -180,6 +185,7 @@ ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "acknowledge-break": ("Acknowledge", acknowledge_break),
     "acknowledge-alert": ("Acknowledge", acknowledge_alert),
     "settle-parked": ("Parked report", settle_parked),
+    "resolve-finding": ("Close the finding", resolve_finding),
     "flex-fetch": ("Download the statement", flex_fetch),
     "flex-upload": ("Import the statement", flex_upload),
 }

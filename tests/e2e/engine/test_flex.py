@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,11 +12,15 @@ import pytest
 
 from portfolio.flex import store
 from portfolio.models import Account, Break, Execution
+from portfolio.parking import park
+from strategies.exceptions import LedgerError
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
+from tests.unit.portfolio.builders import fill
 from tests.unit.portfolio.flex.builders import Sheet, flex, ny
 from trading.engine.cash_check import CheckTimes
 from trading.engine.manager import StrategyManager
+from trading.models import EngineEvent
 
 pytestmark = pytest.mark.e2e
 
@@ -51,6 +56,8 @@ def moved_without_a_report(rig: Rig, symbol: str, quantity: int) -> int:
 def test_an_execution_of_a_day_that_is_over_clears_its_break_when_the_statement_is_imported(rig: Rig) -> None:
     engine = started(rig)
     con_id = moved_without_a_report(rig, "SPY", 5)
+    cripple = replace(fill(1), exec_id="0000aaaa.11111111.01.01", price=Decimal("NaN"))
+    parked = park(cripple, LedgerError("It has no price.", code="bad_execution"), datetime.now(UTC))
     broken = until(lambda: Break.objects.filter(kind="position", state="open").first(), what="the break opens")
     assert engine.gate.locked_instruments
     yesterday = datetime.now(UTC) - timedelta(days=1)
@@ -83,6 +90,10 @@ def test_an_execution_of_a_day_that_is_over_clears_its_break_when_the_statement_
     row = Execution.objects.get(exec_id="0000aaaa.11111111.01.01")
     assert (row.owner, row.commission) == (DISCRETIONARY, Decimal(1))
     assert position(DISCRETIONARY, "SPY") == 5
+    parked.refresh_from_db()
+    assert parked.state == "booked"
+    assert EngineEvent.objects.filter(kind="adjustment", payload__kind="fee").exists()
+    assert EngineEvent.objects.filter(kind="cash", strategy=DISCRETIONARY).exists()
     until(lambda: Break.objects.get(pk=broken.pk).state == "cleared", what="the break clears")
     until(lambda: not engine.gate.locked_instruments, what="the instrument is free")
     assert AuditEntry.objects.filter(action="flex.imported").count() == 1

@@ -75,6 +75,7 @@ CHANGES: list[tuple[str, Any, str, dict[str, Any]]] = [
         "settle_parked",
         {"parked": 3, "action": "discard", **WHY},
     ),
+    ("/portfolio/findings/6/resolve", WHY, "resolve_finding", {"finding": 6, **WHY}),
     ("/portfolio/breaks/4/acknowledge", WHY, "acknowledge_break", {"break_id": 4, **WHY}),
     ("/alerts/5/acknowledge", None, "acknowledge_alert", {"alert": 5}),
 ]

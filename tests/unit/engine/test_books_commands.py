@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from portfolio.models import Adjustment, Break, CashBalance, Execution, ParkedReport
+from portfolio.models import Adjustment, Break, CashBalance, Execution, FlexFinding, FlexStatement, ParkedReport
 from portfolio.services import ensure_account, ensure_instruments, fold_batch
 from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, TransientError
@@ -229,6 +229,38 @@ def test_a_parked_report_can_be_given_up_with_a_reason(ask: Any) -> None:
     outcome = ask("settle_parked", parked=row.pk, action="discard", reason="not ours")
     assert (outcome.state, outcome.result["state"]) == ("done", "discarded")
     assert len(entries("parked.discarded")) == 1
+
+
+def test_a_finding_is_closed_once_and_with_a_reason(ask: Any) -> None:
+    statement = FlexStatement.objects.create(
+        account_id=ACCOUNT, sha256="0" * 64, from_date=NOW.date(), to_date=NOW.date(), imported_at=NOW, actor="ann"
+    )
+    row = FlexFinding.objects.create(statement=statement, kind="quantity", key="e.01", text="IB has 5, the books 4.")
+    outcome = ask("resolve_finding", finding=row.pk, reason="IB corrected it")
+    assert (outcome.state, outcome.result["state"]) == ("done", "resolved")
+    row.refresh_from_db()
+    assert (row.state, row.resolution) == ("resolved", "Closed by ann: IB corrected it")
+    (entry,) = entries("finding.resolved")
+    assert (entry.subject, entry.reason) == (f"finding:{row.pk}", "IB corrected it")
+    assert ask("resolve_finding", finding=row.pk, reason="again").error_code == "finding_closed"
+    assert ask("resolve_finding", finding=row.pk + 1, reason="which").error_code == "unknown_finding"
+    assert ask("resolve_finding", finding=row.pk, reason="once more").error_code == "finding_closed"
+    assert len(entries("finding.resolved")) == 1
+
+
+def test_a_finding_waits_for_the_decision_on_its_proposal(ask: Any) -> None:
+    proposal = result(
+        ask("book_adjustment", kind="deposit", details=DEPOSIT, reason="from savings", key="p-1", propose=True)
+    )
+    statement = FlexStatement.objects.create(
+        account_id=ACCOUNT, sha256="0" * 64, from_date=NOW.date(), to_date=NOW.date(), imported_at=NOW, actor="ann"
+    )
+    row = FlexFinding.objects.create(
+        statement=statement, kind="cash", key="2", text="A deposit.", details={"adjustment": "op:p-1"}
+    )
+    assert ask("resolve_finding", finding=row.pk, reason="seen").error_code == "proposal_waits"
+    assert ask("reject_adjustment", adjustment=proposal["adjustment"], reason="not ours").state == "done"
+    assert ask("resolve_finding", finding=row.pk, reason="seen").state == "done"
 
 
 def test_ordinary_commands_leave_one_entry_with_what_stood_before(ask: Any) -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 
 SHOWN = (
     "account", "instrument", "execution", "movement", "position", "cashbalance", "break", "equitysnapshot",
-    "accountvalue", "pendingcommission", "projectioncursor",
+    "accountvalue", "pendingcommission", "projectioncursor", "formerticker",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 
 from portfolio.models import Execution, ParkedReport, Position
-from portfolio.parking import Report, decode, discard_parked, encode, park, parked_waiting, retry_parked
+from portfolio.parking import Report, decode, discard_parked, encode, park, parked_waiting, retry_parked, settle_known
 from portfolio.services import ensure_account, ensure_instruments, fold_batch
 from strategies.events import CommissionSnapshot, FillSnapshot
 from strategies.exceptions import ConflictError, LedgerError, NotFoundError
@@ -103,3 +103,13 @@ def test_discarded_report_stays_discarded_when_it_comes_again() -> None:
     assert retry_parked(ACCOUNT, owner_of, LATER).booked == []
     with pytest.raises(ConflictError):
         discard_parked(row.pk, actor="ann", reason="again", now=LATER)
+
+
+def test_report_whose_execution_came_another_way_is_settled_and_no_other() -> None:
+    mine, other = park(replace(fill(1), price=Decimal("NaN")), BAD, NOW), park(fill(2), BAD, NOW)
+    twin = park(replace(fill(1), price=Decimal(0)), BAD, NOW)
+    (first, second) = settle_known([fill(1).exec_id], actor="Flex statement", now=LATER)
+    assert {first.pk, second.pk} == {mine.pk, twin.pk}
+    mine.refresh_from_db()
+    assert (mine.state, mine.settled_at, mine.settled_by) == ("booked", LATER, "Flex statement: booked from there")
+    assert parked_waiting() == [other]

@@ -34,6 +34,7 @@ Move the books by hand. The running engine does it; this command waits and print
   book approve    --adjustment 12         book reject --adjustment 12 --reason "not ours"
   book rebalance  [--symbol MA1] [--force]
   book settle     --parked 3 --action retry|discard --reason "contract is known now"
+  book resolve    --finding 5 --reason "IB corrected it the day after"
 
 Every booking leaves an entry in the audit trail. --key makes repeating safe: the same key books once.
 --propose stores an event without booking it; approve books it. Amounts are plain decimals with a point.
@@ -62,6 +63,7 @@ _OTHERS = {
     "reject": ("reject_adjustment", ("adjustment", "reason")),
     "rebalance": ("rebalance", ("symbol", "force", "reason")),
     "settle": ("settle_parked", ("parked", "action", "reason")),
+    "resolve": ("resolve_finding", ("finding", "reason")),
 }
 _TEXTS = {
     "owner": "a strategy or Discretionary",
@@ -80,7 +82,7 @@ _TEXTS = {
     "reason": "why, at most 400 characters",
     "key": "the same key books once",
 }
-_WHOLE = ("con_id", "new_con_id", "underlying_con_id", "adjustment", "parked")
+_WHOLE = ("con_id", "new_con_id", "underlying_con_id", "adjustment", "parked", "finding")
 _JSON = {"owners": '{"MA1": "10.00", "Discretionary": "2.50"}', "cash_in_lieu": "a JSON object"}
 
 
@@ -184,5 +186,6 @@ def told(outcome: EngineCommand) -> str:
     result = outcome.result if isinstance(outcome.result, dict) else {}
     text = result.get("text")
     if text:
-        return f"{result.get('state', 'done')}: {text} (adjustment {result.get('adjustment')})"
+        number = result.get("adjustment")
+        return f"{result.get('state', 'done')}: {text}" + (f" (adjustment {number})" if number else "")
     return json.dumps(result, indent=2, ensure_ascii=False)
