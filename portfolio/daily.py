@@ -2,7 +2,9 @@
 
 Owns: the running sums of one day in one process. Why: a loss limit is checked before every order, and adding up the
 day's movements each time would cost more with every fill.
-Rule: a movement belongs to the day of its execution, UTC; a new day starts from the executions of that day.
+Rule: everything that realises something counts: fills and fees, and what is no fill (dividends, taxes, interest, fees,
+expiries, settlements), since money that is lost is lost however it went. A movement belongs to the UTC day of its
+execution, one without to the day on which its adjustment took effect; a new day starts from what belongs to it.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import threading
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Max, Min
+from django.db.models import Max, Min, Q
 
 from portfolio.accounts import rates_of
 from portfolio.ledger.money import ZERO
-from portfolio.models import Execution, Movement
+from portfolio.models import Adjustment, Execution, Movement
 from portfolio.valuation import currency_of
 
 
@@ -47,12 +49,10 @@ class DailyPnl:
         newest = Movement.objects.aggregate(newest=Max("id"))["newest"] or 0
         if self._day != start.date() or newest < self._last:
             self._day, self._last, self._sums = start.date(), _before(start, newest), {}
-        rows = Movement.objects.filter(
-            id__gt=self._last,
-            id__lte=newest,
-            execution__executed_at__gte=start,
-            execution__executed_at__lt=start + timedelta(days=1),
-        )
+        end = start + timedelta(days=1)
+        of_fills = Q(execution__executed_at__gte=start, execution__executed_at__lt=end)
+        of_events = Q(execution=None, adjustment__effective_at__gte=start, adjustment__effective_at__lt=end)
+        rows = Movement.objects.filter(of_fills | of_events, id__gt=self._last, id__lte=newest)
         for account_id, owner, currency, gain in rows.values_list("account_id", "owner", "currency", "realized_pnl"):
             key = (account_id, owner, currency)
             self._sums[key] = self._sums.get(key, ZERO) + gain
@@ -60,15 +60,18 @@ class DailyPnl:
 
 
 def _before(start: datetime, newest: int) -> int:
-    """Return a movement id below every movement of the executions since ``start``, found without reading the journal.
+    """Return a movement id below every movement of the day that starts, found without reading the journal.
 
-    Executions and movements are numbered as they are booked, so the first execution of the day has the first movements;
-    a few are looked at because a superseded one has none.
+    Adjustments are few. Executions and movements are numbered as they are booked, so the first execution of the day has
+    the first movements; a few are looked at because a superseded one has none.
     """
     first = Execution.objects.filter(executed_at__gte=start).order_by("executed_at").values_list("id", flat=True)
     oldest = min(first, default=None)
+    events = list(Adjustment.objects.filter(effective_at__gte=start).order_by("id").values_list("id", flat=True)[:500])
+    event = Movement.objects.filter(adjustment_id__in=events).aggregate(first=Min("id"))["first"]
+    until = newest if event is None else min(newest, event - 1)
     if oldest is None:
-        return newest
+        return until
     few = Execution.objects.filter(id__gte=oldest).order_by("id").values_list("id", flat=True)[:100]
     found = Movement.objects.filter(execution_id__in=list(few)).aggregate(first=Min("id"))["first"]
-    return 0 if found is None else found - 1
+    return 0 if found is None else min(until, found - 1)
