@@ -309,7 +309,7 @@ class Desk:
         waiting = set(ParkedReport.objects.filter(state="waiting").values_list("key", flat=True))
         assert waiting == self.waiting, f"parked {waiting}, meant {self.waiting}"
         told = set(Alert.objects.filter(key__startswith="contradiction:").values_list("key", flat=True))
-        assert told == {f"contradiction:{one}" for one in self.model.contradicted}
+        assert told == {f"contradiction:{one}" for one in self.model.contradicted}, f"contradictions told: {told}"
         assert AuditEntry.objects.count() == self.actions, "one audit entry for each action"
 
     def _check_positions(self, held: Mapping[tuple[str, int], Any], kept: books_rig.Kept) -> None:

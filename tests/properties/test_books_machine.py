@@ -286,7 +286,7 @@ class Books(RuleBasedStateMachine):
             self.desk.waiting.add(f"commission:{exec_id}")
             self.desk.send([{"type": "commission", "strategy": "", "trade": None, "commission": report}], hold=hold)
         else:
-            wrong: dict[str, Any] = {
+            faults: dict[str, dict[str, Any]] = {
                 "nan": {"quantity": Decimal("NaN")},
                 "infinite": {"price": Decimal("Infinity")},
                 "zero": {"quantity": Decimal(0)},
@@ -294,10 +294,10 @@ class Books(RuleBasedStateMachine):
                 "currency": {"contract": altered(of, con_id=77, currency="usd")},
                 "contract": {"contract": altered(of, con_id=0)},
                 "multiplier": {"contract": altered(of, multiplier=of.multiplier * 10)},
-            }[what]
+            }
             order = VenueOrder("", 9_000_000 + self.venue.numbers, 0, of, "BUY", Decimal(1), self.venue.now)
             self.desk.waiting.add(f"fill:{exec_id}")
-            self.desk.send([said(altered(_blank(exec_id, order), **wrong))], hold=hold)
+            self.desk.send([said(altered(_blank(exec_id, order), **faults[what]))], hold=hold)
         if hold:
             self.desk.deliver()
 
