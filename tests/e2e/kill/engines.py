@@ -15,6 +15,7 @@ from typing import Any
 from tests.e2e.kill.builds import DAY_ZONE, noon_zone
 
 ROOT = Path(__file__).resolve().parents[3]
+STARTED_IN_S = 300.0  # two seconds of imports, a minute on a machine that has much else to do
 ADD_STRATEGY = (
     "from strategies.services import save_strategy; "
     "save_strategy({'symbol': 'CHURN', 'filename': 'churn_strategy.py', 'active': True, 'target_weight': '0.5', "
@@ -53,7 +54,7 @@ class Engines:
         """Run a management command to its end; it must succeed."""
         command = [sys.executable, "manage.py", *args]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, text=True, capture_output=True, timeout=300, check=False
+            command, cwd=ROOT, env=self.environment, text=True, capture_output=True, timeout=600, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -71,14 +72,18 @@ class Engines:
             text=True,
             bufsize=1,
         )
-        assert self._answer(60)["ready"]
+        assert self._answer(STARTED_IN_S)["ready"]
 
     def close(self) -> None:
         """End the zygote, and the engine that a failed test left behind."""
         if self.zygote is None or self.zygote.stdin is None:
             return
         self.zygote.stdin.close()
-        self.zygote.wait(20)
+        try:
+            self.zygote.wait(20)
+        except subprocess.TimeoutExpired:
+            self.zygote.kill()
+            self.zygote.wait()
 
     def fork(self, *, crash_at: str = "", args: tuple[str, ...] = ()) -> int:
         """Start an engine; return its process id."""
@@ -86,7 +91,7 @@ class Engines:
         assert self.zygote.stdin is not None
         spec = {"env": {"MATS_CRASH_AT": crash_at}, "args": list(args), "prepare": self.builds}
         self.zygote.stdin.write(json.dumps(spec) + "\n")
-        pid: int = self._answer(20)["pid"]
+        pid: int = self._answer(60)["pid"]
         return pid
 
     def wait_end(self, pid: int, timeout_s: float) -> int | None:
