@@ -57,8 +57,9 @@ bench: dev  ## Print our figures beside their floors, measured in the same run
 	@$(BIN)/python -m tests.performance.bench
 	@$(BIN)/python -m tests.performance.bench_books
 
-prove: dev  ## Run the long proofs; seeds are printed
-	@$(BIN)/python -m pytest -m "proof" -s
+prove: dev  ## Run the long proofs, for hours; seeds are printed (docs/proof.md)
+	@echo "$${MATS_PROOF_KILLS:-10000} kills, $${MATS_PROOF_STEPS:-1000000} steps, seeds from $${MATS_PROOF_SEED:-1}"
+	@$(BIN)/python -m pytest -m "proof" -v -s
 
 docs: dev  ## Check that every documented command and setting exists
 	@$(BIN)/python -m pytest -q tests/architecture
