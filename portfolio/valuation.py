@@ -21,6 +21,7 @@ from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
 from portfolio.models import Account, CashBalance, EquitySnapshot, Mark, Position
+from portfolio.returns import flows_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
@@ -214,7 +215,8 @@ def _marked_equity(account_id: str, symbol: str, now: datetime) -> Decimal | Non
 def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
     """Return the newest equity of less than a day that was taken while the marks in it stood.
 
-    Snapshots go on at the last prices there were: one that is newer than its prices says nothing new.
+    Snapshots go on at the last prices there were: one that is newer than its prices says nothing new. What came to or
+    left the strategy since counts: money that was handed on must not size another order.
     """
     held = [
         row.instrument
@@ -228,8 +230,17 @@ def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | N
     )
     for taken_at, equity in rows.order_by("-taken_at").values_list("taken_at", "equity"):
         if all(is_fresh(instrument, marked_at, taken_at) for instrument, marked_at in marks):
-            return equity
+            return _with_flows(account_id, symbol, taken_at, equity, now)
     return None
+
+
+def _with_flows(account_id: str, symbol: str, taken_at: datetime, equity: Decimal, now: datetime) -> Decimal | None:
+    try:
+        rates = rates_within(account_id, now)
+        flows = flows_of(account_id, symbol, taken_at, now, currency_of(symbol, rates.base), rates)
+    except LedgerError:
+        return None
+    return equity + sum((flow.amount for flow in flows), ZERO)
 
 
 def _weighted_equity(account_id: str, symbol: str, now: datetime) -> Decimal | None:
