@@ -111,7 +111,9 @@ def apply(
     prefix = f"{key}:"
     with transaction.atomic():
         take_turn()
-        if Adjustment.objects.filter(key__startswith=prefix, kind=AdjustmentKind.REBALANCE).exists():
+        # Each key in full: a prefix would take "May:1" for "May", and on SQLite "MAY" for it as well.
+        keys = [f"{prefix}{name}" for name in Strategy.objects.values_list("symbol", flat=True)]
+        if Adjustment.objects.filter(key__in=keys, kind=AdjustmentKind.REBALANCE).exists():
             return [], []
         lines = plan_rebalance(account_id, symbol, force=force, now=now)
         net = _or_none(account_id)
