@@ -5,7 +5,7 @@ Rule: executions, positions and cash name their owner as text and stay for ever;
 
 from __future__ import annotations
 
-from portfolio.models import CashBalance, Execution, Position
+from portfolio.models import CashBalance, Execution, Movement, Position
 
 
 def books_obstacle(symbol: str) -> str | None:
@@ -18,4 +18,6 @@ def books_obstacle(symbol: str) -> str | None:
         return f"It owns {count} execution{'s' if count > 1 else ''}, which stay in the books; deactivate it instead."
     if any(row.amount for row in CashBalance.objects.filter(owner=symbol)):
         return "It holds allocated cash; deactivate it instead."
+    if Movement.objects.filter(owner=symbol).exists():
+        return "The books name it: it was given cash or positions once; deactivate it instead."
     return None
