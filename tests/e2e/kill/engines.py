@@ -113,8 +113,8 @@ class Engines:
 
     def is_running(self, pid: int) -> bool:
         """Tell whether that engine holds the lease and has reconciled."""
-        ((holder, status),) = self.query("select holder, status from trading_enginelease")
-        return f":{pid}:" in holder and json.loads(status).get("state") == "running"
+        rows = self.query("select holder, status from trading_enginelease")
+        return any(f":{pid}:" in holder and json.loads(status).get("state") == "running" for holder, status in rows)
 
     def log(self) -> str:
         """Return the end of what the engines printed."""
