@@ -38,7 +38,7 @@ from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, own
 BATCHES = int(os.environ.get("MATS_POWER_BATCHES", "10"))
 FILLS = 6
 STOCKS = [contract(), contract(756733, "SPY")]
-BY = {"actor": "proof", "source": "cli"}
+BY: dict[str, Any] = {"actor": "proof", "source": "cli"}
 
 
 def fills_of(batch: int) -> list[Any]:
