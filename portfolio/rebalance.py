@@ -198,7 +198,9 @@ class _Plan:
         try:
             if figures.equity is None:
                 raise figures.error or LedgerError("Its equity is not known.", code="equity_unknown")
-            worth = self.rates.convert(figures.equity, figures.currency, self.rates.base) if figures.equity else ZERO
+            worth = ZERO
+            if figures.equity or row.target_weight:  # who has nothing still needs a rate to be given something
+                worth = self.rates.convert(figures.equity, figures.currency, self.rates.base)
         except LedgerError as error:
             return replace(blank, refused=True, reason=error.message), figures
         line = replace(blank, equity=figures.equity, weight=exact(worth / self.net))

@@ -81,6 +81,18 @@ def test_rebalancing_whose_key_begins_like_another_is_not_taken_for_it() -> None
     assert cash("ALPHA") == 20_000
 
 
+def test_strategy_without_a_rate_is_refused_alone() -> None:
+    """EURO gave everything back and nobody knows what a euro is worth: ALPHA gets its money all the same."""
+    Strategy.objects.create(symbol="EURO", filename="a.py", currency="EUR", target_weight=Decimal("0.1"))
+    allocate_strategy(ACCOUNT, "EURO", Decimal(100), "EUR", NOW)
+    book("transfer_cash", NOW, **{"from": "EURO", "to": "Discretionary"}, currency="EUR", amount="100")
+    allocate_strategy(ACCOUNT, "ALPHA", Decimal(5_000), "USD", NOW)
+    lines, _ = apply(ACCOUNT, force=True, actor="ann", source="api", key="op:1", now=NOW)
+    told = {line.strategy: (line.amount, line.refused) for line in lines}
+    assert told["EURO"] == (Decimal(0), True)
+    assert told["ALPHA"] == (Decimal(15_000), False)
+
+
 def test_strategy_that_once_had_money_or_positions_keeps_its_name() -> None:
     fold_batch(ACCOUNT, [fill(1, 10, 50, owner="BETA")], owner_of, NOW)
     for giver, taker in (("BETA", "ALPHA"), ("ALPHA", "BETA")):
