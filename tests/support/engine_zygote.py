@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import selectors
+import signal
 import sys
 import traceback
 
@@ -66,6 +67,12 @@ def reap(pidfd: int, pid: int) -> None:
     print(json.dumps({"pid": pid, "status": status}), flush=True)
 
 
+def end_all(pids: list[int]) -> None:
+    """End engines that nobody waits for any more, as when a test is interrupted."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
 def serve() -> None:
     """Fork on request and reap, in one thread: a fork must not copy another thread's locks."""
     selector = selectors.DefaultSelector()
@@ -78,6 +85,7 @@ def serve() -> None:
                 continue
             line = sys.stdin.buffer.readline()
             if not line:
+                end_all([one.data for one in selector.get_map().values() if one.data is not None])
                 return
             pid = os.fork()
             if pid == 0:
