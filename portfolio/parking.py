@@ -170,7 +170,7 @@ def _try(account_id: str, row: ParkedReport, owner_of: OwnerOf, now: datetime) -
         row.code, row.reason = _code(error), _reason(error)
         row.save(update_fields=["code", "reason"])
         return None
-    return None if result.contradictions else result
+    return None if result.contradictions or result.ignored else result  # of another account it is not booked
 
 
 def _waiting(parked_id: int) -> ParkedReport:

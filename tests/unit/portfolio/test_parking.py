@@ -113,3 +113,11 @@ def test_report_whose_execution_came_another_way_is_settled_and_no_other() -> No
     mine.refresh_from_db()
     assert (mine.state, mine.settled_at, mine.settled_by) == ("booked", LATER, "Flex statement: booked from there")
     assert parked_waiting() == [other]
+
+
+def test_report_of_another_account_is_not_called_booked() -> None:
+    park(replace(fill(1), account="DU2000002"), BAD, NOW)
+    outcome = retry_parked(ACCOUNT, owner_of, LATER)
+    assert (outcome.booked, len(outcome.waiting)) == ([], 1)
+    assert ParkedReport.objects.get().state == "waiting"
+    assert not Execution.objects.exists()
