@@ -16,6 +16,7 @@ import psutil
 from django.db import connection, transaction
 
 from strategies.exceptions import ConflictError, StaleEpochError
+from strategies.ordering import take_turn
 from trading.models import EngineLease
 
 LEASE_NAME = "engine"
@@ -134,10 +135,11 @@ class Lease:
         )
 
     def assert_epoch(self) -> None:
-        """Check inside a write transaction that this engine may still write.
+        """Check inside a write transaction that this engine may still write; wait for those before it to commit.
 
         Raises: StaleEpochError otherwise; the transaction must then roll back.
         """
+        take_turn()  # whoever reads on behind an id (order events, movements, rates) must never be overtaken by it
         # SQLite's IMMEDIATE transaction already keeps other writers out; PostgreSQL needs the row held until commit.
         query = _READ_AND_HOLD if connection.vendor == "postgresql" else _READ
         with connection.cursor() as cursor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.kill.builds import DAY_ZONE, noon_zone
+from tests.support.database import query
 
 ROOT = Path(__file__).resolve().parents[3]
 STARTED_IN_S = 300.0  # two seconds of imports, a minute on a machine that has much else to do
@@ -26,15 +27,16 @@ ADD_STRATEGY = (
 class Engines:
     """The zygote and the engine it forked last."""
 
-    def __init__(self, home: Path, gateway_port: int, *builds: str) -> None:
+    def __init__(self, home: Path, gateway_port: int, *builds: str, url: str = "") -> None:
         self.home = home
+        self.url = url  # of a server; without one the database is a file of this home
         self.database = home / "mats.sqlite3"
         self.builds = [f"tests.e2e.kill.builds:{name}" for name in ("quick", *builds)]
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "mats_site.settings",
             "MATS_HOME": str(home),
-            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DATABASE_URL": url or f"sqlite:///{self.database}",
             "MATS_ARCTIC_URI": f"lmdb://{home / 'arctic'}?map_size=2GB",
             "MATS_IB_PORT": str(gateway_port),
             "MATS_STRATEGY_PATH": str(Path(__file__).parent / "strategy"),
@@ -105,6 +107,8 @@ class Engines:
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Read the database beside the engine."""
+        if self.url:
+            return query(self.url, sql)
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=20)
         try:
             return connection.execute(sql, values).fetchall()
@@ -114,7 +118,8 @@ class Engines:
     def is_running(self, pid: int) -> bool:
         """Tell whether that engine holds the lease and has reconciled."""
         rows = self.query("select holder, status from trading_enginelease")
-        return any(f":{pid}:" in holder and json.loads(status).get("state") == "running" for holder, status in rows)
+        told = [(holder, json.loads(status) if isinstance(status, str) else status) for holder, status in rows]
+        return any(f":{pid}:" in holder and status.get("state") == "running" for holder, status in told)
 
     def log(self) -> str:
         """Return the end of what the engines printed."""

@@ -157,6 +157,32 @@ def test_a_reader_behind_a_cursor_misses_no_event_of_a_slower_writer() -> None:
     assert errors_of(at_once(_slow, _fast)) == []
 
 
+def test_two_transactions_of_the_engine_commit_in_the_order_of_their_ids() -> None:
+    """The projection reads on behind an id: a lower one that appears later would be missing from it for ever."""
+    lease = Lease(30.0)
+    lease.acquire()
+    inside = threading.Event()
+    order: list[str] = []
+
+    def _slow() -> None:
+        with transaction.atomic():
+            lease.assert_epoch()
+            inside.set()
+            assert not overtaken.wait(0.5), "a later transaction went first"
+            order.append("slow")
+
+    def _fast() -> None:
+        assert inside.wait(30)
+        with transaction.atomic():
+            lease.assert_epoch()
+            overtaken.set()
+            order.append("fast")
+
+    overtaken = threading.Event()
+    assert errors_of(at_once(_slow, _fast)) == []
+    assert order == ["slow", "fast"]
+
+
 def test_a_command_wanted_by_many_is_claimed_once() -> None:
     lease = Lease(30.0)
     lease.acquire()
