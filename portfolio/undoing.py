@@ -52,7 +52,10 @@ def check_independent(row: Adjustment) -> None:
         return
     first = later.first()
     if first is not None:
-        raise ConflictError(f"{first.key} was booked later and stands on {row.key}; undo it first.", code="depended_on")
+        raise ConflictError(
+            f"Adjustment {first.pk} ({first.key}) was booked later and stands on {row.pk}; undo it first.",
+            code="depended_on",
+        )
     if row.kind == AdjustmentKind.TRANSFER_POSITION:
         _check_still_held(row)
 
