@@ -14,10 +14,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from portfolio.accounts import rates_of
+from portfolio.fx_history import PastRates
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
 from portfolio.models import Account, HourlySnapshot
-from portfolio.returns import Flow, Point, Trade, daily_returns, equity_points, flows_of, trades_of
+from portfolio.returns import Flow, Point, RatesAt, Trade, daily_returns, equity_points, flows_of, trades_of
 from portfolio.valuation import currency_of, the_account
 from strategies.exceptions import LedgerError, MatsError
 
@@ -118,18 +119,18 @@ def performance(
     rates = rates_of(account.account_id)
     currency = currency_of(owner, rates.base) if owner else rates.base
     found = Performance(owner, currency, since, until, benchmark=account.benchmark if benchmark is None else benchmark)
-    points = equity_points(account.account_id, owner, since, until)
+    points, past = equity_points(account.account_id, owner, since, until), PastRates(rates)
     try:
         start = points[0].at if points else since
-        flows = flows_of(account.account_id, owner, start, until, currency, rates)
-        trades = trades_of(account.account_id, owner, since, until, currency, rates)
+        flows = flows_of(account.account_id, owner, start, until, currency, rates, rates_at=past)
+        trades = trades_of(account.account_id, owner, since, until, currency, rates, rates_at=past)
     except LedgerError as error:
         found.reasons["cumulative"] = error.message
         return found
     _tell_returns(found, points, flows, client)
     _tell_trades(found, trades)
     _tell_costs(found, trades, points)
-    _tell_exposure(found, account.account_id, rates)
+    _tell_exposure(found, account.account_id, past)
     return found
 
 
@@ -208,7 +209,7 @@ def _tell_costs(found: Performance, trades: Sequence[Trade], points: Sequence[Po
         )
 
 
-def _tell_exposure(found: Performance, account_id: str, rates: Rates) -> None:
+def _tell_exposure(found: Performance, account_id: str, rates_at: RatesAt) -> None:
     rows = HourlySnapshot.objects.filter(account_id=account_id, hour__lte=found.until).order_by("hour")
     if found.since is not None:
         rows = rows.filter(hour__gte=found.since)
@@ -217,7 +218,7 @@ def _tell_exposure(found: Performance, account_id: str, rates: Rates) -> None:
     for row in rows:
         by_hour.setdefault(row.hour, []).append(row)
     for hour, parts in by_hour.items():
-        point = _exposure(hour, parts, found, rates)
+        point = _exposure(hour, parts, found, rates_at(hour))
         if point is not None:
             found.exposure.append(point)
     if not found.exposure:

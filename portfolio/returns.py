@@ -9,7 +9,7 @@ A day is a UTC day; what Saturday and Sunday bring counts to Monday, so that a y
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +20,8 @@ from django.db.models import Q
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
 from portfolio.models import AdjustmentKind, EquitySnapshot, Execution, Movement, MovementKind
+
+RatesAt = Callable[[datetime], Rates]
 
 DAYS_A_YEAR = 261
 FLOW_KINDS = (
@@ -78,12 +80,20 @@ def equity_points(account_id: str, owner: str, since: datetime | None, until: da
 
 
 def flows_of(
-    account_id: str, owner: str, since: datetime | None, until: datetime, currency: str, rates: Rates
+    account_id: str,
+    owner: str,
+    since: datetime | None,
+    until: datetime,
+    currency: str,
+    rates: Rates,
+    *,
+    rates_at: RatesAt | None = None,
 ) -> list[Flow]:
     """Return what came to or left an owner in (since, until], oldest first.
 
     A position that is transferred counts with the price at which it was booked; a fill that is assigned to another
-    owner is no flow, because it counts as that owner's from the start. Other currencies at the rates given.
+    owner is no flow, because it counts as that owner's from the start. Other currencies at the rates of the moment, or
+    at those given.
     For the account only what crosses its border counts, at the time when it happened.
     Raises: LedgerError fx_unknown.
     """
@@ -96,7 +106,7 @@ def flows_of(
     for row in rows.order_by("id"):
         at = row.adjustment.effective_at if row.adjustment is not None and not owner else row.booked_at
         if (since is None or at > since) and at <= until:
-            amount = _flow_amount(row, currency, rates)
+            amount = _flow_amount(row, currency, rates_at(at) if rates_at else rates)
             found += [Flow(at, amount)] if amount else []
     return sorted(found, key=lambda flow: flow.at)
 
@@ -141,7 +151,14 @@ def _day(start: datetime, end: datetime) -> date:
 
 
 def trades_of(
-    account_id: str, owner: str, since: datetime | None, until: datetime, currency: str, rates: Rates
+    account_id: str,
+    owner: str,
+    since: datetime | None,
+    until: datetime,
+    currency: str,
+    rates: Rates,
+    *,
+    rates_at: RatesAt | None = None,
 ) -> list[Trade]:
     """Return what each execution traded, cost and realised for an owner, oldest first; owner "" is everybody.
 
@@ -168,9 +185,10 @@ def trades_of(
     sums: dict[int, list[Decimal]] = {}
     times: dict[int, datetime] = {}
     for key, at, source, cash, realized, quantity, price, traded_in, multiplier in rows.values_list(*columns):
-        value = rates.convert(exact(quantity * price * multiplier), traded_in, currency) if quantity else ZERO
-        paid = rates.convert(cash, source, currency) if cash else ZERO
-        gained = rates.convert(realized, source, currency) if realized else ZERO
+        then = rates if rates_at is None or source == traded_in == currency else rates_at(at)
+        value = then.convert(exact(quantity * price * multiplier), traded_in, currency) if quantity else ZERO
+        paid = then.convert(cash, source, currency) if cash else ZERO
+        gained = then.convert(realized, source, currency) if realized else ZERO
         one = sums.setdefault(key, [ZERO, ZERO, ZERO])
         one[0], one[1], one[2] = one[0] + value, one[1] - paid - value, one[2] + gained
         times[key] = at

@@ -17,23 +17,26 @@ from portfolio.analytics import performance
 from portfolio.arctic.client import ArcticClient
 from portfolio.arctic.market_data import write_bars
 from portfolio.arctic.writer import ArcticWriter
+from portfolio.fx_history import PastRates
 from portfolio.hourly import hour_of, take_hourly_snapshot
 from portfolio.models import Account
-from portfolio.returns import Flow, Point, daily_returns
+from portfolio.returns import Flow, Point, daily_returns, flows_of
 from portfolio.services import (
     allocate_strategy,
     ensure_account,
     fold_batch,
     open_account,
+    rates_of,
     record_account_values,
     record_marks,
     take_equity_snapshot,
 )
 from strategies.models import Strategy
-from tests.unit.portfolio.builders import ACCOUNT, NOW, fee, fill, owner_of
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
 MONDAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 def point(hours: int, equity: str | int) -> Point:
@@ -151,6 +154,27 @@ class TestPerformance:
         take_equity_snapshot(ACCOUNT, NOW + HOUR)
         found = performance("Discretionary", until=NOW + HOUR)
         assert (found.profit, found.net_flows, found.cumulative) == (0, -5_000, 0.0)
+
+    def test_other_currencies_count_at_the_rate_of_their_day_and_not_of_today(self) -> None:
+        sap = contract(14204, "SAP", currency="EUR")
+        for days, worth in ((0, "1.10"), (10, "1.20"), (20, "2")):
+            record_account_values(ACCOUNT, [("ExchangeRate", worth, "EUR")], NOW + days * DAY)
+        sold = NOW + 10 * DAY
+        fold_batch(ACCOUNT, [fill(1, 100, 50, of=sap)], owner_of, NOW)
+        fold_batch(ACCOUNT, [fill(2, -100, 60, of=sap, commission="5", at=sold)], owner_of, sold)
+        allocate_strategy(ACCOUNT, "BETA", Decimal(100), "EUR", sold)
+        found = performance("ALPHA", until=NOW + 30 * DAY)
+        assert found.traded_value == Decimal("1.1") * 5_000 + Decimal("1.2") * 6_000
+        assert found.commissions == Decimal("1.2") * 5
+        assert found.average_win == Decimal("1.2") * 995
+        rates = rates_of(ACCOUNT, NOW + 30 * DAY)
+        (flow,) = flows_of(ACCOUNT, "BETA", None, NOW + 30 * DAY, "USD", rates, rates_at=PastRates(rates))
+        assert flow.amount == 120
+
+    def test_before_the_first_recorded_rate_that_one_serves(self) -> None:
+        record_account_values(ACCOUNT, [("ExchangeRate", "1.10", "EUR")], NOW)
+        past = PastRates(rates_of(ACCOUNT, NOW))
+        assert past(NOW - DAY).convert(Decimal(10), "EUR", "USD") == 11
 
     def test_exposure_comes_from_the_hours(self) -> None:
         self.trade()
