@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import psutil
@@ -65,6 +65,8 @@ HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 DRAIN_S = 30.0
+START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
+_STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
 
 
@@ -129,7 +131,7 @@ class EngineCore:
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
-            Periodic("projector", 1.0, self.projection.flush),
+            Periodic("projector", 1.0, self._project),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -225,6 +227,12 @@ class EngineCore:
             StrategyRun.objects.exclude(state__in=[StrategyState.STOPPED, StrategyState.FAILED]).update(
                 state=StrategyState.STOPPED, client_id=None, connected=False, message="the engine was restarted"
             )
+
+    def _project(self) -> None:
+        """Append to ArcticDB, but not beside a start: catching up computes, and orders would flow seconds later."""
+        is_new = self.started_at is not None and datetime.now(UTC) - self.started_at < START_FIRST
+        if not (is_new and self.state in _STARTING):
+            self.projection.flush()
 
     def set_state(self, state: str, message: str) -> None:
         """Show the engine's state; once stopping, nothing else."""

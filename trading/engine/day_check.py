@@ -8,7 +8,7 @@ second, so that a day costs a few bytes by execution and not its texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -91,6 +91,10 @@ def settle_day(first: DayLook, second: DayLook, named: Mapping[str, int]) -> Bro
     return BrokerDay(left, second.since, frozenset(left), first.unconfirmed & second.unconfirmed)
 
 
-def _of_day(account_id: str, since: datetime) -> Iterable[tuple[str, bool, datetime]]:
-    rows = Execution.objects.filter(account_id=account_id, executed_at__gte=since)
-    return rows.values_list("exec_id", "superseded", "recorded_at").iterator(chunk_size=_CHUNK)
+def _of_day(account_id: str, since: datetime) -> Iterator[tuple[str, bool, datetime]]:
+    # The account is compared here: named in the query, SQLite goes by its index and reads the executions of all days.
+    rows = Execution.objects.filter(executed_at__gte=since)
+    columns = rows.values_list("account_id", "exec_id", "superseded", "recorded_at")
+    for account, exec_id, superseded, recorded_at in columns.iterator(chunk_size=_CHUNK):
+        if account == account_id:
+            yield exec_id, superseded, recorded_at

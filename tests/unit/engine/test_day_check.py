@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from ib_async import AccountValue
 
 from portfolio.causes import BrokerDay, day_start
@@ -14,6 +16,7 @@ from portfolio.services import ensure_account, fold_batch, open_account
 from strategies.exceptions import LedgerError
 from tests.unit.portfolio.builders import ACCOUNT, NOW, fill, owner_of
 from trading.engine.broker_state import AccountAnswer
+from trading.engine.cash_check import CashCheck, CheckTimes
 from trading.engine.day_check import Replayed, live_executions, look_at_day, settle_day
 from trading.engine.marks import Marks
 
@@ -141,3 +144,17 @@ def test_answer_without_cash_is_an_error_and_not_nothing(rows: list[AccountValue
         answer.take_value(one)
     with pytest.raises(LedgerError):
         answer.cash()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's planner is the one that needs telling")
+@pytest.mark.usefixtures("books")
+def test_a_look_at_the_day_does_not_read_the_executions_of_all_days() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        look_at_day(ACCOUNT, replayed((1, 1), (2, 2)), SOON, NOW)
+        CashCheck(ACCOUNT, CheckTimes(quiet_s=0)).look(AccountAnswer(ACCOUNT, {("CashBalance", "USD"): "1"}), NOW)
+    asked = [query["sql"] for query in captured if "executed_at" in query["sql"].partition("WHERE")[2]]
+    assert len(asked) == 2
+    with connection.cursor() as cursor:
+        for sql in asked:
+            plan = cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+            assert any("portfolio_execution_executed_at" in str(row) for row in plan), plan
