@@ -66,7 +66,7 @@ def test_books_equal_the_gateway_after_thousands_of_kills(make_rig: MakeRig, see
     run_round(*make_rig(), kills, seed)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_engine_that_commits_in_two_steps_is_caught(make_rig: MakeRig) -> None:
     engines, gateway = make_rig("split_commit")
     churn, rng = Churn(engines, gateway, random.Random(SEED)), random.Random(SEED)
@@ -76,7 +76,7 @@ def test_an_engine_that_commits_in_two_steps_is_caught(make_rig: MakeRig) -> Non
         check_whole(engines)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_engine_that_appends_to_arcticdb_without_looking_is_caught(make_rig: MakeRig) -> None:
     engines, gateway = make_rig("blind_append")
     churn, rng = Churn(engines, gateway, random.Random(SEED)), random.Random(SEED)
