@@ -27,12 +27,12 @@ from portfolio.ledger.events import (
     Reassignment,
     refused,
 )
-from portfolio.ledger.journal import cost_of_part, unit_price
+from portfolio.ledger.journal import cost_of_part, in_place, refold, unit_price
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.shares import CENT, divide
 from portfolio.ledger.validity import price_fault
 from portfolio.models import Adjustment, AdjustmentKind, Instrument, Movement, MovementKind
-from portfolio.refolding import NOW, Refolder, adjustment_ref, execution_ref
+from portfolio.refolding import NOW, Journal, Refolder, adjustment_ref, execution_ref
 from portfolio.shares import Holding, by_quantity, holdings_of
 from strategies.exceptions import ConflictError, NotFoundError
 from strategies.models import Strategy
@@ -243,7 +243,27 @@ def reassign(act: Act, event: Reassignment) -> None:
         journal = act.refolder.journal(owner, con_id)
         for line in lines:
             journal.add(execution_ref(event.exec_id), line, slot)
+        if owner == event.giver:
+            check_exercised(journal)
         act.refolder.settle(owner, con_id, lines)
+
+
+def check_exercised(journal: Journal) -> None:
+    """Refuse a past in which an owner did not hold what it exercised: its shares stay, the option would be a phantom.
+
+    Raises: ConflictError that names the exercise.
+    """
+    entries = in_place(journal.all_entries())
+    for ref, event in journal.events.items():
+        if not event.fixed:
+            continue
+        before = refold(entries[: entries.index(event.entry)], journal.multiplier).quantity
+        after = before + event.entry.amount
+        if before * event.entry.amount >= 0 or before * after < 0:
+            raise ConflictError(
+                f"{journal.owner} exercised what this takes away, by {ref.removeprefix('adj:')}; undo that first.",
+                code="depended_on",
+            )
 
 
 def _part_of(act: Act, share: Holding, wanted: Decimal, con_id: int) -> Holding:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from django.db.models import QuerySet
 
 from portfolio.books import Books, Line
+from portfolio.effects import check_exercised
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.shares import divide
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Movement, MovementKind
@@ -115,6 +116,8 @@ def undo_movements(books: Books, row: Adjustment, reverse: Adjustment) -> None:
         places.setdefault(place, []).append(line)
     for (owner, con_id), lines in places.items():
         journal = refolder.journal(owner, con_id)
+        if row.kind == AdjustmentKind.REASSIGNMENT:
+            check_exercised(journal)
         journal.events.pop(ref, None)
         for name in (ref, f"fee:{ref}", f"income:{ref}"):
             journal.entries.pop(name, None)

@@ -205,3 +205,41 @@ def test_dividend_by_the_holders_of_the_ex_date_when_everything_was_assigned_and
     assert state("ALPHA")[2] == 25
     assert Movement.objects.filter(kind="dividend").count() == 1
     assert sound()
+
+
+def test_option_that_was_exercised_is_not_assigned_away_behind_it() -> None:
+    """The shares stay where the exercise put them: the new owner would pay 300 for an option that is gone."""
+    ensure_instruments([contract()])
+    fold(fill(1, 2, 3, of=CALL, owner=""))
+    done = book("exercise", con_id=900, underlying_con_id=AAPL)
+    before = everything()
+    with pytest.raises(ConflictError, match=r"adj|op:"):
+        assign(1, "ALPHA", 1)
+    assert everything() == before
+    undo(done)
+    assign(1, "ALPHA", 1)
+    book("exercise", con_id=900, underlying_con_id=AAPL)
+    assert (state("ALPHA"), state("Discretionary")) == ((100, 15_300, 0), (100, 15_300, 0))
+    assert sound()
+
+
+def test_option_beyond_those_exercised_may_be_assigned() -> None:
+    ensure_instruments([contract()])
+    fold(fill(1, 3, 3, of=CALL, owner=""))
+    book("exercise", con_id=900, underlying_con_id=AAPL, quantity="2")
+    assign(1, "ALPHA", 1)
+    assert (state("ALPHA", 900), state("Discretionary", 900)[0]) == ((1, 300, 0), 0)
+    assert sound()
+
+
+def test_assignment_of_an_option_that_its_new_owner_exercised_is_not_undone() -> None:
+    ensure_instruments([contract()])
+    fold(fill(1, 2, 3, of=CALL, owner=""))
+    given = assign(1, "ALPHA")
+    done = book("exercise", con_id=900, underlying_con_id=AAPL)
+    with pytest.raises(ConflictError):
+        undo(given)
+    undo(done)
+    undo(given)
+    assert (state("ALPHA", 900), state("Discretionary", 900)) == ((0, 0, 0), (2, 600, 0))
+    assert sound()
