@@ -82,9 +82,7 @@ def compare(engines: Engines, gateway: GatewayProcess) -> None:
         sign = 1 if fact["side"] == "BOT" else -1
         assert (con_id, quantity, price) == (fact["con_id"], sign * fact["quantity"], fact["price"])
         assert owner == "CHURN"
-    held: dict[int, Any] = dict(
-        engines.query("select instrument_id, sum(quantity) from portfolio_position group by 1")  # type: ignore[arg-type]
-    )
+    held: dict[int, Any] = dict(engines.query("select instrument_id, sum(quantity) from portfolio_position group by 1"))
     assert {con_id: q for con_id, q in held.items() if q} == truth.positions
     ((cash,),) = engines.query("select sum(amount) from portfolio_cashbalance where currency = 'USD'")
     assert cash == cash.quantize(Decimal("1E-10"))
@@ -93,12 +91,13 @@ def compare(engines: Engines, gateway: GatewayProcess) -> None:
     assert engines.query("select count(*) from portfolio_break where state = 'open'") == [(0,)]
 
 
+@pytest.mark.proof
 def test_engines_killed_at_every_step_lose_and_double_nothing(rig: Rig) -> None:
     engines, gateway, _ = rig
     ends = []
     for turn, point in enumerate(POINTS):
         pid = engines.fork(crash_at=f"{point}:{turn % 3 + 1}")
-        status = engines.wait_end(pid, 15)
+        status = engines.wait_end(pid, 60)
         if status is None:
             os.kill(pid, signal.SIGKILL)
             status = engines.wait_end(pid, 20)
@@ -110,7 +109,13 @@ def test_engines_killed_at_every_step_lose_and_double_nothing(rig: Rig) -> None:
     end(engines, gateway)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restarted", "crashed"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, id="restarted"),
+        pytest.param(signal.SIGQUIT, id="crashed", marks=pytest.mark.proof),
+    ],
+)
 def test_a_server_that_goes_away_under_the_engine_delays_fills_and_loses_none(rig: Rig, how: signal.Signals) -> None:
     engines, gateway, server = rig
     pid = engines.fork()
