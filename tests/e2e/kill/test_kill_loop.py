@@ -11,11 +11,14 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.e2e.kill.books import check_whole
+from tests.e2e.kill.builds import noon_zone
 from tests.e2e.kill.churn import Churn
 from tests.e2e.kill.engines import Engines
 from tests.e2e.kill.loop import kill_many, run_round, settle
@@ -52,6 +55,12 @@ def make_rig(tmp_path: Path) -> Iterator[MakeRig]:
             return engines, gateway
 
         yield make
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_no_midnight_is_near_when_a_proof_starts(hour: int) -> None:
+    now = datetime(2026, 3, 2, hour, 59, tzinfo=UTC)
+    assert now.astimezone(ZoneInfo(noon_zone(now))).hour == 12
 
 
 @pytest.mark.timeout(900)
