@@ -7,6 +7,7 @@ Units: Decimal, money in the row's own ``currency`` unless a name says base; awa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,7 +38,7 @@ from portfolio.models import (
     Position,
 )
 from portfolio.snapshots import GRIDS
-from portfolio.valuation import currency_of, figures_of, owners_of, the_account
+from portfolio.valuation import Figures, all_figures, currency_of, figures_of, owners_of, the_account
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 
@@ -267,8 +268,8 @@ def summary(account_id: str | None = None) -> Summary | None:
     if account is None:
         return None
     base = account.base_currency
-    owners = [owner_summary(account.account_id, owner) for owner in owners_of(account.account_id)]
     rates = _rates(account.account_id)
+    owners = _owner_summaries(account.account_id, owners_of(account.account_id), rates)
     realized, unrealized = _in_base(owners, "realized_pnl", rates), _in_base(owners, "unrealized_pnl", rates)
     reported = AccountValue.objects.filter(account_id=account.account_id, currency=base)
     stamp = reported.filter(tag="NetLiquidation").values_list("updated_at", flat=True).first()
@@ -297,6 +298,21 @@ def owner_summary(account_id: str, owner: str) -> OwnerSummary:
         base = Account.objects.filter(pk=account_id).values_list("base_currency", flat=True).first() or ""
         return OwnerSummary(owner, currency_of(owner, base), None, None, None, None, held, error.message)
     found = figures_of(account_id, owner, currency_of(owner, rates.base), rates, timezone.now())
+    return _owner_summary(owner, found, held)
+
+
+def _owner_summaries(account_id: str, owners: list[str], rates: Rates | None) -> list[OwnerSummary]:
+    """Return what ``owner_summary`` says of each, by a few queries for all of them."""
+    if rates is None:
+        return [owner_summary(account_id, owner) for owner in owners]
+    held: Counter[str] = Counter()
+    for owner, quantity in Position.objects.filter(account_id=account_id).values_list("owner", "quantity"):
+        held[owner] += bool(quantity)
+    found = all_figures(account_id, owners, rates, timezone.now())
+    return [_owner_summary(owner, found[owner], held[owner]) for owner in owners]
+
+
+def _owner_summary(owner: str, found: Figures, held: int) -> OwnerSummary:
     figures = (found.equity, found.cash, found.realized_pnl, found.unrealized_pnl)
     return OwnerSummary(owner, found.currency, *figures, held, found.error.message if found.error else "")
 

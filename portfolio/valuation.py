@@ -7,6 +7,7 @@ liquidation, else an error: nothing is sized on a number that nobody knows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -32,6 +33,7 @@ __all__ = [
     "SNAPSHOT_FRESH",
     "Figures",
     "Value",
+    "all_figures",
     "currency_of",
     "figures_of",
     "owners_of",
@@ -143,18 +145,48 @@ def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
 
 def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: datetime) -> Figures:
     """Return what is known of an owner's cash and positions at the latest marks; what is missing is None."""
-    tally = _Tally(rates, currency)
-    for balance in CashBalance.objects.filter(account_id=account_id, owner=owner):
-        tally.add("cash", balance.amount, balance.currency)
-        tally.add("realized", balance.realized_apart, balance.currency)
+    balances = list(CashBalance.objects.filter(account_id=account_id, owner=owner))
     rows = list(Position.objects.filter(account_id=account_id, owner=owner).select_related("instrument"))
     marks = Mark.objects.in_bulk([row.instrument_id for row in rows if row.quantity])
-    fresh = True
+    return _figures(owner, currency, balances, rows, marks, rates, now)
+
+
+def all_figures(account_id: str, owners: Sequence[str], rates: Rates, now: datetime) -> dict[str, Figures]:
+    """Return the figures of owners, each in its own currency: as many queries for a hundred of them as for one."""
+    own = dict(Strategy.objects.filter(symbol__in=owners).values_list("symbol", "currency"))
+    balances: dict[str, list[CashBalance]] = {owner: [] for owner in owners}
+    rows: dict[str, list[Position]] = {owner: [] for owner in owners}
+    for balance in CashBalance.objects.filter(account_id=account_id, owner__in=owners):
+        balances[balance.owner].append(balance)
+    for row in Position.objects.filter(account_id=account_id, owner__in=owners).select_related("instrument"):
+        rows[row.owner].append(row)
+    marks = Mark.objects.in_bulk({row.instrument_id for held in rows.values() for row in held if row.quantity})
+    return {
+        owner: _figures(owner, own.get(owner) or rates.base, balances[owner], rows[owner], marks, rates, now)
+        for owner in owners
+    }
+
+
+def _figures(
+    owner: str,
+    currency: str,
+    balances: Iterable[CashBalance],
+    rows: Sequence[Position],
+    marks: Mapping[int, Mark],
+    rates: Rates,
+    now: datetime,
+) -> Figures:
+    tally = _Tally(rates, currency)
+    for balance in balances:
+        tally.add("cash", balance.amount, balance.currency)
+        tally.add("realized", balance.realized_apart, balance.currency)
+    fresh, stamps = True, []
     for row in rows:
         tally.add("realized", row.realized_pnl, row.instrument.currency)
         if row.quantity:
             mark = marks.get(row.instrument_id)
             _add_position(tally, owner, row, mark)
+            stamps += [] if mark is None else [mark.marked_at]
             fresh = fresh and mark is not None and is_fresh(row.instrument, mark.marked_at, now)
     cash, worth = tally.get("cash"), tally.get("worth")
     return Figures(
@@ -164,7 +196,7 @@ def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: da
         realized_pnl=tally.get("realized"),
         unrealized_pnl=tally.get("unrealized"),
         gross=tally.get("gross"),
-        oldest_mark=min((mark.marked_at for mark in marks.values()), default=None),
+        oldest_mark=min(stamps, default=None),
         fresh=fresh,
         error=tally.error,
         stale_rates=tally.stale_rates,

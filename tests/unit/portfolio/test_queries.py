@@ -9,6 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from portfolio import queries
@@ -28,7 +30,7 @@ from portfolio.services import (
 from portfolio.services import ensure_account as ensure
 from strategies.exceptions import NotFoundError
 from strategies.models import Strategy
-from tests.unit.portfolio.builders import ACCOUNT, NOW, fee, fill, owner_of
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
 pytestmark = pytest.mark.django_db
 
@@ -156,3 +158,20 @@ def test_nothing_is_known_before_an_account_is() -> None:
     assert queries.summary() is None
     assert queries.positions() == []
     assert queries.account_id_or_none() is None
+
+
+@pytest.mark.usefixtures("_books")
+def test_account_at_a_glance_asks_as_much_for_thirty_strategies_as_for_one() -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as made:
+            found = queries.summary()
+        assert found is not None
+        assert found.owners == [queries.owner_summary(ACCOUNT, row.owner) for row in found.owners]
+        return len(made)
+
+    one = asked()
+    for number in range(30):
+        other = contract(5_000 + number, f"T{number}")
+        Strategy.objects.create(symbol=f"S{number}", filename="a.py", currency="USD")
+        fold_batch(ACCOUNT, [fill(1_000 + number, 1, 50, owner=f"S{number}", of=other)], owner_of, NOW)
+    assert asked() == one
