@@ -21,7 +21,8 @@ Gate = Callable[[bytes], bool]  # gets a message without its length; True takes 
 
 OPEN_ORDER, ORDER_STATUS, EXECUTION, COMMISSION = b"5", b"3", b"11", b"59"
 _REMEMBERED = 2_000
-_PAUSE_S = 0.01
+_LOOK_S = 0.01
+LONGEST_PAUSE_S = 1.0  # a gateway drops a client that takes nothing for some seconds
 
 
 class FrameReader:
@@ -32,6 +33,7 @@ class FrameReader:
         self.pauses = 0
         self._is_full: Callable[[], bool] | None = None
         self._held: Any = None  # the transport that does not read at the moment
+        self._held_until = 0.0
         self._client: Any = ib.client
         self._original: Callable[[bytes], object] = self._client._onSocketHasData
         self._client.conn.hasData.disconnect(self._original)
@@ -54,7 +56,10 @@ class FrameReader:
         self._hold_when_full()
 
     def pause_while(self, is_full: Callable[[], bool]) -> None:
-        """Leave bytes in the socket while ``is_full`` says so: a day's replay must not pile up in memory."""
+        """Leave bytes in the socket while ``is_full`` says so: a day's replay must not pile up in memory.
+
+        A pause ends after a while in any case: one more piece is read then, so that the line lives.
+        """
         self._is_full = is_full
 
     @property
@@ -69,14 +74,16 @@ class FrameReader:
         transport.pause_reading()
         self._held = transport
         self.pauses += 1
-        asyncio.get_running_loop().call_later(_PAUSE_S, self._go_on)
+        loop = asyncio.get_running_loop()
+        self._held_until = loop.time() + LONGEST_PAUSE_S
+        loop.call_later(_LOOK_S, self._go_on)
 
     def _go_on(self) -> None:
-        transport = self._held
+        transport, loop = self._held, asyncio.get_running_loop()
         if transport is None or transport.is_closing():
             self._held = None
-        elif self._is_full is not None and self._is_full():
-            asyncio.get_running_loop().call_later(_PAUSE_S, self._go_on)
+        elif self._is_full is not None and loop.time() < self._held_until and self._is_full():
+            loop.call_later(_LOOK_S, self._go_on)
         else:
             self._held = None
             transport.resume_reading()

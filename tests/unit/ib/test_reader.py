@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from ib_async import IB
 
 from tests.unit.ib import wire
+from trading.ib import reader
 from trading.ib.capture import Capture
 from trading.ib.tap import WireTap
 
@@ -124,12 +127,13 @@ async def test_the_same_status_counts_again_after_a_refused_cancel() -> None:
     assert [message["status"].status for message in heard] == ["Submitted", "Submitted"]
 
 
-async def test_nothing_is_read_while_those_who_take_the_messages_are_behind() -> None:
-    count, frame = 60_000, wire.framed(49, 1, 1_700_000_000)
+@asynccontextmanager
+async def flooded(count: int, is_full: Callable[[], bool]) -> AsyncIterator[tuple[WireTap, list[list[str]]]]:
+    """Give a connection that ``count`` messages are sent to at once, and what it has read of them."""
     ended = asyncio.get_running_loop().create_future()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frame * count)
+        writer.write(wire.framed(49, 1, 1_700_000_000) * count)
         await writer.drain()
         await ended
         writer.close()
@@ -141,25 +145,38 @@ async def test_nothing_is_read_while_those_who_take_the_messages_are_behind() ->
     seen: list[list[str]] = []
     client.decoder.interpret = seen.append
     client._apiReady = True
-    full = True
-    tap.reader.pause_while(lambda: full)
+    tap.reader.pause_while(is_full)
     try:
-        await client.conn.connectAsync("127.0.0.1", server.sockets[0].getsockname()[1])
         async with asyncio.timeout(20):
-            while not tap.reader.is_paused:
-                await asyncio.sleep(0)
-            read = len(seen)
-            for _ in range(50):
-                await asyncio.sleep(0.001)
-            assert (len(seen), tap.reader.pauses) == (read, 1)
-            assert 0 < read < count
-            full = False
-            while len(seen) < count:
-                await asyncio.sleep(0)
-        assert not tap.reader.is_paused
+            await client.conn.connectAsync("127.0.0.1", server.sockets[0].getsockname()[1])
+            yield tap, seen
     finally:
         ended.set_result(None)
         client._apiReady = False
         client.conn.disconnect()
         server.close()
         await server.wait_closed()
+
+
+async def test_nothing_is_read_while_those_who_take_the_messages_are_behind() -> None:
+    count, full = 60_000, True
+    async with flooded(count, lambda: full) as (tap, seen):
+        while not tap.reader.is_paused:
+            await asyncio.sleep(0)
+        read = len(seen)
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert (len(seen), tap.reader.pauses) == (read, 1)
+        assert 0 < read < count
+        full = False
+        while len(seen) < count:
+            await asyncio.sleep(0)
+        assert not tap.reader.is_paused
+
+
+async def test_a_pause_ends_before_the_gateway_drops_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "LONGEST_PAUSE_S", 0.02)
+    async with flooded(60_000, lambda: True) as (tap, seen):
+        while len(seen) < 60_000:
+            await asyncio.sleep(0)
+        assert tap.reader.pauses > 1
