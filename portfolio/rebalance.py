@@ -35,7 +35,7 @@ from portfolio.models import (
     Position,
 )
 from portfolio.reserved import Reserved
-from portfolio.valuation import Figures, currency_of, figures_of
+from portfolio.valuation import Figures, all_figures, currency_of, figures_of
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
 from strategies.ordering import take_turn
@@ -171,6 +171,7 @@ class _Plan:
         self.net: Decimal | None = None
         self.trouble = self.old = ""
         self._reserved = Reserved(account_id)
+        self._known: dict[str, Figures] = {}
         try:
             if not Account.objects.filter(pk=account_id, opened_at__isnull=False).exists():
                 raise LedgerError("The books of the account are not opened yet.", code="account_unknown")
@@ -187,7 +188,10 @@ class _Plan:
 
     def lines(self, strategies: Iterable[Strategy]) -> list[tuple[RebalanceLine, Figures | None]]:
         """Return each strategy's line, nothing to move yet, with its figures."""
-        return [self._line(row) for row in strategies]
+        rows = list(strategies)
+        if self.rates is not None and not self.trouble:
+            self._known = all_figures(self.account_id, [row.symbol for row in rows], self.rates, self.now)
+        return [self._line(row) for row in rows]
 
     def _line(self, row: Strategy) -> tuple[RebalanceLine, Figures | None]:
         bounds = (row.min_weight, row.target_weight, row.max_weight)
@@ -210,6 +214,8 @@ class _Plan:
     def figures(self, owner: str) -> Figures:
         """Return an owner's figures at rates that are young enough to decide an amount."""
         assert self.rates is not None  # noqa: S101 - asked for by a plan without trouble alone
+        if owner in self._known:
+            return self._known[owner]
         currency = currency_of(owner, self.rates.base)
         return figures_of(self.account_id, owner, currency, self.rates, self.now)
 
