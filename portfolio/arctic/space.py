@@ -6,19 +6,37 @@ full one refuses every write.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from portfolio.arctic.address import folder_of, map_size_of
-from portfolio.arctic.health import data_bytes
+from portfolio.arctic.health import ArcticUnavailableError, data_bytes
 
 MEASURE_EVERY_S = 60.0
 NEARLY_FULL = 0.8  # of the map size, which each library has for itself
 GROWTH_BYTES_H = 1_000_000_000
+LEAST_FREE = 32_000_000  # several times what one flush takes
 _WINDOW_S = 3_600.0
 _MEGA = 1_000_000
+
+
+def check_room(uri: str) -> None:
+    """Refuse to write on a disk that is nearly full: LMDB ends the whole process after a commit that found no room.
+
+    Raises: ArcticUnavailableError.
+    """
+    folder = folder_of(uri)
+    if folder is None or not folder.exists():
+        return
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        raise ArcticUnavailableError(
+            f"The disk of {folder} has {free / _MEGA:,.0f} MB free, ArcticDB writes from {LEAST_FREE / _MEGA:,.0f} MB "
+            "on; make room. Trading goes on, and what is lacking is appended then."
+        )
 
 
 class StoreSpace:

@@ -16,7 +16,7 @@ from typing import Any
 from django.db.models import F
 
 from portfolio.arctic.projections import Projector
-from portfolio.arctic.space import StoreSpace
+from portfolio.arctic.space import StoreSpace, check_room
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from trading.engine.order_rows import order_rows_after
@@ -46,6 +46,7 @@ class Projection:
         with self._lock:
             try:
                 self._projector.writer.client.check()
+                check_room(self._projector.writer.client.uri)
                 if Strategy.objects.exclude(synced_revision=F("revision")).exists():
                     self._projector.sync_strategies()
                 while True:

@@ -256,6 +256,20 @@ def test_an_arctic_that_cannot_be_written_does_not_stop_trading(rig: Rig, tmp_pa
     rig.assert_books_equal_broker()
 
 
+def test_a_nearly_full_disk_stops_the_research_store_before_it_ends_the_process(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.strategy("ALPHA")
+    engine = rig.engine()
+    until(lambda: not engine.projection.status()["trouble"] and engine.projection.status()["tables"])
+    monkeypatch.setattr("portfolio.arctic.space.LEAST_FREE", 10**18)
+    until(lambda: "make room" in engine.projection.status()["trouble"], what="the store says why it stands")
+    rig.trade(rig.start(engine, "ALPHA"), "SPY", 2)
+    rig.assert_books_equal_broker()
+    monkeypatch.undo()
+    until(lambda: not engine.projection.status()["trouble"], what="the store catches up")
+
+
 def test_a_research_store_that_needs_room_alerts_until_it_has_room(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = rig.engine()
     told = {**engine.projection.status(), "alert": "ArcticDB's library general fills 91% of its map size."}
