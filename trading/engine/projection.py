@@ -75,6 +75,7 @@ class Projection:
         Raises: TransientError when ArcticDB cannot be written.
         """
         with self._lock:
+            check_room(self._projector.writer.client.uri)
             return self._projector.sync_strategies()
 
     def finish(self) -> None:
