@@ -335,9 +335,17 @@ def _grain(total: Fraction, parts: Mapping[str, Fraction]) -> Fraction:
 
 
 def divide(total: Fraction, weights: Mapping[str, Fraction], unit: Fraction) -> dict[str, Fraction]:
-    """Divide in proportion, in units; the largest takes what is left over."""
+    """Divide in proportion, in units; what is left over goes by units to those who lost most by rounding down."""
     whole = sum(weights.values(), ZERO)
-    parts = {owner: round(total * weight / whole / unit) * unit for owner, weight in weights.items()}
+    wanted = {owner: total * weights[owner] / whole / unit for owner in sorted(weights)}
+    counts = {owner: int(one) for owner, one in wanted.items()}
+    left = int(total / unit) - sum(counts.values())
+    step = 1 if left > 0 else -1
+    for owner in sorted(counts, key=lambda one: (step * (counts[one] - wanted[one]), -abs(weights[one]), one))[
+        : abs(left)
+    ]:
+        counts[owner] += step
+    parts = {owner: count * unit for owner, count in counts.items()}
     largest = max(sorted(parts), key=lambda owner: abs(weights[owner]))
     parts[largest] += total - sum(parts.values(), ZERO)
     return {owner: part for owner, part in parts.items() if part}
