@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -137,12 +137,9 @@ class Desk:
         """An engine that lost its lease must not write."""
         old, before = self.engine, books_rig.books_hash()
         self.engine = Engine(self.model.hear, lambda: self.venue.now)
-        try:
+        with suppress(StaleEpochError):  # none, when all of it was known to it
             old.deliver(messages)
-        except StaleEpochError:
-            assert books_rig.books_hash() == before, "a stale engine wrote"
-        else:
-            assert not messages, "a stale engine was let write"
+        assert books_rig.books_hash() == before, "a stale engine wrote"
         self.engine.deliver(messages)
 
     # -- orders
