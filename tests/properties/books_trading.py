@@ -110,7 +110,6 @@ class Trading(RuleBasedStateMachine):
         return self._execute(order, size, price, fee, arrival, hold)
 
     def _execute(self, order: VenueOrder, size: int, price: Decimal, fee: Any, arrival: str, hold: bool) -> str:
-        self.venue.received.pop("", None)
         report = self.venue.fill(order, size, price, fee, silent=arrival == "never")
         self._report(report, fee, arrival, hold)
         if order.ref in self.venue.received:

@@ -86,7 +86,8 @@ class Venue:
     def place(self, ref: str, of: ContractSnapshot, side: str, quantity: int) -> VenueOrder:
         """Accept an order."""
         self.numbers += 1
-        self.received[ref] += 1
+        if ref:
+            self.received[ref] += 1
         order = VenueOrder(ref, 7000 + self.numbers, self.order_ids, of, side, Decimal(quantity), self.now)
         self.order_ids += 1
         self.orders[ref] = order
