@@ -107,7 +107,7 @@ def _reverse(refolder: Refolder, before: Booked, owner: str, share: Holding, slo
         )
     for currency, amount in sorted(share.fees.items()):
         if amount:
-            suffix = "" if currency == (before.commission_currency or currency) else f":{currency}"
+            suffix = "" if currency == before.commission_currency else f":{currency}"
             lines.append(
                 Line(
                     owner=owner,

@@ -23,3 +23,13 @@ def test_an_undo_that_divides_a_late_fee_anew_is_no_finding() -> None:
     machine.undo(assigned)
     machine.the_books_are_what_the_truth_makes_them()
     machine.teardown()
+
+
+def test_a_correction_takes_back_fees_of_several_currencies_before_a_commission_came() -> None:
+    machine = Books()
+    traded = machine.trade_by_hand(STOCK, 30, Decimal(50), None, "never", False)
+    machine.correct_fee(traded, "GBP", Decimal(1))
+    machine.correct_fee(traded, "EUR", Decimal(2))
+    machine.correct(traded, 30, Decimal(51), None, "never", False, "price")
+    machine.the_books_are_what_the_truth_makes_them()
+    machine.teardown()
