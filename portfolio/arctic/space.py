@@ -18,13 +18,16 @@ from portfolio.arctic.health import ArcticUnavailableError, data_bytes
 MEASURE_EVERY_S = 60.0
 NEARLY_FULL = 0.8  # of the map size, which each library has for itself
 GROWTH_BYTES_H = 1_000_000_000
-LEAST_FREE = 32_000_000  # several times what one flush takes
+LEAST_FREE = 64_000_000  # several times what one flush takes
 _WINDOW_S = 3_600.0
 _MEGA = 1_000_000
 
 
 def check_room(uri: str) -> None:
-    """Refuse to write on a disk that is nearly full: LMDB ends the whole process after a commit that found no room.
+    """Refuse to write on a disk that is nearly full.
+
+    Why: when LMDB finds no room in a commit, ArcticDB frees memory twice and the whole process ends; no code can catch
+    that. The margin leaves what other programs may write between this look and the commit.
 
     Raises: ArcticUnavailableError.
     """

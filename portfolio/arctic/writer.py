@@ -17,6 +17,7 @@ import pandas as pd
 
 from portfolio.arctic.client import ArcticClient, get_ac, guarded
 from portfolio.arctic.lock import writer_lock
+from portfolio.arctic.space import check_room
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ class ArcticWriter:
     def _ready(self, library: str, symbol: str) -> tuple[Any, threading.RLock]:
         self.open()
         self._lease_check()
+        check_room(self.client.uri)
         with self._guard:
             lock = self._locks[library, symbol]
         return self.client.library(library), lock
