@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 
 from strategies.crashpoints import reach
 from strategies.events import QueueMessage
@@ -169,7 +169,7 @@ class LedgerWriter:
             except StaleEpochError:
                 self._queue.put_back(slots)
                 raise
-            except (OperationalError, InterfaceError) as error:
+            except (OperationalError, InterfaceError, InternalError) as error:
                 self._note_trouble(f"The ledger cannot be written ({error}); {len(slots)} messages wait.")
                 connection.close()
                 self._abandoned.wait(delay)

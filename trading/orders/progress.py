@@ -101,6 +101,8 @@ def on_status(progress: Progress, word: str, filled: Decimal) -> Progress:
         return _move(progress, OrderState.SENT) if progress.state is OrderState.INTENT else progress
     if word in WORKING_WORDS:
         return _move(progress, OrderState.PARTIAL if progress.filled else OrderState.ACCEPTED)
+    if word == FILLED_WORD and progress.filled >= filled > 0:
+        return _move(progress, OrderState.FILLED)  # its size may be unknown: an order seen only by its executions
     if word == FILLED_WORD and progress.state in _UNANSWERED | {OrderState.REJECTED}:
         return _move(progress, OrderState.PARTIAL if progress.filled else OrderState.ACCEPTED)
     if word == INACTIVE_WORD:

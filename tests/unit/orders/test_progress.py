@@ -161,3 +161,10 @@ def test_final_states_are_left_only_for_a_fill_or_a_status_against_an_error_text
 def test_what_was_sent_is_never_denied_or_intended_again(state: OrderState) -> None:
     assert not can_move(state, S.DENIED)
     assert not can_move(state, S.INTENT)
+
+
+def test_filled_word_ends_an_order_known_only_through_the_executions_that_it_counts() -> None:
+    seen = add_fill(Progress(S.UNKNOWN, Decimal(0)), Decimal(7), Decimal(10))
+    assert seen.state is S.PARTIAL
+    assert on_status(seen, "Filled", Decimal(9)).state is S.PARTIAL, "two more were executed and have not come"
+    assert on_status(seen, "Filled", Decimal(7)).state is S.FILLED
