@@ -19,58 +19,26 @@ from portfolio.adjustments import (
     undo_adjustment,
 )
 from portfolio.facts import Booking
-from portfolio.fold import Item
-from portfolio.models import Adjustment, CashBalance, Mark, Movement, Position
-from portfolio.services import ensure_account, ensure_instruments, fold_batch
-from portfolio.verification import verify_ledger
+from portfolio.models import Adjustment, CashBalance, Mark, Movement
+from portfolio.services import ensure_instruments
 from strategies.exceptions import ConfigError, ConflictError, NotFoundError
-from strategies.models import AuditEntry, Strategy
-from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
+from strategies.models import AuditEntry
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill
+from tests.unit.portfolio.stories import AAPL, CALL, LATER, WHO, book, cash, fold, open_books, sound, state, undo
 from tests.unit.portfolio.test_assignments import assign, everything
 
 pytestmark = pytest.mark.django_db
 
-AAPL = 265598
-LATER = NOW + timedelta(hours=1)
-WHO: dict[str, Any] = {"actor": "ann", "source": "page", "reason": "as agreed", "now": LATER}
-CALL = contract(900, "AAPL", sec_type="OPT", multiplier=Decimal(100), strike=Decimal(150), right="C")
 PUT = contract(901, "AAPL", sec_type="OPT", multiplier=Decimal(100), strike=Decimal(150), right="P")
 
 
 @pytest.fixture(autouse=True)
 def _account() -> None:
-    ensure_account(ACCOUNT, "USD")
-    for symbol in ("ALPHA", "BETA"):
-        Strategy.objects.create(symbol=symbol, filename="alpha.py")
-
-
-def fold(*items: Item) -> None:
-    fold_batch(ACCOUNT, items, owner_of, NOW)
-
-
-def book(kind: str, /, **details: Any) -> Booking:
-    return book_adjustment(ACCOUNT, kind, details, **WHO)
+    open_books("ALPHA", "BETA")
 
 
 def transfer(kind: str = "transfer_position", **details: Any) -> Booking:
     return book_adjustment(ACCOUNT, kind, {"from": "ALPHA", "to": "BETA", **details}, **WHO)
-
-
-def undo(booking: Booking) -> Booking:
-    return undo_adjustment(booking.adjustment_id, **WHO)
-
-
-def state(owner: str, con_id: int = AAPL) -> tuple[Decimal, Decimal, Decimal]:
-    row = Position.objects.get(owner=owner, instrument_id=con_id)
-    return row.quantity, row.cost_basis, row.realized_pnl
-
-
-def cash(owner: str, currency: str = "USD") -> Decimal:
-    return sum((row.amount for row in CashBalance.objects.filter(owner=owner, currency=currency)), Decimal(0))
-
-
-def sound() -> bool:
-    return verify_ledger().findings == []
 
 
 def test_deposit_and_withdrawal_move_cash_and_realise_nothing() -> None:

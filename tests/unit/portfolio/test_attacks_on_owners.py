@@ -10,57 +10,22 @@ from typing import Any
 
 import pytest
 
-from portfolio.adjustments import book_adjustment, undo_adjustment
-from portfolio.facts import Booking
-from portfolio.fold import Item
+from portfolio.adjustments import book_adjustment
 from portfolio.ledger.shares import divide, grain
 from portfolio.models import CashBalance, Mark, Movement, Position
-from portfolio.services import ensure_account, fold_batch
-from portfolio.verification import verify_ledger
 from strategies.exceptions import ConfigError, ConflictError, LedgerError
-from strategies.models import Strategy
-from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
+from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill
+from tests.unit.portfolio.stories import AAPL, CALL, LATER, WHO, book, cash, fold, open_books, sound, state, undo
 from tests.unit.portfolio.test_assignments import assign, everything
 
 pytestmark = pytest.mark.django_db
 
-AAPL = 265598
-LATER = NOW + timedelta(hours=1)
-WHO: dict[str, Any] = {"actor": "ann", "source": "page", "reason": "as agreed", "now": LATER}
 OWNERS = ("ALPHA", "BETA", "GAMMA", "DELTA", "OMEGA")
-CALL = contract(900, "AAPL", sec_type="OPT", multiplier=Decimal(100), strike=Decimal(150), right="C")
 
 
 @pytest.fixture(autouse=True)
 def _account() -> None:
-    ensure_account(ACCOUNT, "USD")
-    for symbol in OWNERS:
-        Strategy.objects.create(symbol=symbol, filename="alpha.py")
-
-
-def fold(*items: Item) -> None:
-    fold_batch(ACCOUNT, items, owner_of, NOW)
-
-
-def book(kind: str, /, **details: Any) -> Booking:
-    return book_adjustment(ACCOUNT, kind, details, **WHO)
-
-
-def undo(booking: Booking) -> Booking:
-    return undo_adjustment(booking.adjustment_id, **WHO)
-
-
-def state(owner: str, con_id: int = AAPL) -> tuple[Decimal, Decimal, Decimal]:
-    row = Position.objects.get(owner=owner, instrument_id=con_id)
-    return row.quantity, row.cost_basis, row.realized_pnl
-
-
-def cash(owner: str, currency: str = "USD") -> Decimal:
-    return sum((row.amount for row in CashBalance.objects.filter(owner=owner, currency=currency)), Decimal(0))
-
-
-def sound() -> bool:
-    return verify_ledger().findings == []
+    open_books(*OWNERS)
 
 
 # -- fees that come late
