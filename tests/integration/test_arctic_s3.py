@@ -12,11 +12,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from django.conf import settings
 
 from portfolio.arctic import client as client_module
 from portfolio.arctic.client import ArcticClient, ArcticUnavailableError, get_ac
@@ -87,8 +89,9 @@ def server() -> Iterator[int]:
 
 
 @pytest.fixture
-def s3(server: int, request: pytest.FixtureRequest) -> ArcticClient:
-    """A client whose keys lie under a prefix of the test's own."""
+def s3(server: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArcticClient:
+    """A client whose keys lie under a prefix of the test's own, and whose writer lock in a home of its own."""
+    monkeypatch.setattr(settings, "MATS", replace(settings.MATS, mats_home=tmp_path))
     return get_ac(f"s3://127.0.0.1:mats?port={server}&region=us-east-1&path_prefix={request.node.name}")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
@@ -45,7 +45,6 @@ T = TypeVar("T")
 OPENING_TRIES = 20
 COMMISSION_WAIT_S = 2.0
 COMPARE_TRIES = 6
-MOVING_S = 2.0
 CASH_TRIES = 3
 _FIGURES = {
     "net_liquidation": "NetLiquidation",
@@ -216,9 +215,10 @@ class Reconciler:
 
         Raises: TransientError when the broker does not answer; LedgerError when a contract contradicts the books.
         """
+        asked_at = _now()
         positions = await self._state.positions()
         found = await self._job(lambda: self._look(positions), "compare")
-        if found != self._breaks and not self._differing(found) <= await self._moving():
+        if found != self._breaks and not self._differing(found) <= await self._moving(asked_at):
             return False
         answer = await self._state.subscribe_account()
         return not self._cash.needs_check(await in_db_thread(self._cash.look, answer, _now()))
@@ -227,12 +227,13 @@ class Reconciler:
         """Settle positions: a difference must survive several looks before it becomes a break."""
         moving: frozenset[int] = frozenset()
         for turn in range(COMPARE_TRIES):
+            asked_at = _now()
             positions = await self._state.positions()
             found = await self._job(lambda: self._look(positions), "compare")  # noqa: B023 - awaited here
             if not found or found == self._breaks:
                 break
             # Before orders may flow nothing is exempt: what a replay has just brought looks as if it moved.
-            if self._host.gate.is_open and self._differing(found) <= (moving := await self._moving()):
+            if self._host.gate.is_open and self._differing(found) <= (moving := await self._moving(asked_at)):
                 break
             await asyncio.sleep(self._times.look_pause_s * (turn + 1))
             await self._state.replay()
@@ -243,12 +244,11 @@ class Reconciler:
         """Return the contracts in which a look differs from the known breaks."""
         return {con_id for con_id in {*found, *self._breaks} if found.get(con_id) != self._breaks.get(con_id)}
 
-    async def _moving(self) -> frozenset[int]:
-        """Return the contracts that trade without a pause: the broker's answer and the books cannot be of one moment.
+    async def _moving(self, since: datetime) -> frozenset[int]:
+        """Return the contracts that traded while positions were asked for: answer and books are not of one moment.
 
         One whose execution was lost is none of them once it rests, and a full check brings it.
         """
-        since = _now() - timedelta(seconds=MOVING_S)
         await asyncio.sleep(self._times.look_pause_s)
         return await in_db_thread(books.moving_contracts, self._state.account, since)
 

@@ -26,6 +26,7 @@ from django.views.decorators.http import require_POST
 
 from portfolio import explain
 from portfolio import queries as books
+from portfolio.ledger.money import plain
 from strategies.api_rules import IDEMPOTENCY_HEADER, OPERATE
 from strategies.exceptions import ConfigError, ConflictError, MatsError, NotFoundError, TransientError
 from strategies.models import DISCRETIONARY
@@ -92,7 +93,7 @@ def assign(request: HttpRequest) -> list[Ask]:
     parts = _parts(request)
     given = sum((quantity for _, quantity in parts if quantity is not None), Decimal(0))
     if given > held:
-        message = f"{giver} has {held:f} of this execution, {given:f} are given away."
+        message = f"{giver} has {plain(held)} of this execution, {plain(given)} are given away."
         raise ConfigError(message, code="bad_arguments", errors={"quantity": message})
     if len(parts) > 1 and any(quantity is None for _, quantity in parts):
         message = "Say how much each owner gets; only a single owner can get all."

@@ -315,7 +315,8 @@ def test_report_that_cannot_be_booked_is_kept_named_by_the_break_and_settled_by_
     rig.inject("SPY", 5)
     until(lambda: position(DISCRETIONARY, "SPY") == 5)
     first = Execution.objects.order_by("id")[0].exec_id
-    happen(rig, lambda venue: venue.correct(first, quantity=Decimal(0)))  # a bust: nothing that a fill can say
+    # A stock at a price below zero cannot be booked, so the two more that it says are missing.
+    happen(rig, lambda venue: venue.correct(first, quantity=Decimal(3), price=Decimal(-1)))
     row = until(lambda: opened("position"), what="position break")
     parked = ParkedReport.objects.get()
     assert (parked.code, parked.state, parked.con_id) == ("bad_execution", "waiting", row.instrument_id)
@@ -341,7 +342,7 @@ def test_parking_does_not_ask_for_one_check_after_the_other(rig: Rig) -> None:
     rig.inject("SPY", 1)
     until(lambda: position(DISCRETIONARY, "SPY") == 1)
     first = Execution.objects.get().exec_id
-    happen(rig, lambda venue: venue.correct(first, quantity=Decimal(0)))
+    happen(rig, lambda venue: venue.correct(first, quantity=Decimal(3), price=Decimal(-1)))
     until(lambda: opened("position"), what="the one check that the first parking asks for")
     rig.do("reconcile")  # ends after the check that runs
     asked: list[int] = []

@@ -24,7 +24,7 @@ from tests.e2e.kill.engines import Engines
 from tests.e2e.kill.loop import kill_many, run_round, settle
 from tests.support.gateway_process import GatewayProcess
 
-KILLS = int(os.environ.get("MATS_KILLS", "200"))
+KILLS = int(os.environ.get("MATS_KILLS", "125"))
 SEED = int(os.environ.get("MATS_KILL_SEED", "7"))
 PROOF_KILLS = int(os.environ.get("MATS_PROOF_KILLS", "10000"))
 PROOF_SEED = int(os.environ.get("MATS_PROOF_SEED", "1"))

@@ -24,6 +24,7 @@ SAMPLES = {
     "parked_id": "7",
     "break_id": "7",
     "alert_id": "7",
+    "finding_id": "7",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 

@@ -36,6 +36,7 @@ EXAMPLES: dict[str, Any] = {
     "parked": 1,
     "break_id": 1,
     "alert": 1,
+    "finding": 1,
     "exec_id": "0000e0d5.65f4a1b2.01.01",
     "quantity": "5",
     "sha256": "a" * 64,

@@ -86,7 +86,9 @@ class TestEquityOverTheWeekend:
         Mark.objects.update(price=Decimal(1))  # what is shown later must not count: the price is old
         take_equity_snapshot(ACCOUNT, fell)
         assert strategy_equity(ACCOUNT, "ALPHA", fell) == 20_500
-        assert strategy_equity(ACCOUNT, "ALPHA", stood + timedelta(hours=25)) == 20_000  # weight × net liquidation
+        later = stood + timedelta(hours=25)
+        record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], later)
+        assert strategy_equity(ACCOUNT, "ALPHA", later) == 20_000  # weight × net liquidation
 
     def test_snapshot_of_the_future_is_no_equity(self) -> None:
         take_equity_snapshot(ACCOUNT, MONDAY_OPEN + timedelta(minutes=5))
