@@ -165,6 +165,9 @@ class LiveBroker(Broker):
             self._check_way(draft)
             risk.check_order(draft, self._facts(draft))
         except OrderDeniedError as error:
+            if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
+                logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
+                raise
             order_ref = self._intents.deny(draft, error.message, error.code)
             what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
             told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself

@@ -16,6 +16,7 @@ from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, run_state, until
 from tests.support.database import ledger_locked_by_another_program, wait_for_locks_only
 from trading.models import Order
+from trading.orders import db_threads
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +27,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> None:
     options = connections.databases["default"]["OPTIONS"]
     monkeypatch.setitem(connections.databases["default"], "OPTIONS", dict(options))
     wait_for_locks_only(0.2)
+    db_threads.close_all()  # connections of earlier tests wait longer
 
 
 def test_locked_ledger_denies_orders_keeps_fills_and_recovers(impatient: None, rig: Rig) -> None:

@@ -319,7 +319,7 @@ def test_report_that_cannot_be_booked_is_kept_named_by_the_break_and_settled_by_
     happen(rig, lambda venue: venue.correct(first, quantity=Decimal(3), price=Decimal(-1)))
     row = until(lambda: opened("position"), what="position break")
     parked = ParkedReport.objects.get()
-    assert (parked.code, parked.state, parked.con_id) == ("bad_execution", "waiting", row.instrument_id)
+    assert (parked.code, parked.state, parked.con_id) == ("bad_price", "waiting", row.instrument_id)
     assert parked.payload["exec_id"] == first[:-1] + "2"
     assert "parked_report" in causes(row)
     assert alert(f"parked:{parked.key}") is not None
