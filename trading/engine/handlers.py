@@ -133,7 +133,7 @@ class Folding:
             if self._holding:
                 # Moved only after the commit: a batch that fails comes again with the same slots.
                 return FoldResult(), [lambda: self._hold(batch.money_slots)]
-        return books.fold_batch(self._account(), batch.money, orders.owner_of, now), []
+        return books.fold_batch(self._account(), batch.money, orders.owners_of_batch(), now), []
 
     def _hold(self, slots: list[Slot]) -> None:
         with self._lock:

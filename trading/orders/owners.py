@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from strategies.events import FillSnapshot
@@ -54,10 +55,30 @@ class Owners:
 
     def of_fill(self, fill: FillSnapshot) -> str:
         """Return the owner of an execution."""
+        return self._named_by_ref(fill) or _of_perm_id(fill, _same_perm_id(fill))
+
+    def for_batch(self) -> Callable[[FillSnapshot], str]:
+        """Return ``of_fill`` for one batch: an order that is found by its permId is looked up once.
+
+        No longer than a batch: the next one may begin with the order that a permId belongs to.
+        """
+        found: dict[tuple[object, ...], list[Order]] = {}
+
+        def of_fill(fill: FillSnapshot) -> str:
+            named = self._named_by_ref(fill)
+            if named is not None:
+                return named
+            key = (fill.perm_id, fill.contract.con_id, fill.side, fill.account)
+            if key not in found:
+                found[key] = _same_perm_id(fill)
+            return _of_perm_id(fill, found[key])
+
+        return of_fill
+
+    def _named_by_ref(self, fill: FillSnapshot) -> str | None:
+        """Return the owner that the reference names; None when only the permId may tell."""
         owner = self.of_ref(fill.order_ref)
-        if owner != DISCRETIONARY or not fill.perm_id or owner_named(fill.order_ref):
-            return owner
-        return _of_perm_id(fill)
+        return owner if owner != DISCRETIONARY or not fill.perm_id or owner_named(fill.order_ref) else None
 
     def _find_ref(self, order_ref: str) -> str | None:
         named = owner_named(order_ref)
@@ -84,19 +105,24 @@ class Owners:
         return self._symbols
 
 
-def _of_perm_id(fill: FillSnapshot) -> str:
-    """Return the owner of the newest order with the fill's permId that can be the one it filled."""
-    rows = Order.objects.filter(
-        perm_id=fill.perm_id,
-        con_id=fill.contract.con_id,
-        side="BUY" if fill.side == "BOT" else "SELL",
-        account_id__in=("", fill.account),
-        created_at__lte=fill.executed_at + _CLOCKS_APART,
-    ).order_by("-id")
+def _same_perm_id(fill: FillSnapshot) -> list[Order]:
+    """Return the orders with a fill's permId, account, contract and direction, the newest first."""
+    return list(
+        Order.objects.filter(
+            perm_id=fill.perm_id,
+            con_id=fill.contract.con_id,
+            side="BUY" if fill.side == "BOT" else "SELL",
+            account_id__in=("", fill.account),
+        ).order_by("-id")
+    )
+
+
+def _of_perm_id(fill: FillSnapshot, rows: list[Order]) -> str:
+    """Return the owner of the newest of these orders that can be the one it filled."""
     for row in rows:
-        late = _LATE_FILL if row.state in FINAL else _LOST_ORDER if row.state == OrderState.UNKNOWN else None
-        if row.client_id not in (None, fill.client_id):
+        if row.client_id not in (None, fill.client_id) or row.created_at > fill.executed_at + _CLOCKS_APART:
             continue
+        late = _LATE_FILL if row.state in FINAL else _LOST_ORDER if row.state == OrderState.UNKNOWN else None
         if late is None or fill.executed_at - row.updated_at <= late:
             return row.owner
     return DISCRETIONARY

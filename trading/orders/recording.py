@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -42,6 +42,11 @@ _ACKNOWLEDGING = WORKING_WORDS | {"PendingSubmit", "ApiPending", "Inactive"}
 def owner_of(fill: FillSnapshot) -> str:
     """Return the owner of an execution: strategy symbol or Discretionary."""
     return owners.of_fill(fill)
+
+
+def owners_of_batch() -> Callable[[FillSnapshot], str]:
+    """Return ``owner_of`` for the executions of one batch."""
+    return owners.for_batch()
 
 
 def owner_of_ref(order_ref: str) -> str:

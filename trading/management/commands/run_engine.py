@@ -17,7 +17,6 @@ from django.db.migrations.executor import MigrationExecutor
 from strategies.exceptions import ConfigError
 from trading.engine.lease import EngineHeldError
 from trading.engine.manager import StrategyManager
-from trading.engine.threads import tune_switching
 from trading.ib.patches import tune_gc
 
 EXIT_HELD = 3
@@ -77,7 +76,6 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"The database cannot be written: {error}") from error
         tune_gc()
-        tune_switching()
         where = f"{settings.MATS.ib_host}:{settings.MATS.ib_port}"
         self.stdout.write(f"Engine epoch {engine.lease.epoch} runs; gateway {where}. Ctrl-C stops it.")
         if options["once"]:
