@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol
 
+from django.db import DatabaseError
 from django.db import connection as database
 
 from strategies.exceptions import ConfigError, LedgerError, MatsError, TransientError
@@ -222,14 +223,23 @@ class MasterSession:
         return bool(self._capture.observers) and len(self._queue) >= self._queue.capacity
 
     async def _live(self) -> None:
+        assert self.connection is not None  # noqa: S101 - made in _main
         while not self._stop.is_set():
             if self._paused:
                 self._host.set_state("waiting_for_gateway", "Disconnected by an operator.")
                 self._resume.clear()
                 await self._resume.wait()
                 continue
-            if await self._connect():
-                await self._while_connected()
+            try:
+                if await self._connect():
+                    await self._while_connected()
+            except Exception as error:
+                # Task border: a master that dies for good would leave the engine blind with its strategies running.
+                logger.exception("master session failed")
+                self.connection.disconnect()
+                text = f"The master session failed ({type(error).__name__}: {error}) and begins anew; the log has more."
+                self._host.set_state("reconciling", text)
+                await self._sleep(RETRY_S)
 
     async def _connect(self) -> bool:
         assert self.connection is not None  # noqa: S101 - made in _main
@@ -265,6 +275,10 @@ class MasterSession:
         except (TransientError, LedgerError) as error:
             logger.warning("not reconciled reason=%s", error.message)
             self._host.set_state("reconciling", f"{error.message} Trying again.")
+            return False
+        except DatabaseError as error:
+            logger.warning("not reconciled reason=%s", error)
+            self._host.set_state("reconciling", f"The ledger cannot be read ({error}). Trying again.")
             return False
         except MatsError as error:
             logger.exception("not reconciled")
@@ -308,8 +322,8 @@ class MasterSession:
         except TransientError as error:
             logger.info("not compared reason=%s", error.message)
             return True
-        except LedgerError as error:
-            logger.warning("not compared reason=%s", error.message)
+        except (LedgerError, DatabaseError) as error:
+            logger.warning("not compared reason=%s", error)
             return False
 
     async def _sleep(self, seconds: float) -> bool:
@@ -325,8 +339,8 @@ class MasterSession:
             await asyncio.sleep(FIGURES_EVERY_S)
             try:
                 await self._reconciler.publish_figures()
-            except MatsError as error:
-                logger.warning("account figures not stored reason=%s", error.message)
+            except (MatsError, DatabaseError) as error:
+                logger.warning("account figures not stored reason=%s", error)
 
     # -- what the connection says
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from portfolio.adjustments import approve_adjustment, book_adjustment, propose_adjustment
 from portfolio.models import (
@@ -28,7 +29,7 @@ from portfolio.models import (
 from portfolio.services import discard_parked
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
-from trading.engine import broker_state
+from trading.engine import broker_state, reconciler
 from trading.engine.cash_check import CheckTimes
 from trading.engine.manager import StrategyManager
 from trading.gateway import protocol_messages as messages
@@ -428,3 +429,36 @@ def test_account_download_without_cash_opens_no_break(rig: Rig) -> None:
         assert "cash" in result["cash_waiting"]
         assert opened("cash") is None
     assert compared(rig)["cash_breaks"] == 0
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> threading.Event:
+    """Have the comparison of the day raise; the event tells that it did."""
+    failed = threading.Event()
+
+    def _raise(*_: Any) -> Any:
+        failed.set()
+        raise error
+
+    monkeypatch.setattr(reconciler, "look_at_day", _raise)
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(OperationalError("the server went away"), "cannot be read", id="database"),
+        pytest.param(RuntimeError("nobody thought of this"), "failed", id="unforeseen"),
+    ],
+)
+def test_master_session_outlives_an_error_in_the_middle_of_a_check(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    engine = started(rig)
+    with monkeypatch.context() as patch:
+        failed = fails(patch, error)
+        engine.session.request_check()
+        assert failed.wait(10)
+        until(lambda: told in engine.state_message, what="the state says why")
+    until(lambda: engine.gate.is_open and engine.state == "running", timeout_s=30, what="orders flow again")
+    rig.inject("SPY", 3)
+    until(lambda: position(DISCRETIONARY, "SPY") == 3, what="the fill after the error is booked")
