@@ -78,7 +78,8 @@ async def price_of_spy(port: int) -> float:
 
     ib = IB()
     await ib.connectAsync("127.0.0.1", port, clientId=CLIENT_ID, fetchFields=StartupFetchNONE)
-    (contract,) = await ib.qualifyContractsAsync(Stock("SPY", "SMART", "USD"))
+    contract = Stock("SPY", "SMART", "USD")
+    await ib.qualifyContractsAsync(contract)
     (ticker,) = await ib.reqTickersAsync(contract)
     ib.disconnect()
     return float(ticker.marketPrice())
