@@ -14,6 +14,7 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
   account) changes nothing and is returned as a contradiction for a person to look at.
 * Live executions are folded in the order of their arrival, for that is when the books knew them. Executions that the
   broker repeats together on request have no order of arrival: among themselves they are folded in the order of time.
+  A fill from before a split, or another event of its contract, that is booked already is folded before it (``late``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from portfolio.changes import books_changed
 from portfolio.corrections import fee_lines, replace_revision
 from portfolio.facts import CommissionFact, Contradiction, ExecutionFact, FoldResult
 from portfolio.instruments import ensure_instruments
+from portfolio.late import last_events, post_in_place
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
@@ -67,6 +69,7 @@ class _Fold:
         self.books = Books(account_id, now)
         self.owner_of = owner_of
         self._foreign: list[FillSnapshot] = []
+        self._events: dict[int, datetime] = {}  # contract → when it was split, changed, … last
         self.result = FoldResult()
 
     def run(self, items: Sequence[Item]) -> FoldResult:
@@ -103,6 +106,7 @@ class _Fold:
                 )
             contracts[contract.con_id] = contract
         self.books.take_instruments(ensure_instruments(contracts.values()).values())
+        self._events = last_events(self.books.account_id, contracts)
 
     def _is_ours(self, item: Item) -> bool:
         if isinstance(item, CommissionSnapshot):
@@ -155,6 +159,8 @@ class _Fold:
         change, corrects = booked.quantity, ""
         if before is None and not booked.quantity:
             self.books.add_execution(booked)
+        elif before is None and self._is_late(fill):
+            post_in_place(self.books, booked, fill.executed_at)
         elif before is None:
             self._post(booked)
         elif before.revision < booked.revision:
@@ -167,6 +173,10 @@ class _Fold:
         if fee is not None:
             self._book_fee(booked, *fee)
         self.result.new_executions.append(self._fact(fill, booked, change, corrects))
+
+    def _is_late(self, fill: FillSnapshot) -> bool:
+        event = self._events.get(fill.contract.con_id)
+        return event is not None and fill.executed_at < event
 
     def _booked(self, fill: FillSnapshot) -> Booked:
         family, revision = split_exec_id(fill.exec_id)

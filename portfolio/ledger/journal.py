@@ -4,6 +4,8 @@ Owns: the order of the fold and what events that are no fill do to a position. R
 one slot, that of the first booked, also with an owner it was assigned to later; only the live revision counts. The cost
 basis depends on the order of fills, so a late correction must not move its fill to the end; and a split, an expiry or
 a change of contract acts on what is held at its place, so that a correction before it is carried through it.
+Between a fill and such an event their times decide and not the order in which they were booked: a fill from before a
+split is one of old units however late it is reported.
 
 Kinds of entries:
 
@@ -16,8 +18,9 @@ Kinds of entries:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -38,6 +41,7 @@ class Entry:
     cash: Decimal | None = None  # of a quantity; None: what its price says
     denominator: Decimal = ONE
     ref: str = ""  # names the event to whom wants its effect
+    at: datetime | None = None  # when it happened, of fills and events; None: only its slot says where it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Effect:
 
 
 NOTHING = Effect()
+_EVENTS = frozenset({"factor", "leave", "close"})
+_NO_TIME = datetime.max.replace(tzinfo=UTC)  # behind the event that has its slot
 
 
 def refold(entries: Iterable[Entry], multiplier: Decimal = ONE) -> PositionState:
@@ -92,14 +98,36 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
     return position, effects
 
 
+Place = tuple[int, datetime, int, int, datetime]
+
+
 def in_place(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries in the order of the fold."""
-    return sorted(entries, key=_place)
+    """Return the entries in the order of the fold: by slot, and of one slot by time.
+
+    A fill that happened before an event stands before it, though it was booked behind it:
+
+    >>> from dataclasses import replace
+    >>> nine, ten = datetime(2026, 3, 2, 9, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
+    >>> split, late = Entry(1, "factor", Decimal(2), at=ten), Entry(2, "quantity", Decimal(5), Decimal(8), at=nine)
+    >>> refold([split, late]).quantity == 10, refold([split, replace(late, at=ten)]).quantity == 5
+    (True, True)
+    """
+    rows = list(entries)
+    events = sorted((_place(row) for row in rows if row.kind in _EVENTS and row.at is not None))
+    return sorted(rows, key=lambda row: _place(row, events))
 
 
-def _place(entry: Entry) -> tuple[int, bool]:
+def _place(entry: Entry, events: Sequence[Place] = ()) -> Place:
     """An event that was given the slot of the first fill after it stands before that fill."""
-    return entry.slot, entry.kind in {"quantity", "fee", "income"}
+    at = _NO_TIME if entry.at is None else entry.at
+    own = entry.slot, at, 1 if entry.kind in _EVENTS else 2, entry.slot, at
+    if entry.kind == "quantity" and entry.at is not None:
+        for event in events:
+            if event[0] > entry.slot:
+                break
+            if event[1] > at:
+                return event[0], event[1], 0, entry.slot, at
+    return own
 
 
 def _quantity(position: PositionState, entry: Entry, multiplier: Decimal) -> PositionState:
