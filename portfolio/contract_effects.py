@@ -18,14 +18,14 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from portfolio.effects import Act
+from portfolio.late import slot_at
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.events import CashInLieu, Event, Exercise, Expiry, Split, SymbolChange, refused
 from portfolio.ledger.journal import Entry
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.shares import divide, grain
 from portfolio.ledger.validity import price_fault
-from portfolio.models import AdjustmentKind, Execution, Instrument, Mark, Movement, MovementKind
-from portfolio.late import slot_at
+from portfolio.models import AdjustmentKind, Execution, Instrument, Mark, MovementKind
 from portfolio.refolding import NOW, Happening, happening
 from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import ConflictError

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 
 from portfolio.books import Booked, Books, Line
 from portfolio.bulk import select_rows
 from portfolio.ledger.cash import fill_cash
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Movement, MovementKind
-from portfolio.refolding import NOW, Refolder, execution_ref
+from portfolio.refolding import CARRIED, NOW, Refolder, execution_ref
 
 _EVENTS = frozenset(
     kind.value
@@ -38,11 +39,16 @@ def last_events(account_id: str, con_ids: Iterable[int]) -> dict[int, datetime]:
 
 
 def slot_at(account_id: str, con_id: int, at: datetime) -> int:
-    """Return the place of an event in the fold: before the first fill executed at its moment, or event after it."""
-    rows = Movement.objects.filter(
-        account_id=account_id, instrument_id=con_id, execution__executed_at__gte=at, execution__superseded=False
-    )
-    return min([*_slots(rows.values_list("slot", "id")), *_slots_of_events(account_id, con_id, at)], default=NOW)
+    """Return the place of an event in the fold: before the first fill, or what other contracts became, of its moment.
+
+    An event of the contract that happened after it, though it was booked before, stands behind it as well.
+    """
+    mine = Movement.objects.filter(account_id=account_id, instrument_id=con_id)
+    fills = mine.filter(execution__executed_at__gte=at, execution__superseded=False)
+    carried = mine.filter(kind__in=CARRIED, adjustment__effective_at__gte=at, adjustment__state=AdjustmentState.BOOKED)
+    carried = carried.exclude(adjustment__instrument_id=con_id)
+    places = [_slots(rows.values_list("slot", "id")) for rows in (fills, carried)]
+    return min(chain(*places, _slots_of_events(account_id, con_id, at)), default=NOW)
 
 
 def post_in_place(books: Books, booked: Booked, executed_at: datetime) -> None:

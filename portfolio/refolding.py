@@ -34,7 +34,7 @@ from strategies.exceptions import LedgerError
 
 NOW = 1 << 62  # the slot of what is not written yet
 _INCOME = frozenset({MovementKind.DIVIDEND, MovementKind.TAX})
-_CARRIED = frozenset({MovementKind.CONVERSION, MovementKind.EXERCISE})
+CARRIED = frozenset({MovementKind.CONVERSION, MovementKind.EXERCISE})
 _GLOBAL = {
     AdjustmentKind.SPLIT: MovementKind.SPLIT,
     AdjustmentKind.SYMBOL_CHANGE: MovementKind.CONVERSION,
@@ -124,7 +124,7 @@ class Journal:
 
 def _price_of(line: Line) -> Decimal | None:
     """What came from another contract has the price that its cash makes: strike and premium, or the old cost."""
-    return None if line.kind in _CARRIED else line.price
+    return None if line.kind in CARRIED else line.price
 
 
 def execution_ref(exec_id: str) -> str:
@@ -189,7 +189,7 @@ def moment_of(family: str) -> datetime | None:
 
 def carried_at(kind: str, effective_at: datetime) -> datetime | None:
     """Return when a line of an adjustment happened, where that decides its place: of what another contract became."""
-    return effective_at if kind in _CARRIED else None
+    return effective_at if kind in CARRIED else None
 
 
 def _line(journal: Journal, row: dict[str, Any]) -> Line:
@@ -219,7 +219,7 @@ def contract_events(account_id: str, con_id: int) -> dict[str, Happening]:
         state=AdjustmentState.BOOKED,
         undoes=None,
     )
-    for row in rows:
+    for row in rows.order_by("id"):
         kind = _GLOBAL[AdjustmentKind(row.kind)]
         places = Movement.objects.filter(adjustment_id=row.pk, kind=kind, instrument_id=con_id)
         slots = [slot or pk for slot, pk in places.values_list("slot", "id")]

@@ -18,7 +18,7 @@ Kinds of entries:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -54,7 +54,7 @@ class Effect:
 
 NOTHING = Effect()
 _EVENTS = frozenset({"factor", "leave", "close"})
-_NO_TIME = datetime.max.replace(tzinfo=UTC)  # behind the event that has its slot
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 def refold(entries: Iterable[Entry], multiplier: Decimal = ONE) -> PositionState:
@@ -98,13 +98,12 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
     return position, effects
 
 
-Place = tuple[int, datetime, int, int, datetime]
-
-
 def in_place(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries in the order of the fold: by slot, and of one slot by time.
+    """Return the entries in the order of the fold.
 
-    A fill that happened before an event stands before it, though it was booked behind it:
+    Events stand by slot and time and cut the rest into stretches; in its stretch everything stands by slot, of one slot
+    by time. What has a time belongs to the stretch of its time, anything else to that of its slot; an event that has
+    the slot of the first fill after it stands before that fill.
 
     >>> from dataclasses import replace
     >>> nine, ten = datetime(2026, 3, 2, 9, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -113,21 +112,26 @@ def in_place(entries: Iterable[Entry]) -> list[Entry]:
     (True, True)
     """
     rows = list(entries)
-    events = sorted((_place(row) for row in rows if row.kind in _EVENTS and row.at is not None))
-    return sorted(rows, key=lambda row: _place(row, events))
+    events = sorted((row for row in rows if row.kind in _EVENTS), key=_own_place)
+    if not events:
+        return sorted(rows, key=_own_place)
+    placed = [((number, 1, 0, _NO_TIME), event) for number, event in enumerate(events)]
+    placed += [
+        ((sum(_is_before(event, row) for event in events), 0, *_own_place(row)), row)
+        for row in rows
+        if row.kind not in _EVENTS
+    ]
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _place(entry: Entry, events: Sequence[Place] = ()) -> Place:
-    """An event that was given the slot of the first fill after it stands before that fill."""
-    at = _NO_TIME if entry.at is None else entry.at
-    own = entry.slot, at, 1 if entry.kind in _EVENTS else 2, entry.slot, at
-    if entry.kind == "quantity" and entry.at is not None:
-        for event in events:
-            if event[0] > entry.slot:
-                break
-            if event[1] > at:
-                return event[0], event[1], 0, entry.slot, at
-    return own
+def _own_place(entry: Entry) -> tuple[int, datetime]:
+    return entry.slot, _NO_TIME if entry.at is None else entry.at
+
+
+def _is_before(event: Entry, entry: Entry) -> bool:
+    if event.at is not None and entry.at is not None:
+        return event.at <= entry.at
+    return event.slot <= entry.slot
 
 
 def _quantity(position: PositionState, entry: Entry, multiplier: Decimal) -> PositionState:

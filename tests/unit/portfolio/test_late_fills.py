@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
-
 from django.db import transaction
 
 from portfolio.adjustments import book_adjustment
@@ -112,7 +111,6 @@ def test_fill_that_comes_after_the_event_makes_the_books_of_one_that_came_in_tim
     assert books_hash(journal=False) == in_time
 
 
-
 def test_figures_of_a_late_fill_through_a_split() -> None:
     """100 at 50, then 4 for 1; 40 at 70 from before it: 560 at 5,000 + 2,800."""
     fold(fill(1, 100, 50, at=at(0)))
@@ -201,4 +199,17 @@ def test_executions_of_one_batch_stand_on_both_sides_of_the_split() -> None:
     batch = [fill(2, 40, 70, at=at(2)), fill(3, -8, 20, at=at(12)), fill(4, 4, 71, at=at(3)), fee(4, "1")]
     fold_batch(ACCOUNT, batch, owner_of, END)
     assert state("ALPHA")[0] == 4 * 144 - 8
+    assert sound()
+
+
+def test_correction_before_a_change_of_contract_reaches_what_was_split_before_the_change() -> None:
+    """The new contract was split 3 for 1 before the old one became it; that split is booked last."""
+    fold(fill(1, 10, 50, at=at(0)), fill(2, 5, 8, of=OTHER, at=at(1)))
+    happen(20, "symbol_change", con_id=AAPL, new_con_id=OTHER.con_id)
+    split(10, 3, con_id=OTHER.con_id)
+    assert state("ALPHA", OTHER.con_id) == (25, 540, 0)
+    fold(fill(1, 12, 50, at=at(0), revision=2))
+    assert state("ALPHA", OTHER.con_id) == (27, 640, 0)
+    fold(fill(4, 1, 60, owner="BETA", at=at(2)))
+    assert state("BETA", OTHER.con_id) == (1, 60, 0)
     assert sound()
