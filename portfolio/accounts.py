@@ -14,7 +14,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from portfolio.books import Books, Line
-from portfolio.bulk import upsert_rows
+from portfolio.bulk import select_rows, upsert_rows
 from portfolio.changes import books_changed
 from portfolio.facts import AccountRow, BrokerPosition, CashFact, FoldResult
 from portfolio.fold import COMBINATION, OwnerOf, fold_batch
@@ -27,7 +27,7 @@ from portfolio.ledger.money import ZERO, exact
 from portfolio.ledger.opening import DayFill, Holding, opening_cash, opening_holding
 from portfolio.ledger.positions import PositionState
 from portfolio.ledger.revisions import split_exec_id
-from portfolio.models import Account, AccountValue, Movement, MovementKind
+from portfolio.models import Account, AccountValue, Movement, MovementKind, PendingCommission
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
@@ -73,15 +73,15 @@ def open_account(
 
     The broker's answers must be complete and of one moment: cash and positions as they stand after all of
     ``executions_today``; ``marks`` are its prices by contract id, of the moment of its cash. On later calls only the
-    executions are folded; cash and positions are not looked at.
+    executions are folded; cash and positions are not looked at. A commission that is not known yet comes later and is
+    then taken out of the opening (``fold``).
     """
     with transaction.atomic():
         take_turn()
         account = Account.objects.select_for_update().get_or_create(account_id=account_id)[0]
         if account.opened_at is None:
-            _book_opening(
-                account_id, cash_by_currency, positions, executions_today, _fees(commissions), marks or {}, now
-            )
+            fees = _pending_fees(executions_today) | _fees(commissions)
+            _book_opening(account_id, cash_by_currency, positions, executions_today, fees, marks or {}, now)
             account.opened_at = now
             account.save(update_fields=["opened_at"])
             logger.info("account opened account=%s positions=%d", account_id, len(positions))
@@ -198,6 +198,13 @@ def record_account_values(account_id: str, rows: Sequence[AccountRow | tuple[str
 
 def _fees(commissions: Sequence[CommissionSnapshot]) -> Fees:
     return {report.exec_id: (report.amount, report.currency) for report in commissions}
+
+
+def _pending_fees(executions: Sequence[FillSnapshot]) -> Fees:
+    """Return the fees that were reported before their executions: the broker's cash has paid them."""
+    ids = [fill.exec_id for fill in executions]
+    rows = select_rows(PendingCommission, ("exec_id", "amount", "currency"), "exec_id", ids)
+    return {exec_id: (amount, currency) for exec_id, amount, currency in rows}
 
 
 def _live_fills(executions: Sequence[FillSnapshot]) -> list[FillSnapshot]:

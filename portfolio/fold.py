@@ -10,6 +10,8 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
 * The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew,
   whatever it corrects: size, price, side or contract; one that arrives after its successor is recorded as superseded
   and moves nothing. One to a quantity of zero takes the fill back: nothing is posted in its place.
+* A commission of an execution that was walked back when the books were opened, and that nobody knew then, was in the
+  broker's cash already: what the opening left out for it is booked with it, and the account's cash does not move.
 * What contradicts the books (a booked id with other content, a second fee that differs, a correction that names another
   account) changes nothing and is returned as a contradiction for a person to look at.
 * Live executions are folded in the order of their arrival, for that is when the books knew them. Executions that the
@@ -26,7 +28,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from portfolio.books import Booked, Books, fill_line
+from portfolio.books import Booked, Books, fill_line, opening_fee
 from portfolio.changes import books_changed
 from portfolio.corrections import fee_lines, replace_revision
 from portfolio.facts import CommissionFact, Contradiction, ExecutionFact, FoldResult
@@ -236,6 +238,8 @@ class _Fold:
         currency = currency or self.books.instruments[booked.con_id].currency  # nothing paid may come without one
         booked.commission, booked.commission_currency = amount, currency
         self.books.change_execution(booked)
+        if amount and self.books.was_in_opening(booked):
+            self.books.book(opening_fee(booked.exec_id, amount, currency))
         if booked.superseded:
             return
         for line in fee_lines(self.books, booked, amount, currency):

@@ -1,6 +1,6 @@
 """Book fills that happened before an event of their contract and are reported only when that was booked.
 
-Owns: which fills are late, and their place in the fold. Leaves: the fold itself to ``ledger.journal``, what follows from
+Owns: which fills are late, and their place in the fold. Leaves: the fold to ``ledger.journal``, what follows from
 a changed past to ``refolding``. Rule: a fill from before a split, a change of contract, an expiry or an exercise stands
 before it with its own quantity and price; the books are then what they would be had it come in time.
 Cost: one look at the events of the contracts in a batch; late fills are rare and read their position's journal.
