@@ -18,7 +18,16 @@ from zoneinfo import ZoneInfo
 from portfolio.bulk import chunks
 from portfolio.ledger.money import plain
 from portfolio.ledger.reconciliation import CENT, Difference, split_ratio
-from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Execution, ParkedReport, ParkedState
+from portfolio.ledger.validity import UNSUPPORTED
+from portfolio.models import (
+    Adjustment,
+    AdjustmentKind,
+    AdjustmentState,
+    Execution,
+    Instrument,
+    ParkedReport,
+    ParkedState,
+)
 from strategies.models import DISCRETIONARY
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -84,11 +93,13 @@ def of_positions(
     missing, unconfirmed = _day_rows(account_id, con_ids, day)
     by_hand = _grouped(_by_hand_rows(account_id, con_ids, now))
     proposed = _grouped(_proposed_rows(account_id, con_ids))
+    strange = set(Instrument.objects.filter(con_id__in=con_ids, sec_type__in=UNSUPPORTED).values_list("pk", flat=True))
     found = {}
     for one in differences:
         con_id = one.con_id
         found[con_id] = [
             *_parked(parked[con_id]),
+            *_unsupported(con_id in strange),
             *_of_day(missing[con_id], unconfirmed[con_id]),
             *_by_hand([exec_id for (exec_id,) in by_hand[con_id]]),
             *_proposals(proposed[con_id]),
@@ -251,6 +262,19 @@ def _of_day(missing: Sequence[str], unconfirmed: Sequence[str]) -> list[Cause]:
             )
         )
     return found
+
+
+def _unsupported(is_unsupported: bool) -> list[Cause]:
+    if not is_unsupported:
+        return []
+    return [
+        Cause(
+            "unsupported_contract",
+            "It is a contract for difference: no notional is exchanged and it is financed daily. These books do not "
+            "keep CFDs; the position is the broker's alone, and cash will differ by its gains and its financing.",
+            "Close it, or trade CFDs in another account; book its gains and financing as interest or fees.",
+        )
+    ]
 
 
 def _by_hand(ids: list[str]) -> list[Cause]:

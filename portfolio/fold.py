@@ -32,12 +32,13 @@ from portfolio.books import Booked, Books, fill_line, opening_fee
 from portfolio.changes import books_changed
 from portfolio.corrections import fee_lines, replace_revision
 from portfolio.facts import CommissionFact, Contradiction, ExecutionFact, FoldResult
-from portfolio.instruments import ensure_instruments
+from portfolio.instruments import ensure_instruments, fill_in_money
 from portfolio.late import last_events, post_in_place
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
 from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_bust, is_quantity
+from portfolio.models import Instrument
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 from strategies.ordering import take_turn
@@ -141,11 +142,11 @@ class _Fold:
             check_fee(fill.exec_id, fill.commission, fill.commission_currency or fill.contract.currency)
             fee = exact(fill.commission), fill.commission_currency or fill.contract.currency
         if fill.exec_id not in self.books.executions:
-            self._new_fill(fill, fee)
+            self._new_fill(fill_in_money(fill, self.books.instruments[fill.contract.con_id]), fee)
             return
         self.result.duplicates += 1
         known = self.books.executions[fill.exec_id]
-        if not _agrees(known, fill):
+        if not _agrees(known, fill, self.books.instruments[known.con_id]):
             self._contradict(
                 known,
                 f"Booked {plain(known.quantity)} at {plain(known.price)} of contract {known.con_id}, said "
@@ -299,10 +300,11 @@ class _Fold:
         self.result.touched_cash.extend(self.books.cash_facts())
 
 
-def _agrees(known: Booked, fill: FillSnapshot) -> bool:
+def _agrees(known: Booked, fill: FillSnapshot, instrument: Instrument) -> bool:
     """Tell whether a repeated execution says what is booked: an id that returns with other content is no duplicate."""
     if not ((is_quantity(fill.quantity) or is_bust(fill)) and fill.price.is_finite()):
         return False
+    fill = fill_in_money(fill, instrument)
     quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
     return (known.con_id, known.quantity, known.price) == (fill.contract.con_id, quantity, exact(fill.price))
 

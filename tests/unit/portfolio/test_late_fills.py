@@ -196,7 +196,7 @@ def test_event_booked_behind_a_later_one_acts_before_it() -> None:
 def test_executions_of_one_batch_stand_on_both_sides_of_the_split() -> None:
     fold(fill(1, 100, 50, at=at(0)))
     split(10, 4)
-    batch = [fill(2, 40, 70, at=at(2)), fill(3, -8, 20, at=at(12)), fill(4, 4, 71, at=at(3)), fee(4, "1")]
+    batch: list[Item] = [fill(2, 40, 70, at=at(2)), fill(3, -8, 20, at=at(12)), fill(4, 4, 71, at=at(3)), fee(4, "1")]
     fold_batch(ACCOUNT, batch, owner_of, END)
     assert state("ALPHA")[0] == 4 * 144 - 8
     assert sound()
