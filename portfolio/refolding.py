@@ -23,11 +23,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Q
+
 from portfolio.books import Books, Line
 from portfolio.ledger.events import Expiry, Split, SymbolChange, parse_details
-from portfolio.ledger.journal import NOTHING, Effect, Entry, trace
+from portfolio.ledger.journal import NOTHING, Effect, Entry, add_entry, trace
 from portfolio.ledger.money import ONE, ZERO, exact
-from portfolio.ledger.positions import PositionState
+from portfolio.ledger.positions import FLAT, PositionState
 from portfolio.ledger.revisions import FIRST_REVISION
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Execution, Movement, MovementKind
 from strategies.exceptions import LedgerError
@@ -143,13 +145,38 @@ def read_journal(account_id: str, owner: str, con_id: int, currency: str, multip
     journal.events = contract_events(account_id, con_id)
     rows = Movement.objects.filter(account_id=account_id, owner=owner, instrument_id=con_id).order_by("id")
     for row in rows.values(*_ROW).iterator(chunk_size=2000):
-        if row["execution__exec_id"] is not None:
-            _read_execution(journal, row)
-        elif row["adjustment_id"] is None:
-            journal.add(f"row:{row['id']}", _line(journal, row), row["id"])
-        elif row["adjustment__state"] == AdjustmentState.BOOKED and row["adjustment__undoes_id"] is None:
-            _read_adjustment(journal, row)
+        _read_row(journal, row)
     return journal
+
+
+def streamed_position(
+    account_id: str, owner: str, con_id: int, currency: str, multiplier: Decimal
+) -> PositionState | None:
+    """Fold one owner's journal row by row, however long it is; None when it must be read as a whole.
+
+    That is when something in it stands elsewhere than where it was booked, or an event acts on what is held.
+    """
+    rows = Movement.objects.filter(account_id=account_id, owner=owner, instrument_id=con_id).order_by("id")
+    moved = rows.filter(Q(slot__isnull=False) | Q(adjustment__kind=AdjustmentKind.EXERCISE))
+    if moved.exists() or contract_events(account_id, con_id):
+        return None
+    journal, position = Journal(owner, con_id, currency, multiplier), FLAT
+    for row in rows.values(*_ROW).iterator(chunk_size=2000):
+        _read_row(journal, row)
+        for entry in journal.entries.values():
+            position = add_entry(position, entry, multiplier)
+        journal.entries.clear()
+        journal.slots.clear()
+    return position
+
+
+def _read_row(journal: Journal, row: dict[str, Any]) -> None:
+    if row["execution__exec_id"] is not None:
+        _read_execution(journal, row)
+    elif row["adjustment_id"] is None:
+        journal.add(f"row:{row['id']}", _line(journal, row), row["id"])
+    elif row["adjustment__state"] == AdjustmentState.BOOKED and row["adjustment__undoes_id"] is None:
+        _read_adjustment(journal, row)
 
 
 def _read_execution(journal: Journal, row: dict[str, Any]) -> None:

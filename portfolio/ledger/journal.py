@@ -87,15 +87,20 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
     position = FLAT
     effects: dict[str, Effect] = {}
     for entry in in_place(entries):
-        if entry.kind == "quantity":
-            position = _quantity(position, entry, multiplier)
-        elif entry.kind == "fee":
-            position = apply_commission(position, entry.amount)
-        elif entry.kind == "income":
-            position = _moved(position, ZERO, ZERO, entry.amount)
-        else:
+        if entry.kind in _EVENTS:
             position, effects[entry.ref] = _event(position, entry, multiplier)
+        else:
+            position = add_entry(position, entry, multiplier)
     return position, effects
+
+
+def add_entry(position: PositionState, entry: Entry, multiplier: Decimal = ONE) -> PositionState:
+    """Return the position after one entry that is no event."""
+    if entry.kind == "quantity":
+        return _quantity(position, entry, multiplier)
+    if entry.kind == "fee":
+        return apply_commission(position, entry.amount)
+    return _moved(position, ZERO, ZERO, entry.amount)
 
 
 def in_place(entries: Iterable[Entry]) -> list[Entry]:
