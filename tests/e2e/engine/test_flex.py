@@ -146,7 +146,7 @@ def test_an_order_whose_executions_come_with_a_statement_is_filled_and_slices_te
     result = rig.result(rig.do("import_flex", sha256=store.keep(flex(sheet))))
     assert (result["counts"]["booked"], result["counts"]["matched"]) == (5, 0)
     row.refresh_from_db()
-    assert (row.state, row.filled, row.average_price) == (OrderState.FILLED, 50, 400)
+    assert (row.state, row.filled, row.average_price) == (OrderState.FILLED.value, Decimal(50), Decimal(400))
     assert EngineEvent.objects.filter(kind="order", payload__order_ref=ref, payload__state="filled").exists()
     told = EngineEvent.objects.filter(kind="log", payload__text__startswith="Flex statement:").order_by("id")
     assert [one.payload["text"].split(" of ")[0][-1] for one in told] == ["2", "4", "5"]

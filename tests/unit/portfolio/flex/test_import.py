@@ -662,7 +662,7 @@ class TestSlices:
         for part in again.slices(3):
             self.take(again, part)
         report = self.finish(again)
-        assert (held("ALPHA"), report.counts["matched"], report.counts["booked"]) == (70, 3, 5)
+        assert (held("ALPHA"), report.counts["matched"], report.counts["booked"]) == (Decimal(70), 3, 5)
         assert self.finish(prepare(flex(sheet), account_id=ACCOUNT)).repeated
 
     def test_meet_live_fills_between_them(self, sheet: Sheet) -> None:
