@@ -14,20 +14,22 @@ from decimal import Decimal
 from django.db import transaction
 
 from portfolio.books import Books, Line
-from portfolio.bulk import upsert_rows
+from portfolio.bulk import select_rows, upsert_rows
 from portfolio.changes import books_changed
 from portfolio.facts import AccountRow, BrokerPosition, CashFact, FoldResult
 from portfolio.fold import COMBINATION, OwnerOf, fold_batch
 from portfolio.fx_rates import present_rates, record_account_rates, stale_limit
 from portfolio.fx_rates import to_decimal as to_decimal
-from portfolio.instruments import ensure_instruments
+from portfolio.instruments import ensure_instruments, fill_in_money, marks_in_money
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
 from portfolio.ledger.opening import DayFill, Holding, opening_cash, opening_holding
 from portfolio.ledger.positions import PositionState
 from portfolio.ledger.revisions import split_exec_id
-from portfolio.models import Account, AccountValue, Movement, MovementKind
+from portfolio.ledger.validity import UNSUPPORTED, check_fill
+from portfolio.models import Account, AccountValue, Movement, MovementKind, PendingCommission
+from portfolio.parking import park
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import DISCRETIONARY, Strategy
@@ -73,19 +75,22 @@ def open_account(
 
     The broker's answers must be complete and of one moment: cash and positions as they stand after all of
     ``executions_today``; ``marks`` are its prices by contract id, of the moment of its cash. On later calls only the
-    executions are folded; cash and positions are not looked at.
+    executions are folded; cash and positions are not looked at. A commission that is not known yet comes later and is
+    then taken out of the opening (``fold``).
     """
     with transaction.atomic():
         take_turn()
         account = Account.objects.select_for_update().get_or_create(account_id=account_id)[0]
+        bookable = _bookable(executions_today, now)
         if account.opened_at is None:
-            _book_opening(
-                account_id, cash_by_currency, positions, executions_today, _fees(commissions), marks or {}, now
-            )
+            fees = _pending_fees(bookable) | _fees(commissions)
+            known = _known_fills(bookable, positions)
+            supported = [row for row in positions if row.contract.sec_type not in UNSUPPORTED]
+            _book_opening(account_id, cash_by_currency, supported, known, fees, marks_in_money(marks or {}), now)
             account.opened_at = now
             account.save(update_fields=["opened_at"])
             logger.info("account opened account=%s positions=%d", account_id, len(positions))
-        in_time = sorted(executions_today, key=lambda fill: fill.executed_at)
+        in_time = sorted(bookable, key=lambda fill: fill.executed_at)
         return fold_batch(account_id, [*in_time, *commissions], owner_of, now)
 
 
@@ -198,6 +203,34 @@ def record_account_values(account_id: str, rows: Sequence[AccountRow | tuple[str
 
 def _fees(commissions: Sequence[CommissionSnapshot]) -> Fees:
     return {report.exec_id: (report.amount, report.currency) for report in commissions}
+
+
+def _bookable(executions: Sequence[FillSnapshot], now: datetime) -> list[FillSnapshot]:
+    """Return the executions of what these books keep; others are parked, and open a break that names them."""
+    found = []
+    for fill in executions:
+        if fill.contract.sec_type not in UNSUPPORTED:
+            found.append(fill)
+            continue
+        try:
+            check_fill(fill)
+        except LedgerError as error:
+            park(fill, error, now)
+    return found
+
+
+def _known_fills(executions: Sequence[FillSnapshot], positions: Sequence[BrokerPosition]) -> list[FillSnapshot]:
+    """Return the day's executions with prices in their currencies; makes the instruments of all that is held."""
+    contracts = {fill.contract.con_id: fill.contract for fill in executions if fill.contract.sec_type != COMBINATION}
+    rows = ensure_instruments({**contracts, **{row.contract.con_id: row.contract for row in positions}}.values())
+    return [fill_in_money(fill, rows[fill.contract.con_id]) for fill in executions if fill.contract.con_id in rows]
+
+
+def _pending_fees(executions: Sequence[FillSnapshot]) -> Fees:
+    """Return the fees that were reported before their executions: the broker's cash has paid them."""
+    ids = [fill.exec_id for fill in executions]
+    rows = select_rows(PendingCommission, ("exec_id", "amount", "currency"), "exec_id", ids)
+    return {exec_id: (amount, currency) for exec_id, amount, currency in rows}
 
 
 def _live_fills(executions: Sequence[FillSnapshot]) -> list[FillSnapshot]:

@@ -1,11 +1,14 @@
 """Assign executions, or parts of them, to the owners they belong to.
 
-Owns: finding the giver, and the shares of an execution. Leaves: the booking to ``adjustments``. Rule: afterwards both
-owners stand as if the fill had been divided so from the start; corrections and late commissions follow the shares.
+Owns: finding the giver, the shares of an execution, and what was divided in one deed. Leaves: the booking to
+``adjustments``. Rule: afterwards all owners stand as if the fill had been divided so from the start; corrections and
+late commissions follow the shares. What is divided among several owners in one deed is one transaction, and undone in
+one: half a division is a wrong number. Its adjustments have the deed's key and their number behind a slash.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,11 +16,12 @@ from typing import Any
 
 from django.db import transaction
 
-from portfolio.adjustments import book_adjustment
+from portfolio.adjustments import book_adjustment, undo_adjustment
 from portfolio.facts import Booking
-from portfolio.models import Execution
+from portfolio.ledger.events import refused
+from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Execution
 from portfolio.shares import by_quantity, holdings_of
-from strategies.exceptions import NotFoundError
+from strategies.exceptions import ConflictError, NotFoundError
 from strategies.models import DISCRETIONARY
 from strategies.ordering import take_turn
 
@@ -80,3 +84,69 @@ def assign_execution(
             effective_at=min(execution.executed_at, now),
             now=now,
         )
+
+
+def divide_execution(
+    account_id: str,
+    exec_id: str,
+    parts: Mapping[str, Decimal],
+    *,
+    from_owner: str | None = None,
+    actor: str,
+    source: str,
+    reason: str,
+    key: str,
+    now: datetime,
+) -> list[Booking]:
+    """Give parts of what ``from_owner`` (default Discretionary) has of an execution to several owners, all or none.
+
+    The same key again returns the first bookings and moves nothing.
+    Units: quantities unsigned. Raises: ConfigError, NotFoundError, ConflictError as ``book_adjustment``.
+    """
+    wrong = {f"owners.{owner}": "is more than zero" for owner, part in parts.items() if not part > 0}
+    if wrong or not parts:
+        raise refused(wrong or {"owners": "names nobody"})
+    with transaction.atomic():
+        take_turn()
+        count = Adjustment.objects.filter(key__startswith=f"{key}/").count()
+        if count not in (0, len(parts)):
+            raise ConflictError(f"{key} is booked already and says something else.", code="key_taken")
+        return [
+            assign_execution(
+                account_id,
+                exec_id,
+                owner,
+                quantity=part,
+                from_owner=from_owner,
+                actor=actor,
+                source=source,
+                reason=reason,
+                key=f"{key}/{number}",
+                now=now,
+            )
+            for number, (owner, part) in enumerate(sorted(parts.items()), 1)
+        ]
+
+
+def undo(adjustment_id: int, *, actor: str, source: str, reason: str, now: datetime) -> list[Booking]:
+    """Take an adjustment back, and with a part of a division all of it, the last part first.
+
+    Raises: NotFoundError; ConflictError as ``undo_adjustment``; nothing is undone then.
+    """
+    with transaction.atomic():
+        take_turn()
+        return [
+            undo_adjustment(number, actor=actor, source=source, reason=reason, now=now)
+            for number in _deed_of(adjustment_id)
+        ]
+
+
+def _deed_of(adjustment_id: int) -> list[int]:
+    row = Adjustment.objects.filter(pk=adjustment_id, kind=AdjustmentKind.REASSIGNMENT, undoes=None).first()
+    deed, slash, _ = row.key.rpartition("/") if row is not None else ("", "", "")
+    if row is None or not slash:
+        return [adjustment_id]
+    parts = Adjustment.objects.filter(
+        key__startswith=f"{deed}/", kind=row.kind, execution=row.execution_id, state=AdjustmentState.BOOKED, undoes=None
+    )
+    return list(parts.order_by("-id").values_list("id", flat=True)) or [adjustment_id]

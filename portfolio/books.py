@@ -18,9 +18,19 @@ from portfolio.instruments import instruments_by_id
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.positions import FLAT, PositionState, average_cost
-from portfolio.models import CashBalance, Execution, Instrument, Movement, MovementKind, PendingCommission, Position
+from portfolio.models import (
+    Account,
+    CashBalance,
+    Execution,
+    Instrument,
+    Movement,
+    MovementKind,
+    PendingCommission,
+    Position,
+)
 from strategies.crashpoints import reach
 from strategies.events import FillSnapshot
+from strategies.models import DISCRETIONARY
 
 _MOVEMENT = (
     "account_id",
@@ -78,6 +88,7 @@ _KNOWN = (
     "commission",
     "commission_currency",
     "divided",
+    "recorded_at",
 )
 _REVISION = ("commission", "commission_currency", "superseded")
 
@@ -98,6 +109,7 @@ class Booked:
     commission: Decimal | None
     commission_currency: str
     divided: bool = False  # among several owners; its movements say how
+    recorded_at: datetime | None = None  # None: in this batch
     source: FillSnapshot | None = None  # still to be inserted
 
 
@@ -135,6 +147,11 @@ def fill_line(booked: Booked, instrument: Instrument, realized_pnl: Decimal) -> 
         cash=fill_cash(booked.quantity, booked.price, instrument.multiplier),
         realized_pnl=realized_pnl,
     )
+
+
+def opening_fee(exec_id: str, amount: Decimal, currency: str) -> Line:
+    """Return the opening cash that stands against a fee which the opening did not know."""
+    return Line(DISCRETIONARY, MovementKind.OPENING, f"opening:fee:{exec_id}", currency, cash=amount)
 
 
 class Books:
@@ -264,6 +281,19 @@ class Books:
         if found is not None and self._new_pending.pop(exec_id, None) is None:
             self._used_pending.append(exec_id)
         return found
+
+    def was_in_opening(self, booked: Booked) -> bool:
+        """Tell whether the broker's cash, of which the books were opened, had paid for this execution.
+
+        One that a correction had replaced by then had been paid back.
+        """
+        if booked.recorded_at is None:
+            return False
+        opened_at = next((at for (at,) in select_rows(Account, ("opened_at",), "account_id", [self.account_id])), None)
+        if opened_at is None or booked.recorded_at > opened_at:
+            return False
+        correction = self.live.get(booked.family) if booked.superseded else None
+        return correction is None or correction.recorded_at is None or correction.recorded_at > opened_at
 
     def write(self) -> None:
         """Write everything that is not written yet; may be called more than once in a batch."""

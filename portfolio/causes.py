@@ -15,12 +15,19 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db.models import F
-
 from portfolio.bulk import chunks
 from portfolio.ledger.money import plain
 from portfolio.ledger.reconciliation import CENT, Difference, split_ratio
-from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Execution, ParkedReport, ParkedState
+from portfolio.ledger.validity import UNSUPPORTED
+from portfolio.models import (
+    Adjustment,
+    AdjustmentKind,
+    AdjustmentState,
+    Execution,
+    Instrument,
+    ParkedReport,
+    ParkedState,
+)
 from strategies.models import DISCRETIONARY
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -86,16 +93,16 @@ def of_positions(
     missing, unconfirmed = _day_rows(account_id, con_ids, day)
     by_hand = _grouped(_by_hand_rows(account_id, con_ids, now))
     proposed = _grouped(_proposed_rows(account_id, con_ids))
-    late = _grouped(_late_rows(account_id, con_ids))
+    strange = set(Instrument.objects.filter(con_id__in=con_ids, sec_type__in=UNSUPPORTED).values_list("pk", flat=True))
     found = {}
     for one in differences:
         con_id = one.con_id
         found[con_id] = [
             *_parked(parked[con_id]),
+            *_unsupported(con_id in strange),
             *_of_day(missing[con_id], unconfirmed[con_id]),
             *_by_hand([exec_id for (exec_id,) in by_hand[con_id]]),
             *_proposals(proposed[con_id]),
-            *_late([exec_id for (exec_id,) in late[con_id]]),
             *_split(con_id, one.broker_quantity, one.ledger_quantity),
         ] or [UNEXPLAINED]
     return found
@@ -257,6 +264,19 @@ def _of_day(missing: Sequence[str], unconfirmed: Sequence[str]) -> list[Cause]:
     return found
 
 
+def _unsupported(is_unsupported: bool) -> list[Cause]:
+    if not is_unsupported:
+        return []
+    return [
+        Cause(
+            "unsupported_contract",
+            "It is a contract for difference: no notional is exchanged and it is financed daily. These books do not "
+            "keep CFDs; the position is the broker's alone, and cash will differ by its gains and its financing.",
+            "Close it, or trade CFDs in another account; book its gains and financing as interest or fees.",
+        )
+    ]
+
+
 def _by_hand(ids: list[str]) -> list[Cause]:
     if not ids:
         return []
@@ -265,42 +285,6 @@ def _by_hand(ids: list[str]) -> list[Cause]:
             "manual_trade",
             f"{_many(len(ids), 'execution')} of the day came without a reference of MATS and went to {DISCRETIONARY}.",
             "Assign them to a strategy if they were meant for one.",
-            ids[:_NAMED],
-            len(ids),
-        )
-    ]
-
-
-def _late_rows(account_id: str, con_ids: Iterable[int]) -> Iterator[tuple[Any, ...]]:
-    """Give the executions from before a split, or another event of the contract, that came when it was booked."""
-    for block in chunks(con_ids):
-        rows = Execution.objects.filter(
-            account_id=account_id,
-            instrument__in=block,
-            superseded=False,
-            instrument__adjustment__kind__in=(
-                AdjustmentKind.SPLIT,
-                AdjustmentKind.SYMBOL_CHANGE,
-                AdjustmentKind.EXPIRY,
-            ),
-            instrument__adjustment__state=AdjustmentState.BOOKED,
-            instrument__adjustment__undoes=None,
-            executed_at__lt=F("instrument__adjustment__effective_at"),
-            recorded_at__gt=F("instrument__adjustment__booked_at"),
-        )
-        yield from rows.order_by("id").values_list("instrument_id", "exec_id").distinct()
-
-
-def _late(ids: list[str]) -> list[Cause]:
-    if not ids:
-        return []
-    return [
-        Cause(
-            "late_execution",
-            f"{_many(len(ids), 'execution')} from before a split, a change or an expiry of the contract came when that "
-            "was booked already, and was taken as one of new units.",
-            "Undo the adjustment and book it again with the same details: what was reported before the first execution "
-            "that followed it then stands before it.",
             ids[:_NAMED],
             len(ids),
         )

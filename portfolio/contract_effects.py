@@ -18,13 +18,14 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from portfolio.effects import Act
+from portfolio.late import slot_at
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.events import CashInLieu, Event, Exercise, Expiry, Split, SymbolChange, refused
 from portfolio.ledger.journal import Entry
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.shares import divide, grain
 from portfolio.ledger.validity import price_fault
-from portfolio.models import AdjustmentKind, Execution, Instrument, Mark, Movement, MovementKind
+from portfolio.models import AdjustmentKind, Execution, Instrument, Mark, MovementKind
 from portfolio.refolding import NOW, Happening, happening
 from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import ConflictError
@@ -60,22 +61,13 @@ def _happen(act: Act, instrument: Instrument) -> None:
 
     Raises: ConflictError when it changes nothing: nobody held the contract then.
     """
-    place = slot_at(act.row.account_id, instrument.con_id, act.row.effective_at)
-    event = happening(act.row, place)
+    event = happening(act.row, slot_at(act.row.account_id, instrument.con_id, act.row.effective_at))
     before = len(act.refolder.lines)
     for owner in act.books.owners_of(instrument.con_id):
         act.refolder.journal(owner, instrument.con_id).events[act.ref] = event
         act.refolder.settle(owner, instrument.con_id)
     if len(act.refolder.lines) == before:
         raise ConflictError(f"Nobody held {instrument} then.", code="nothing_held", con_id=instrument.con_id)
-
-
-def slot_at(account_id: str, con_id: int, at: datetime) -> int:
-    """Return the place of an event in the fold: before the first fill that was executed at its moment or later."""
-    rows = Movement.objects.filter(
-        account_id=account_id, instrument_id=con_id, execution__executed_at__gte=at, execution__superseded=False
-    )
-    return min((slot or pk for slot, pk in rows.values_list("slot", "id")), default=NOW)
 
 
 def _sell_fractions(act: Act, instrument: Instrument, paid: CashInLieu) -> None:
@@ -161,7 +153,7 @@ def _contracts(act: Act, event: Exercise, option: Instrument) -> dict[str, Decim
 def _exercise_of(act: Act, owner: str, contracts: Decimal, option: Instrument, underlying: Instrument) -> None:
     assert option.strike is not None  # noqa: S101 - checked by exercise
     place = slot_at(act.row.account_id, option.con_id, act.row.effective_at)
-    entry = Entry(place, "leave", -contracts, ref=act.ref)
+    entry = Entry(place, "leave", -contracts, ref=act.ref, at=act.row.effective_at)
     taken = Happening(entry, MovementKind.EXERCISE, act.row.pk, underlying.con_id, fixed=True)
     direction = contracts if option.right == "C" else -contracts
     quantity = exact(direction * option.multiplier / underlying.multiplier)
@@ -174,7 +166,7 @@ def _exercise_of(act: Act, owner: str, contracts: Decimal, option: Instrument, u
         price=option.strike,
         cash=fill_cash(quantity, option.strike, underlying.multiplier),
     )
-    act.refolder.journal(owner, underlying.con_id).add(act.ref, line, NOW)
+    act.refolder.journal(owner, underlying.con_id).add(act.ref, line, NOW, act.row.effective_at)
     act.refolder.settle(owner, underlying.con_id, [line])
     act.refolder.journal(owner, option.con_id).events[act.ref] = taken
     act.refolder.settle(owner, option.con_id)

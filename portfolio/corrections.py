@@ -18,7 +18,7 @@ from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.journal import Entry
 from portfolio.ledger.shares import divide
 from portfolio.models import Instrument, Movement, MovementKind
-from portfolio.refolding import NOW, Refolder, execution_ref, read_journal
+from portfolio.refolding import NOW, Refolder, execution_ref, moment_of, read_journal
 from portfolio.shares import Holding, by_quantity, holdings_of, scale
 
 
@@ -122,7 +122,7 @@ def _reverse(refolder: Refolder, before: Booked, owner: str, share: Holding, slo
                 )
             )
     for line in lines:
-        journal.add(execution_ref(before.exec_id), line, slot or NOW)
+        journal.add(execution_ref(before.exec_id), line, slot or NOW, moment_of(before.family))
     refolder.settle(owner, before.con_id, lines)
 
 
@@ -141,5 +141,5 @@ def _post(refolder: Refolder, after: Booked, owner: str, quantity: Decimal, slot
         cash=fill_cash(quantity, after.price, journal.multiplier),
         slot=slot,
     )
-    journal.add(execution_ref(after.exec_id), line, slot or NOW)
+    journal.add(execution_ref(after.exec_id), line, slot or NOW, moment_of(after.family))
     refolder.settle(owner, after.con_id, [line])

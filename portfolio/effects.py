@@ -32,7 +32,7 @@ from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.shares import CENT, divide
 from portfolio.ledger.validity import price_fault
 from portfolio.models import Adjustment, AdjustmentKind, Instrument, Movement, MovementKind
-from portfolio.refolding import NOW, Journal, Refolder, adjustment_ref, execution_ref
+from portfolio.refolding import NOW, Journal, Refolder, adjustment_ref, execution_ref, moment_of
 from portfolio.shares import Holding, by_quantity, holdings_of
 from strategies.exceptions import ConflictError, NotFoundError
 from strategies.models import Strategy
@@ -242,7 +242,7 @@ def reassign(act: Act, event: Reassignment) -> None:
         lines = _share_lines(act, event, owner, given, sign, con_id, execution.price, slot)
         journal = act.refolder.journal(owner, con_id)
         for line in lines:
-            journal.add(execution_ref(event.exec_id), line, slot)
+            journal.add(execution_ref(event.exec_id), line, slot, moment_of(execution.family))
         if owner == event.giver:
             check_exercised(journal)
         act.refolder.settle(owner, con_id, lines)

@@ -10,10 +10,13 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
 * The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew,
   whatever it corrects: size, price, side or contract; one that arrives after its successor is recorded as superseded
   and moves nothing. One to a quantity of zero takes the fill back: nothing is posted in its place.
+* A commission of an execution that was walked back when the books were opened, and that nobody knew then, was in the
+  broker's cash already: what the opening left out for it is booked with it, and the account's cash does not move.
 * What contradicts the books (a booked id with other content, a second fee that differs, a correction that names another
   account) changes nothing and is returned as a contradiction for a person to look at.
 * Live executions are folded in the order of their arrival, for that is when the books knew them. Executions that the
   broker repeats together on request have no order of arrival: among themselves they are folded in the order of time.
+  A fill from before a split, or another event of its contract, that is booked already is folded before it (``late``).
 """
 
 from __future__ import annotations
@@ -25,15 +28,17 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from portfolio.books import Booked, Books, fill_line
+from portfolio.books import Booked, Books, fill_line, opening_fee
 from portfolio.changes import books_changed
 from portfolio.corrections import fee_lines, replace_revision
 from portfolio.facts import CommissionFact, Contradiction, ExecutionFact, FoldResult
-from portfolio.instruments import ensure_instruments
+from portfolio.instruments import ensure_instruments, fill_in_money
+from portfolio.late import last_events, post_in_place
 from portfolio.ledger.money import ZERO, exact, plain
 from portfolio.ledger.positions import PositionState, apply_commission, apply_fill, average_cost
 from portfolio.ledger.revisions import split_exec_id
 from portfolio.ledger.validity import check_commission, check_fee, check_fill, is_bust, is_quantity
+from portfolio.models import Instrument
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
 from strategies.ordering import take_turn
@@ -67,6 +72,7 @@ class _Fold:
         self.books = Books(account_id, now)
         self.owner_of = owner_of
         self._foreign: list[FillSnapshot] = []
+        self._events: dict[int, datetime] = {}  # contract → when it was split, changed, … last
         self.result = FoldResult()
 
     def run(self, items: Sequence[Item]) -> FoldResult:
@@ -103,6 +109,7 @@ class _Fold:
                 )
             contracts[contract.con_id] = contract
         self.books.take_instruments(ensure_instruments(contracts.values()).values())
+        self._events = last_events(self.books.account_id, contracts)
 
     def _is_ours(self, item: Item) -> bool:
         if isinstance(item, CommissionSnapshot):
@@ -135,11 +142,11 @@ class _Fold:
             check_fee(fill.exec_id, fill.commission, fill.commission_currency or fill.contract.currency)
             fee = exact(fill.commission), fill.commission_currency or fill.contract.currency
         if fill.exec_id not in self.books.executions:
-            self._new_fill(fill, fee)
+            self._new_fill(fill_in_money(fill, self.books.instruments[fill.contract.con_id]), fee)
             return
         self.result.duplicates += 1
         known = self.books.executions[fill.exec_id]
-        if not _agrees(known, fill):
+        if not _agrees(known, fill, self.books.instruments[known.con_id]):
             self._contradict(
                 known,
                 f"Booked {plain(known.quantity)} at {plain(known.price)} of contract {known.con_id}, said "
@@ -155,6 +162,8 @@ class _Fold:
         change, corrects = booked.quantity, ""
         if before is None and not booked.quantity:
             self.books.add_execution(booked)
+        elif before is None and self._is_late(fill):
+            post_in_place(self.books, booked, fill.executed_at)
         elif before is None:
             self._post(booked)
         elif before.revision < booked.revision:
@@ -167,6 +176,10 @@ class _Fold:
         if fee is not None:
             self._book_fee(booked, *fee)
         self.result.new_executions.append(self._fact(fill, booked, change, corrects))
+
+    def _is_late(self, fill: FillSnapshot) -> bool:
+        event = self._events.get(fill.contract.con_id)
+        return event is not None and fill.executed_at < event
 
     def _booked(self, fill: FillSnapshot) -> Booked:
         family, revision = split_exec_id(fill.exec_id)
@@ -226,6 +239,8 @@ class _Fold:
         currency = currency or self.books.instruments[booked.con_id].currency  # nothing paid may come without one
         booked.commission, booked.commission_currency = amount, currency
         self.books.change_execution(booked)
+        if amount and self.books.was_in_opening(booked):
+            self.books.book(opening_fee(booked.exec_id, amount, currency))
         if booked.superseded:
             return
         for line in fee_lines(self.books, booked, amount, currency):
@@ -285,10 +300,11 @@ class _Fold:
         self.result.touched_cash.extend(self.books.cash_facts())
 
 
-def _agrees(known: Booked, fill: FillSnapshot) -> bool:
+def _agrees(known: Booked, fill: FillSnapshot, instrument: Instrument) -> bool:
     """Tell whether a repeated execution says what is booked: an id that returns with other content is no duplicate."""
     if not ((is_quantity(fill.quantity) or is_bust(fill)) and fill.price.is_finite()):
         return False
+    fill = fill_in_money(fill, instrument)
     quantity = exact(fill.quantity if fill.side == "BOT" else -fill.quantity)
     return (known.con_id, known.quantity, known.price) == (fill.contract.con_id, quantity, exact(fill.price))
 

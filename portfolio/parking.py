@@ -85,6 +85,13 @@ def parked_waiting(con_id: int | None = None) -> list[ParkedReport]:
     return list(rows if con_id is None else rows.filter(con_id=con_id))
 
 
+def parked_contracts() -> list[ContractSnapshot]:
+    """Return the contracts of reports that wait until IB has said how they are quoted."""
+    rows = ParkedReport.objects.filter(state=ParkedState.WAITING, code="unknown_magnifier").order_by("id")
+    reports = [decode(row.payload) for row in rows]
+    return [report.contract for report in reports if isinstance(report, FillSnapshot)]
+
+
 def retry_parked(
     account_id: str, owner_of: OwnerOf, now: datetime, *, parked_id: int | None = None, actor: str = "MATS"
 ) -> Retried:
@@ -150,10 +157,10 @@ def decode(payload: Mapping[str, Any]) -> Report:
     try:
         if payload["type"] == "commission":
             return CommissionSnapshot(payload["exec_id"], Decimal(payload["amount"]), payload["currency"])
-        values = {name: _read(name, payload[name], _DECIMALS) for name in _names(FillSnapshot)}
+        values = {name: _read(name, payload[name], _DECIMALS) for name in _names(FillSnapshot) if name in payload}
         parts = payload["contract"]
         values["contract"] = ContractSnapshot(
-            **{name: _read(name, parts[name], _CONTRACT_DECIMALS) for name in _names(ContractSnapshot)}
+            **{name: _read(name, parts[name], _CONTRACT_DECIMALS) for name in _names(ContractSnapshot) if name in parts}
         )
         values["executed_at"] = datetime.fromisoformat(payload["executed_at"]).astimezone(UTC)
         values["is_replay"] = True

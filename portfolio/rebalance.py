@@ -278,7 +278,7 @@ class _Plan:
         if short > 0:
             text = f"positions bind the rest: sell {plain(short)} {line.currency} of them"
         elif unbound < amount:
-            text = f"working orders may need {plain(reserved)} {line.currency}"
+            text = f"working orders may need {plain(reserved)} {line.currency} (an estimate)"
         else:
             text = f"the rest is held in other currencies than {line.currency}"
         return replace(line, amount=-given, limited_by=text, must_sell=short)

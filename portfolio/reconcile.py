@@ -21,6 +21,7 @@ from portfolio import causes
 from portfolio.bulk import update_rows, upsert_rows
 from portfolio.causes import BrokerDay
 from portfolio.facts import BreakFact, BrokerPosition
+from portfolio.instruments import marks_in_money
 from portfolio.ledger.money import ZERO, exact
 from portfolio.ledger.reconciliation import (
     CashDifference,
@@ -75,7 +76,7 @@ def ledger_cash(account_id: str, marks: Mapping[int, Decimal] | None = None) -> 
         quantities[con_id] = quantities.get(con_id, ZERO) + quantity
     rows = list(Instrument.objects.filter(con_id__in=quantities))
     latest = dict(Mark.objects.filter(instrument__in=rows).values_list("instrument_id", "price"))
-    prices = {**latest, **(marks or {})}
+    prices = {**latest, **marks_in_money(marks or {})}
     held = [
         Held(
             row.con_id,

@@ -8,6 +8,8 @@ Rules:
 * an owner's share of an execution is the sum of its movements on it: quantity, cash and fee;
 * a split, a change of contract and an expiry act on every owner of the contract, at their slot; what they did to an
   owner is booked as movements of that owner, and the difference is booked when the past before them changes;
+* a fill, and what came out of another contract, stands before the events that happened after it, whenever either was
+  booked; all revisions of an execution happened when the first one says;
 * what left one contract for another is booked on the other with the opposite cash, so that each instrument by itself
   keeps the law realised = Σ cash + basis;
 * after the lines of a change the position equals its journal folded again, digit for digit, or nothing is booked.
@@ -17,20 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Q
+
 from portfolio.books import Books, Line
 from portfolio.ledger.events import Expiry, Split, SymbolChange, parse_details
-from portfolio.ledger.journal import NOTHING, Effect, Entry, trace
+from portfolio.ledger.journal import NOTHING, Effect, Entry, add_entry, trace
 from portfolio.ledger.money import ONE, ZERO, exact
-from portfolio.ledger.positions import PositionState
-from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Movement, MovementKind
+from portfolio.ledger.positions import FLAT, PositionState
+from portfolio.ledger.revisions import FIRST_REVISION
+from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Execution, Movement, MovementKind
 from strategies.exceptions import LedgerError
 
 NOW = 1 << 62  # the slot of what is not written yet
 _INCOME = frozenset({MovementKind.DIVIDEND, MovementKind.TAX})
-_CARRIED = frozenset({MovementKind.CONVERSION, MovementKind.EXERCISE})
+CARRIED = frozenset({MovementKind.CONVERSION, MovementKind.EXERCISE})
 _GLOBAL = {
     AdjustmentKind.SPLIT: MovementKind.SPLIT,
     AdjustmentKind.SYMBOL_CHANGE: MovementKind.CONVERSION,
@@ -47,6 +53,8 @@ _ROW = (
     "execution__exec_id",
     "execution__family",
     "execution__superseded",
+    "execution__revision",
+    "execution__executed_at",
     "adjustment__key",
     "adjustment_id",
     "adjustment__kind",
@@ -54,6 +62,7 @@ _ROW = (
     "adjustment__undoes_id",
     "adjustment__instrument_id",
     "adjustment__details",
+    "adjustment__effective_at",
 )
 
 
@@ -91,13 +100,13 @@ class Journal:
         """Return the position that the journal makes, and what each event does to it."""
         return trace(self.all_entries(), self.multiplier)
 
-    def add(self, ref: str, line: Line, slot: int) -> None:
-        """Take a line in as the journal will read its movement."""
+    def add(self, ref: str, line: Line, slot: int, at: datetime | None = None) -> None:
+        """Take a line in as the journal will read its movement; ``at`` as ``moment_of`` and ``carried_at`` say."""
         if line.fee or line.income:
             if line.currency == self.currency:
                 self._money("fee" if line.fee else "income", ref, line.cash, slot)
             return
-        known = self.entries.get(ref) or Entry(slot, "quantity", ZERO, _price_of(line), ZERO, ref=ref)
+        known = self.entries.get(ref) or Entry(slot, "quantity", ZERO, _price_of(line), ZERO, ref=ref, at=at)
         cash = None if line.kind == MovementKind.OPENING else (known.cash or ZERO) + line.cash
         merged = replace(known, amount=known.amount + line.quantity, cash=cash, slot=min(slot, known.slot))
         self._keep(ref, merged)
@@ -117,7 +126,7 @@ class Journal:
 
 def _price_of(line: Line) -> Decimal | None:
     """What came from another contract has the price that its cash makes: strike and premium, or the old cost."""
-    return None if line.kind in _CARRIED else line.price
+    return None if line.kind in CARRIED else line.price
 
 
 def execution_ref(exec_id: str) -> str:
@@ -136,19 +145,47 @@ def read_journal(account_id: str, owner: str, con_id: int, currency: str, multip
     journal.events = contract_events(account_id, con_id)
     rows = Movement.objects.filter(account_id=account_id, owner=owner, instrument_id=con_id).order_by("id")
     for row in rows.values(*_ROW).iterator(chunk_size=2000):
-        if row["execution__exec_id"] is not None:
-            _read_execution(journal, row)
-        elif row["adjustment_id"] is None:
-            journal.add(f"row:{row['id']}", _line(journal, row), row["id"])
-        elif row["adjustment__state"] == AdjustmentState.BOOKED and row["adjustment__undoes_id"] is None:
-            _read_adjustment(journal, row)
+        _read_row(journal, row)
     return journal
+
+
+def streamed_position(
+    account_id: str, owner: str, con_id: int, currency: str, multiplier: Decimal
+) -> PositionState | None:
+    """Fold one owner's journal row by row, however long it is; None when it must be read as a whole.
+
+    That is when something in it stands elsewhere than where it was booked, or an event acts on what is held.
+    """
+    rows = Movement.objects.filter(account_id=account_id, owner=owner, instrument_id=con_id).order_by("id")
+    moved = rows.filter(Q(slot__isnull=False) | Q(adjustment__kind=AdjustmentKind.EXERCISE))
+    if moved.exists() or contract_events(account_id, con_id):
+        return None
+    journal, position = Journal(owner, con_id, currency, multiplier), FLAT
+    for row in rows.values(*_ROW).iterator(chunk_size=2000):
+        _read_row(journal, row)
+        for entry in journal.entries.values():
+            position = add_entry(position, entry, multiplier)
+        journal.entries.clear()
+        journal.slots.clear()
+    return position
+
+
+def _read_row(journal: Journal, row: dict[str, Any]) -> None:
+    if row["execution__exec_id"] is not None:
+        _read_execution(journal, row)
+    elif row["adjustment_id"] is None:
+        journal.add(f"row:{row['id']}", _line(journal, row), row["id"])
+    elif row["adjustment__state"] == AdjustmentState.BOOKED and row["adjustment__undoes_id"] is None:
+        _read_adjustment(journal, row)
 
 
 def _read_execution(journal: Journal, row: dict[str, Any]) -> None:
     slot = journal.slots.setdefault(row["execution__family"], row["slot"] or row["id"])
     if not row["execution__superseded"]:
-        journal.add(execution_ref(row["execution__exec_id"]), _line(journal, row), slot)
+        at = row["execution__executed_at"]
+        if row["execution__revision"] > FIRST_REVISION:
+            at = moment_of(row["execution__family"]) or at
+        journal.add(execution_ref(row["execution__exec_id"]), _line(journal, row), slot, at)
 
 
 def _read_adjustment(journal: Journal, row: dict[str, Any]) -> None:
@@ -156,7 +193,8 @@ def _read_adjustment(journal: Journal, row: dict[str, Any]) -> None:
     if row["adjustment__kind"] == AdjustmentKind.EXERCISE and row["adjustment__instrument_id"] == journal.con_id:
         before = journal.events.get(ref)
         amount = row["quantity"] + (before.entry.amount if before else ZERO)
-        entry = Entry(min(slot, before.entry.slot) if before else slot, "leave", amount, ref=ref)
+        place = min(slot, before.entry.slot) if before else slot
+        entry = Entry(place, "leave", amount, ref=ref, at=row["adjustment__effective_at"])
         target = row["adjustment__details"]["underlying_con_id"]
         journal.events[ref] = Happening(entry, MovementKind.EXERCISE, row["adjustment_id"], target, fixed=True)
     event = journal.events.get(ref)
@@ -164,7 +202,21 @@ def _read_adjustment(journal: Journal, row: dict[str, Any]) -> None:
         known = journal.booked.get(ref, NOTHING)
         journal.booked[ref] = Effect(known.quantity + row["quantity"], known.cash + row["cash"])
     else:
-        journal.add(ref, _line(journal, row), slot)
+        journal.add(ref, _line(journal, row), slot, carried_at(row["kind"], row["adjustment__effective_at"]))
+
+
+def moment_of(family: str) -> datetime | None:
+    """Return when an execution happened, by the revision that was booked first; None when none is booked.
+
+    A correction may carry the time at which it was made: it must not carry the fill over a split.
+    """
+    times = Execution.objects.filter(family=family).order_by("id").values_list("executed_at", flat=True)
+    return times.first()
+
+
+def carried_at(kind: str, effective_at: datetime) -> datetime | None:
+    """Return when a line of an adjustment happened, where that decides its place: of what another contract became."""
+    return effective_at if kind in CARRIED else None
 
 
 def _line(journal: Journal, row: dict[str, Any]) -> Line:
@@ -194,7 +246,7 @@ def contract_events(account_id: str, con_id: int) -> dict[str, Happening]:
         state=AdjustmentState.BOOKED,
         undoes=None,
     )
-    for row in rows:
+    for row in rows.order_by("id"):
         kind = _GLOBAL[AdjustmentKind(row.kind)]
         places = Movement.objects.filter(adjustment_id=row.pk, kind=kind, instrument_id=con_id)
         slots = [slot or pk for slot, pk in places.values_list("slot", "id")]
@@ -207,12 +259,13 @@ def happening(row: Adjustment, slot: int) -> Happening:
     """Return what an adjustment does to the position of any owner of its contract."""
     kind, ref, event = AdjustmentKind(row.kind), adjustment_ref(row.key), parse_details(row.kind, row.details)
     if isinstance(event, Split):
-        entry = Entry(slot, "factor", event.numerator, denominator=event.denominator, ref=ref)
+        entry = Entry(slot, "factor", event.numerator, denominator=event.denominator, ref=ref, at=row.effective_at)
         return Happening(entry, _GLOBAL[kind], row.pk)
     if isinstance(event, Expiry):
-        return Happening(Entry(slot, "close", price=event.settlement_price, ref=ref), _GLOBAL[kind], row.pk)
+        closes = Entry(slot, "close", price=event.settlement_price, ref=ref, at=row.effective_at)
+        return Happening(closes, _GLOBAL[kind], row.pk)
     assert isinstance(event, SymbolChange)  # noqa: S101 - the third of the kinds in _GLOBAL
-    leaves = Entry(slot, "leave", ref=ref)
+    leaves = Entry(slot, "leave", ref=ref, at=row.effective_at)
     return Happening(leaves, _GLOBAL[kind], row.pk, event.new_con_id, event.numerator, event.denominator)
 
 
@@ -301,7 +354,7 @@ class Refolder:
             adjustment_id=event.adjustment_id,
             slot=None if event.entry.slot == NOW else event.entry.slot,
         )
-        self.journal(journal.owner, event.target).add(ref, line, event.entry.slot)
+        self.journal(journal.owner, event.target).add(ref, line, event.entry.slot, event.entry.at)
         self.settle(journal.owner, event.target, [line])
 
     @staticmethod

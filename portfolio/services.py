@@ -27,8 +27,8 @@ from portfolio.adjustments import (
 from portfolio.assignments import assign_execution, shares_of
 from portfolio.fold import fold_batch
 from portfolio.fx_rates import rates_at, record_rates
-from portfolio.instruments import ensure_instruments
-from portfolio.parking import discard_parked, park, parked_waiting, retry_parked
+from portfolio.instruments import describe_contracts, ensure_instruments, undescribed_contracts
+from portfolio.parking import discard_parked, park, parked_contracts, parked_waiting, retry_parked
 from portfolio.reconcile import (
     cash_differences,
     compare_cash,
@@ -49,6 +49,7 @@ __all__ = [
     "cash_differences",
     "compare_cash",
     "compare_positions",
+    "describe_contracts",
     "discard_parked",
     "ensure_account",
     "ensure_instruments",
@@ -60,6 +61,7 @@ __all__ = [
     "note_reconciled",
     "open_account",
     "park",
+    "parked_contracts",
     "parked_waiting",
     "preview_adjustment",
     "propose_adjustment",
@@ -76,5 +78,6 @@ __all__ = [
     "strategy_equity",
     "take_equity_snapshot",
     "thin_equity_snapshots",
+    "undescribed_contracts",
     "undo_adjustment",
 ]

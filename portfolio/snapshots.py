@@ -20,7 +20,7 @@ from portfolio.accounts import net_liquidation, rates_of
 from portfolio.bulk import insert_rows, upsert_rows
 from portfolio.facts import EquityFact
 from portfolio.fx_rates import to_decimal
-from portfolio.instruments import instruments_by_id
+from portfolio.instruments import marks_in_money
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
 from portfolio.models import AccountValue, EquitySnapshot, Mark
@@ -40,8 +40,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
     """Keep the latest price of each instrument that the ledger knows; prices that are no number are left out."""
     usable = {con_id: exact(price) for con_id, price in marks.items() if price.is_finite()}
-    known = [row.con_id for row in instruments_by_id(usable)]
-    rows = [(con_id, usable[con_id], at) for con_id in known]
+    rows = [(con_id, price, at) for con_id, price in marks_in_money(usable).items()]
     upsert_rows(Mark, ("instrument_id", "price", "marked_at"), ("instrument_id",), rows)
 
 

@@ -18,7 +18,7 @@ from portfolio.effects import check_exercised
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.shares import divide
 from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Movement, MovementKind
-from portfolio.refolding import NOW, Refolder, adjustment_ref, execution_ref
+from portfolio.refolding import NOW, Refolder, adjustment_ref, execution_ref, moment_of
 from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import ConflictError
 
@@ -109,7 +109,8 @@ def undo_movements(books: Books, row: Adjustment, reverse: Adjustment) -> None:
             continue  # what the event did goes with it, below
         lines.append(line)
         if movement.execution is not None:
-            journal.add(execution_ref(movement.execution.exec_id), line, movement.slot or NOW)
+            at = moment_of(movement.execution.family)
+            journal.add(execution_ref(movement.execution.exec_id), line, movement.slot or NOW, at)
     for line in _late_fees(row, rows, refolder, reverse.pk):
         place = line.owner, line.con_id or 0
         refolder.journal(*place).add(execution_ref(line.exec_id or ""), line, line.slot or NOW)

@@ -28,6 +28,7 @@ class ContractSnapshot:
     expiry: str = ""
     strike: Decimal | None = None
     right: str = ""
+    price_magnifier: int | None = None  # quoted prices ÷ this are money: 100 for pence; None until IB described it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class FillSnapshot:
     commission_currency: str = ""
     is_replay: bool = False  # answered to reqExecutions, not live
     received_ns: int = 0  # perf_counter_ns at the socket side, for latency figures
+    in_currency: bool = False  # prices are money already, as in statements; else as quoted, perhaps in pence
 
 
 @dataclass(frozen=True, slots=True)

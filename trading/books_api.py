@@ -106,6 +106,12 @@ def assign_execution(request: HttpRequest, response: HttpResponse, payload: sche
     return Status(202, queue(request, response, "assign_execution", **_given(payload)))
 
 
+@portfolio_router.post("/divide", response=QUEUED)
+def divide_execution(request: HttpRequest, response: HttpResponse, payload: schemas.DivideIn) -> Queued:
+    """Give parts of an execution to several owners, all or none."""
+    return Status(202, queue(request, response, "divide_execution", **_given(payload)))
+
+
 # -- the account
 
 

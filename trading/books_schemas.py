@@ -61,6 +61,16 @@ class AssignIn(_Asked):
     key: Key | None = None
 
 
+class DivideIn(_Asked):
+    """Parts of an execution for several owners, all or none; taken from ``from_owner``, else from Discretionary."""
+
+    exec_id: ExecId
+    owners: dict[Owner, DecimalText]
+    from_owner: Owner | None = None
+    reason: Reason
+    key: Key | None = None
+
+
 class RebalanceIn(MaybeWhyIn):
     """How to rebalance; ``force`` also moves amounts that are within the bounds."""
 

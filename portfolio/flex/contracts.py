@@ -40,6 +40,7 @@ def fill_of(row: TradeRow, account_id: str, contract: ContractSnapshot) -> FillS
         commission=commission,
         commission_currency=row.commission_currency,
         is_replay=True,
+        in_currency=True,
     )
 
 

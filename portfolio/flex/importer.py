@@ -1,21 +1,28 @@
 """Import one Flex file into the books: compare, settle what can be settled, keep the rest as open findings.
 
-Owns: the order of things and what is recorded. Rule: one file is one transaction and each finding a savepoint in it: a
-bad row loses nothing but itself, and a crash in the middle leaves nothing, so that the same file can be imported
-again. The same file twice is known by its digest; an overlapping one by execution and transaction ids.
+Owns: the order of things and what is recorded. Rule: each finding is a savepoint: a bad row loses nothing but itself.
+Executions may be folded before in slices, each a transaction of its own (``prepare``, ``fold_slice``), so that live
+fills need not wait for ten thousand of them; what is left, and everything that depends on holdings, is one transaction
+at the end. A crash leaves whole slices and no record of the file: imported again, it finds the rest.
+The same file twice is known by its digest; an overlapping one by execution and transaction ids.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
+from portfolio.bulk import insert_rows
+from portfolio.facts import FoldResult
 from portfolio.flex import store
 from portfolio.flex.corporate import corporate_findings, option_findings
 from portfolio.flex.ending import ending_findings
@@ -37,10 +44,64 @@ from strategies.ordering import take_turn
 logger = logging.getLogger(__name__)
 
 Source = str | Path | bytes
+_FINDING = ("statement_id", "kind", "key", "text", "details", "state", "resolution")
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A file that was read and compared; ``foldable`` are its executions and commissions that the books lack."""
+
+    file: FlexFile
+    digest: str
+    foldable: list[Finding] = field(default_factory=list)
+    folded: list[tuple[Finding, Outcome]] = field(default_factory=list)  # in slices, and committed
+
+    def slices(self, size: int) -> Iterator[list[Finding]]:
+        """Cut what is to be folded; nothing when it is one slice at most, which the import takes itself."""
+        starts = range(0, len(self.foldable), size) if len(self.foldable) > size else range(0)
+        return (self.foldable[start : start + size] for start in starts)
+
+
+def prepare(source: Source, *, account_id: str) -> Prepared:
+    """Read and keep a file and compare its executions with the books as they stand; books nothing, on any thread.
+
+    Raises: as ``import_statement``.
+    """
+    data = store.read(source)
+    prepared = Prepared(parse_flex(data, account_id), store.keep(data))
+    account = _opened(account_id)
+    if not FlexStatement.objects.filter(sha256=prepared.digest).exists():
+        trades = compare_trades(prepared.file.statements, known_books(prepared.file, account))
+        prepared.foldable = [one for one in trades.findings if _is_foldable(one)]
+    return prepared
+
+
+def fold_slice(
+    prepared: Prepared,
+    part: Sequence[Finding],
+    *,
+    actor: str,
+    now: datetime,
+    owner_of: OwnerOf | None = None,
+) -> tuple[FoldResult, list[tuple[Finding, Outcome]]]:
+    """Fold some of the missing executions and commissions; what came by another way meanwhile is known by its id.
+
+    Note the outcomes in ``prepared.folded`` once the transaction is committed.
+    """
+    with transaction.atomic():
+        take_turn()
+        owner = owner_of or owner_by_reference()
+        settler = Settler(prepared.file.account_id, prepared.file, actor, owner, now)
+        outcomes = [
+            (finding, outcome)
+            for finding, outcome in zip(part, settler.fold(part), strict=True)
+            if outcome.settled  # the others are tried again, and told, by the import
+        ]
+        return settler.changes, outcomes
 
 
 def import_statement(
-    source: Source, *, account_id: str, actor: str, now: datetime, owner_of: OwnerOf | None = None
+    source: Source | Prepared, *, account_id: str, actor: str, now: datetime, owner_of: OwnerOf | None = None
 ) -> FlexReport:
     """Import a file (a kept one by its SHA-256, any by its path, or bytes) inside the caller's transaction.
 
@@ -48,9 +109,10 @@ def import_statement(
     Raises: ConfigError when the file is refused as a whole; NotFoundError for an unknown file or account;
     ConflictError while the account's books are not opened.
     """
-    data = store.read(source)
-    file = parse_flex(data, account_id)
-    digest = store.keep(data)
+    if not isinstance(source, Prepared):
+        data = store.read(source)
+        source = Prepared(parse_flex(data, account_id), store.keep(data))
+    file, digest = source.file, source.digest
     with transaction.atomic():
         take_turn()
         account = _opened(account_id)
@@ -60,7 +122,7 @@ def import_statement(
         if before is not None:
             return _repeat(report, before)
         settler = Settler(account_id, file, actor, owner_of or owner_by_reference(), now)
-        _settle(file, account, settler, report)
+        _settle(file, account, settler, report, source.folded)
         _record(report, file, account, actor, now)
     logger.info("flex statement imported account=%s sha256=%s open=%d", account_id, digest, len(report.open_findings))
     return report
@@ -141,13 +203,25 @@ def _compare(file: FlexFile, account: Account, counts: Counter[str]) -> list[Fin
     return [finding for part in parts for finding in part.findings] + unreadable
 
 
-def _settle(file: FlexFile, account: Account, settler: Settler, report: FlexReport) -> None:
+def _is_foldable(finding: Finding) -> bool:
+    return finding.execution is not None or finding.commission is not None
+
+
+def _settle(
+    file: FlexFile,
+    account: Account,
+    settler: Settler,
+    report: FlexReport,
+    folded: Sequence[tuple[Finding, Outcome]],
+) -> None:
     counts: Counter[str] = Counter()
     findings = _compare(file, account, counts)
+    counts["matched"] -= sum(finding.execution is not None for finding, _ in folded)
+    _add_lines(report, counts, folded)
     # Executions first: fees are of them, and dividends and options go by who holds what.
-    foldable = [one for one in findings if one.execution is not None or one.commission is not None]
+    foldable = [one for one in findings if _is_foldable(one)]
     _add_lines(report, counts, zip(foldable, settler.fold(foldable), strict=True))
-    others = [one for one in findings if one.execution is None and one.commission is None]
+    others = [one for one in findings if not _is_foldable(one)]
     _add_lines(report, counts, ((one, settler.adjust(one)) for one in others))
     _add_lines(report, counts, ((one, settler.adjust(one)) for one in ending_findings(file, account)))
     report.counts = dict(counts)
@@ -177,22 +251,15 @@ def _record(report: FlexReport, file: FlexFile, account: Account, actor: str, no
         counts={**report.counts, "passed_over": report.passed_over},
     )
     report.statement_id = statement.pk
-    rows: dict[tuple[str, str], FlexFinding] = {}
+    rows: dict[tuple[str, str], tuple[object, ...]] = {}
     for line in report.findings:
         kind, key = line.kind[:24], line.key[:90]
         while (kind, key) in rows:  # two rows that IB gave the same name
             stem, _, number = key.rpartition("~")
             key = f"{stem}~{int(number) + 1}" if stem and number.isdigit() else f"{key}~2"
-        rows[kind, key] = FlexFinding(
-            statement=statement,
-            kind=kind,
-            key=key,
-            text=line.text[:400],
-            details=line.details,
-            state=line.state,
-            resolution=line.resolution[:400],
-        )
-    FlexFinding.objects.bulk_create(rows.values())
+        details = json.dumps(line.details, cls=DjangoJSONEncoder)
+        rows[kind, key] = (statement.pk, kind, key, line.text[:400], details, line.state, line.resolution[:400])
+    insert_rows(FlexFinding, _FINDING, rows.values())
 
 
 def _repeat(report: FlexReport, before: FlexStatement) -> FlexReport:

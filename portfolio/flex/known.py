@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+from django.db.models import Q
 
 from portfolio.bulk import chunks
 from portfolio.flex.fields import NEW_YORK
@@ -41,6 +44,18 @@ _COLUMNS = (
     "commission",
     "commission_currency",
     "superseded",
+)
+
+
+_OF_MOVEMENTS = (
+    "cash",
+    "currency",
+    "instrument_id",
+    "quantity",
+    "execution__exec_id",
+    "execution__executed_at",
+    "adjustment__key",
+    "adjustment__effective_at",
 )
 
 
@@ -112,7 +127,25 @@ def books_at_end(file: FlexFile, account: Account) -> BooksAt:
     return books
 
 
-def _after(file: FlexFile, account: Account) -> Iterable[Movement]:
+class _Moved(NamedTuple):
+    """A movement with when and by what it came, as far as the end of a statement asks."""
+
+    cash: Decimal
+    currency: str
+    instrument_id: int | None
+    quantity: Decimal
+    exec_id: str | None
+    executed_at: datetime
+    key: str | None
+    effective_at: datetime
+
+    @property
+    def origin(self) -> str:
+        """The key of its adjustment, or of the one that this takes back; empty when it is of none."""
+        return (self.key or "").removeprefix("undo:")
+
+
+def _after(file: FlexFile, account: Account) -> Iterable[_Moved]:
     """Yield the movements that IB's cash and positions of the file's last day do not show."""
     grey = end_of_day(file.to_date)
     midnight = datetime.combine(file.to_date + timedelta(days=1), time(), NEW_YORK)
@@ -120,21 +153,17 @@ def _after(file: FlexFile, account: Account) -> Iterable[Movement]:
     keys = {f"flex:{row.transaction_id}" for statement in file.statements for row in statement.cash}
     # Booked before the last day ended: it cannot have happened after; an hour is for clocks that differ.
     rows = Movement.objects.filter(account=account, booked_at__gt=grey - timedelta(hours=1))
-    found = list(rows.select_related("execution", "adjustment"))
-    posted = _posted({_origin(row.adjustment) for row in found if row.adjustment is not None})
+    late = rows.filter(Q(execution=None) | Q(execution__executed_at__gt=grey)).order_by("id")
+    found = [_Moved(*row) for row in late.values_list(*_OF_MOVEMENTS)]
+    posted = _posted({row.origin for row in found if row.origin})
     for row in found:
-        if row.execution is not None:
-            if row.execution.executed_at > grey and row.execution.exec_id not in named:
+        if row.exec_id is not None:
+            if row.exec_id not in named:
                 yield row
-        elif row.adjustment is not None and _origin(row.adjustment) not in keys:
-            day = posted.get(_origin(row.adjustment))
-            if row.adjustment.effective_at >= midnight if day is None else day > file.to_date:
+        elif row.origin and row.origin not in keys:
+            day = posted.get(row.origin)
+            if row.effective_at >= midnight if day is None else day > file.to_date:
                 yield row
-
-
-def _origin(adjustment: Adjustment) -> str:
-    """Return the key of an adjustment, or of the one that it takes back."""
-    return adjustment.key.removeprefix("undo:")
 
 
 def _posted(keys: set[str]) -> dict[str, date]:

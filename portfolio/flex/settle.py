@@ -86,6 +86,7 @@ class Settler:
     def _add(self, result: FoldResult) -> None:
         self.changes.new_executions += result.new_executions
         self.changes.commissions += result.commissions
+        self.changes.contradictions += result.contradictions
         self._touch(result.touched_positions, result.touched_cash)
 
     def _touch(self, positions: Sequence[PositionFact], cash: Sequence[CashFact]) -> None:

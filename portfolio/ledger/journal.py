@@ -4,6 +4,8 @@ Owns: the order of the fold and what events that are no fill do to a position. R
 one slot, that of the first booked, also with an owner it was assigned to later; only the live revision counts. The cost
 basis depends on the order of fills, so a late correction must not move its fill to the end; and a split, an expiry or
 a change of contract acts on what is held at its place, so that a correction before it is carried through it.
+Between a fill and such an event their times decide and not the order in which they were booked: a fill from before a
+split is one of old units however late it is reported.
 
 Kinds of entries:
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -38,6 +41,7 @@ class Entry:
     cash: Decimal | None = None  # of a quantity; None: what its price says
     denominator: Decimal = ONE
     ref: str = ""  # names the event to whom wants its effect
+    at: datetime | None = None  # when it happened, of fills and events; None: only its slot says where it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Effect:
 
 
 NOTHING = Effect()
+_EVENTS = frozenset({"factor", "leave", "close"})
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 def refold(entries: Iterable[Entry], multiplier: Decimal = ONE) -> PositionState:
@@ -81,25 +87,56 @@ def trace(entries: Iterable[Entry], multiplier: Decimal = ONE) -> tuple[Position
     position = FLAT
     effects: dict[str, Effect] = {}
     for entry in in_place(entries):
-        if entry.kind == "quantity":
-            position = _quantity(position, entry, multiplier)
-        elif entry.kind == "fee":
-            position = apply_commission(position, entry.amount)
-        elif entry.kind == "income":
-            position = _moved(position, ZERO, ZERO, entry.amount)
-        else:
+        if entry.kind in _EVENTS:
             position, effects[entry.ref] = _event(position, entry, multiplier)
+        else:
+            position = add_entry(position, entry, multiplier)
     return position, effects
 
 
+def add_entry(position: PositionState, entry: Entry, multiplier: Decimal = ONE) -> PositionState:
+    """Return the position after one entry that is no event."""
+    if entry.kind == "quantity":
+        return _quantity(position, entry, multiplier)
+    if entry.kind == "fee":
+        return apply_commission(position, entry.amount)
+    return _moved(position, ZERO, ZERO, entry.amount)
+
+
 def in_place(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries in the order of the fold."""
-    return sorted(entries, key=_place)
+    """Return the entries in the order of the fold.
+
+    Events stand by slot and time and cut the rest into stretches; in its stretch everything stands by slot, of one slot
+    by time. What has a time belongs to the stretch of its time, anything else to that of its slot; an event that has
+    the slot of the first fill after it stands before that fill.
+
+    >>> from dataclasses import replace
+    >>> nine, ten = datetime(2026, 3, 2, 9, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
+    >>> split, late = Entry(1, "factor", Decimal(2), at=ten), Entry(2, "quantity", Decimal(5), Decimal(8), at=nine)
+    >>> refold([split, late]).quantity == 10, refold([split, replace(late, at=ten)]).quantity == 5
+    (True, True)
+    """
+    rows = list(entries)
+    events = sorted((row for row in rows if row.kind in _EVENTS), key=_own_place)
+    if not events:
+        return sorted(rows, key=_own_place)
+    placed = [((number, 1, 0, _NO_TIME), event) for number, event in enumerate(events)]
+    placed += [
+        ((sum(_is_before(event, row) for event in events), 0, *_own_place(row)), row)
+        for row in rows
+        if row.kind not in _EVENTS
+    ]
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _place(entry: Entry) -> tuple[int, bool]:
-    """An event that was given the slot of the first fill after it stands before that fill."""
-    return entry.slot, entry.kind in {"quantity", "fee", "income"}
+def _own_place(entry: Entry) -> tuple[int, datetime]:
+    return entry.slot, _NO_TIME if entry.at is None else entry.at
+
+
+def _is_before(event: Entry, entry: Entry) -> bool:
+    if event.at is not None and entry.at is not None:
+        return event.at <= entry.at
+    return event.slot <= entry.slot
 
 
 def _quantity(position: PositionState, entry: Entry, multiplier: Decimal) -> PositionState:

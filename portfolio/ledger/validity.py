@@ -21,6 +21,7 @@ from strategies.exceptions import LedgerError
 
 _ANY_SIGN = frozenset({"FUT", "CONTFUT", "FOP", "BAG"})
 _ZERO_TOO = frozenset({"OPT", "WAR", "IOPT"})
+UNSUPPORTED = frozenset({"CFD"})  # no notional is exchanged, and it is financed daily: cash would be wrong
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -54,9 +55,11 @@ def price_fault(sec_type: str, price: Decimal) -> str:
 def check_fill(fill: FillSnapshot) -> None:
     """Raise when an execution cannot be booked.
 
-    Raises: LedgerError code bad_execution, bad_price, unknown_contract or unknown_currency.
+    Raises: LedgerError code bad_execution, bad_price, unknown_contract, unknown_currency or unsupported_contract.
     """
     contract = fill.contract
+    if contract.sec_type in UNSUPPORTED:
+        raise _refuse(fill, "unsupported_contract", f"is of a {contract.sec_type}, which these books do not keep")
     if contract.con_id <= 0:
         raise _refuse(fill, "unknown_contract", "names no contract")
     if not is_currency(contract.currency):

@@ -46,6 +46,9 @@ class Instrument(models.Model):
     multiplier = ExactDecimalField(
         max_digits=28, decimal_places=10, default=Decimal(1), help_text="Units of currency per point."
     )
+    price_magnifier = models.PositiveIntegerField(
+        null=True, help_text="Quoted prices divided by it are money: 100 where pence are quoted; null until IB said it."
+    )
     expiry = models.CharField(max_length=8, blank=True, help_text="yyyymmdd or empty.")
     strike = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Options only.")
     right = models.CharField(max_length=1, blank=True, help_text="C, P or empty.")

@@ -1,6 +1,8 @@
 """Prove the books from their journal: Σ movements against what is kept.
 
-Owns: the check. Rule: it reads everything and writes nothing; every difference is named with both figures.
+Owns: the check. Rule: it reads everything and writes nothing; every difference is named with both figures. Everything
+is read in the order of an index, so that memory grows with positions and balances and not with movements; only the
+journal of a position whose past was changed is held whole while it is folded.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from portfolio.corrections import position_journal
 from portfolio.ledger.journal import refold
 from portfolio.ledger.money import ZERO, plain
 from portfolio.ledger.positions import PositionState
-from portfolio.models import CashBalance, Execution, Movement, Position
+from portfolio.models import CashBalance, Movement, Position
+from portfolio.refolding import streamed_position
+from portfolio.verification.streams import shares_of_executions
 
 Progress = Callable[[str, int], object]
 PROGRESS_ROWS = 50_000
+_PROGRESS_POSITIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,12 @@ class Verification:
 
 def verify_ledger(progress: Progress | None = None) -> Verification:
     """Compare positions, cash and executions with the movements."""
-    count, quantity, realized, cash, apart, fills = _sums(progress)
+    count, quantity, realized, cash, apart = _sums(progress)
     findings = _check_cash("cash", "amount", cash) + _check_cash(
         "realised apart from positions", "realized_apart", apart
     )
     findings += _check_positions(quantity, realized, progress)
-    executions, missing = _check_executions(fills)
+    executions, missing = _check_executions(progress)
     return Verification(
         movements=count,
         positions=Position.objects.count(),
@@ -67,18 +72,16 @@ CashSums = dict[tuple[str, str, str], Decimal]
 
 def _sums(
     progress: Progress | None,
-) -> tuple[int, Sums, Sums, CashSums, CashSums, dict[int, Decimal]]:
+) -> tuple[int, Sums, Sums, CashSums, CashSums]:
     """Add up all movements: text columns are summed here, exactly, and not by the database."""
     quantity: Sums = defaultdict(lambda: ZERO)
     realized: Sums = defaultdict(lambda: ZERO)
     cash: CashSums = defaultdict(lambda: ZERO)
     apart: CashSums = defaultdict(lambda: ZERO)
-    fills: dict[int, Decimal] = defaultdict(lambda: ZERO)
     rows = Movement.objects.order_by("id").values_list(
         "account_id",
         "owner",
         "instrument_id",
-        "execution_id",
         "quantity",
         "cash",
         "currency",
@@ -86,7 +89,7 @@ def _sums(
         "instrument__currency",
     )
     count = 0
-    for account, owner, con_id, execution, moved, paid, currency, gain, own in rows.iterator(chunk_size=5000):
+    for account, owner, con_id, moved, paid, currency, gain, own in rows.iterator(chunk_size=5000):
         count += 1
         cash[account, owner, currency] += paid
         if con_id is not None:
@@ -95,11 +98,9 @@ def _sums(
             realized[account, owner, con_id] += gain
         else:
             apart[account, owner, currency] += gain
-        if execution is not None:
-            fills[execution] += moved
         if progress is not None and count % PROGRESS_ROWS == 0:
             progress("movements", count)
-    return count, quantity, realized, cash, apart, fills
+    return count, quantity, realized, cash, apart
 
 
 def _check_cash(what: str, column: str, journal: CashSums) -> list[Finding]:
@@ -127,22 +128,24 @@ def _check_positions(quantity: Sums, realized: Sums, progress: Progress | None) 
             ("realised P&L", state.realized_pnl, realized.get(key, ZERO)),
         ]
         if row is not None:
-            folded = refold(position_journal(*key)[1], row.instrument.multiplier)
+            own = row.instrument.currency, row.instrument.multiplier
+            folded = streamed_position(*key, *own) or refold(position_journal(*key)[1], row.instrument.multiplier)
             pairs.append(("cost basis", state.cost_basis, folded.cost_basis))
             pairs.append(("realised P&L folded again", state.realized_pnl, folded.realized_pnl))
         findings += [Finding(f"{what} of {name}", ours, theirs) for what, ours, theirs in pairs if ours != theirs]
-        if progress is not None and number % 100 == 0:
+        if progress is not None and number % _PROGRESS_POSITIONS == 0:
             progress("positions", number)
     return findings
 
 
-def _check_executions(journal: dict[int, Decimal]) -> tuple[int, list[Finding]]:
+def _check_executions(progress: Progress | None) -> tuple[int, list[Finding]]:
     """Every live execution is in the journal with its whole quantity, every superseded one with none."""
     findings, count = [], 0
-    rows = Execution.objects.order_by("id").values_list("id", "exec_id", "superseded", "quantity")
-    for key, exec_id, superseded, quantity in rows.iterator(chunk_size=5000):
+    for (exec_id, quantity, superseded), shares in shares_of_executions():
         count += 1
-        wanted = ZERO if superseded else quantity
-        if journal.get(key, ZERO) != wanted:
-            findings.append(Finding(f"execution {exec_id}", wanted, journal.get(key, ZERO)))
+        wanted, found = ZERO if superseded else quantity, sum(shares.values(), ZERO)
+        if found != wanted:
+            findings.append(Finding(f"execution {exec_id}", wanted, found))
+        if progress is not None and count % PROGRESS_ROWS == 0:
+            progress("executions", count)
     return count, findings

@@ -60,16 +60,12 @@ def test_assign_is_posted_with_its_parts_and_done_only_after_the_engine_said_so(
     with page.expect_response("**/actions/assign/") as sent:
         form.locator('button[type="submit"]').click()
     assert sent.value.status == 202
-    commands = list(EngineCommand.objects.filter(kind="assign_execution").order_by("created_at"))
-    assert [(command.args["owner"], command.args["quantity"]) for command in commands] == [
-        ("TREND", "60"),
-        ("PAIRS", "40"),
-    ]
-    assert {command.source for command in commands} == {"page"}
-    answer(commands[0])
+    command = EngineCommand.objects.get()
+    assert (command.kind, command.args["owners"]) == ("divide_execution", {"TREND": "60", "PAIRS": "40"})
+    assert command.source == "page"
     expect(page.locator("#toasts .toast-line")).to_have_count(0)
-    answer(commands[1], "failed", "PAIRS is closed.")
-    expect(page.locator("#toasts")).to_contain_text("PAIRS is closed. (1 of 2 were done)")
+    answer(command, "failed", "PAIRS is closed.")
+    expect(page.locator("#toasts")).to_contain_text("PAIRS is closed.")
 
 
 def test_assigning_more_than_is_there_is_refused_in_the_form(page: Page, site: Site, books: None) -> None:

@@ -20,6 +20,9 @@ from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
 ZERO = Fraction(0)
 NOBODY = "Discretionary"
 DIGITS = 10**10
+Key = tuple[
+    int, bool, datetime, bool, int, datetime
+]  # place, behind, moment, itself or before it, own place, own moment
 
 
 @dataclass
@@ -59,6 +62,21 @@ class Event:
     at: datetime
     data: dict[str, Any] = field(default_factory=dict)
     behind: bool = True
+
+    @property
+    def key(self) -> Key:
+        """Where it stands."""
+        return self.place, self.behind, self.at, True, self.place, self.at
+
+    @property
+    def contracts(self) -> set[int]:
+        """What it acts on, or turns into."""
+        names = () if self.behind else ("con_id", "new", "underlying")
+        return {self.data[name] for name in names if name in self.data}
+
+    def acts_on(self, con_id: int) -> bool:
+        """Tell whether it changes what is held of a contract at its moment."""
+        return not self.behind and self.data.get("con_id") == con_id
 
 
 @dataclass
@@ -104,6 +122,7 @@ class Model:
         self.reports: dict[str, Report] = {}
         self.families: dict[str, dict[int, str]] = defaultdict(dict)
         self.places: dict[str, int] = {}
+        self.moments: dict[str, datetime] = {}  # when a family happened, by the revision that came first
         self.fees: dict[str, tuple[Fraction, str]] = {}
         self.more_fees: dict[str, list[tuple[str, Fraction, str]]] = defaultdict(list)  # key, amount, currency
         self.events: dict[str, Event] = {}
@@ -144,7 +163,8 @@ class Model:
             report.shares = divide(report.signed, before.divided(), _grain(report.signed, before.divided()))
         self.reports[fill.exec_id] = report
         self.families[family][int(revision)] = fill.exec_id
-        self.places.setdefault(family, self._next())
+        self.moments.setdefault(family, fill.executed_at)
+        self.places.setdefault(family, self._place_of(fill))
 
     def live_of(self, family: str) -> Report | None:
         """Return the revision in force."""
@@ -164,6 +184,7 @@ class Model:
     def happen(self, key: str, kind: str, at: datetime, con_id: int, **data: Any) -> None:
         """Take an event of a contract in at its moment: before the first fill that was executed then or later."""
         found = [self.places[family_of(one)] for one in self._after(con_id, at)]
+        found += [one.place for one in self.events.values() if one.at > at and con_id in one.contracts]
         place = min(found) if found else self._next()
         self.events[key] = Event(kind, place, at, {"con_id": con_id, **data}, behind=False)
 
@@ -185,6 +206,15 @@ class Model:
         for exec_id, fees in self.more_fees.items():
             self.more_fees[exec_id] = [fee for fee in fees if fee[0] != key]
 
+    def _place_of(self, fill: FillSnapshot) -> int:
+        """Return where a new fill stands: the last, unless its contract was split since it was executed."""
+        at, con_id = fill.executed_at, fill.contract.con_id
+        later = [one.place for one in self.events.values() if one.at > at and one.acts_on(con_id)]
+        if later:
+            after = [one for one in self._after(con_id, at) if self.reports[one].fill.executed_at > at]
+            later += [self.places[family_of(one)] for one in after if one != fill.exec_id]
+        return min(later) if later else self._next()
+
     def _next(self) -> int:
         self._clock += 1
         return self._clock
@@ -198,20 +228,26 @@ class Model:
 
     # -- what follows
 
-    def fold(self, until: tuple[int, bool] | None = None) -> State:
+    def fold(self, until: Key | None = None) -> State:
         """Return what everybody has; ``until`` stops before a place."""
         state = State()
         for place, act in sorted(self._history(), key=lambda pair: pair[0]):
-            if until is not None and place[:2] >= until:
+            if until is not None and place >= until:
                 break
             self._apply(state, act)
         return state
 
-    def _history(self) -> Iterable[tuple[tuple[int, bool, datetime | int], Any]]:
+    def _history(self) -> Iterable[tuple[Key, Any]]:
         for exec_id, report in self.live().items():
-            yield (self.places[family_of(exec_id)], True, 0), report
+            yield self._key(family_of(exec_id), report.fill.contract.con_id), report
         for event in self.events.values():
-            yield (event.place, event.behind, 0 if event.behind else event.at), event
+            yield event.key, event
+
+    def _key(self, family: str, con_id: int) -> Key:
+        """Return where a fill stands: before the events of its contract that happened after it."""
+        place, at = self.places[family], self.moments[family]
+        later = [one.key for one in self.events.values() if one.acts_on(con_id) and one.at > at and one.place <= place]
+        return (*min(later)[:3], False, place, at) if later else (place, True, at, True, place, at)
 
     def _apply(self, state: State, act: Report | Event) -> None:
         if isinstance(act, Report):

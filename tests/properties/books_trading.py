@@ -43,6 +43,7 @@ class Trading(RuleBasedStateMachine):
         super().__init__()
         self.desk = Desk()
         self.steps_taken = 0
+        self.moments = 0
         self.late: list[str] = []  # executions whose fee the wire owes
 
     @property

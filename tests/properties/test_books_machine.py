@@ -162,14 +162,17 @@ class Books(Trading):
     # -- what happens to contracts
 
     def _moment(self, back: int) -> datetime:
-        return self.venue.tick() - timedelta(seconds=back)
+        """No two events have the same moment: nothing says which of them came first."""
+        self.moments += 1
+        return self.venue.tick() - timedelta(seconds=back, microseconds=self.moments)
 
     def _happen(self, kind: str, details: dict[str, Any], at: datetime, act: str, **data: Any) -> Any:
         con_id = details["con_id"]
         trial, model = "trial", self.desk.model
         model.happen(trial, act, at, con_id, **data)
-        place = model.events.pop(trial).place
-        held = [one for (_, of), one in model.fold((place, True)).held.items() if of == con_id and one.quantity]
+        before = model.fold(model.events[trial].key)
+        model.forget(trial)
+        held = [one for (_, of), one in before.held.items() if of == con_id and one.quantity]
         return self.desk.book(
             kind,
             details,

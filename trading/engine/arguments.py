@@ -157,6 +157,7 @@ CHECKS: dict[str, Check] = {
     "strategy": _symbol,
     "owner": _symbol,
     "from_owner": _symbol,
+    "owners": _owners,
     "order_ref": _matching(_ORDER_REF),
     "client_id": _whole(0, 99),
     "kind": _one_of(BOOKABLE),

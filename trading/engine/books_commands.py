@@ -79,10 +79,17 @@ def told(booking: Booking) -> Result:
 
 
 def _book(engine: StrategyManager, request: Request, service: Callable[[datetime], Booking]) -> Result:
+    return _book_all(engine, request, lambda now: [service(now)])
+
+
+def _book_all(engine: StrategyManager, request: Request, service: Callable[[datetime], list[Booking]]) -> Result:
     def _work(now: datetime) -> Result:
-        booking = service(now)
-        write_bookings([booking], now)
-        return told(booking)
+        bookings = service(now)
+        write_bookings(bookings, now)
+        if len(bookings) == 1:
+            return told(bookings[0])
+        texts = " ".join(booking.text for booking in bookings)
+        return {**told(bookings[-1]), "text": texts, "adjustments": [booking.adjustment_id for booking in bookings]}
 
     result = in_books(engine, request, _work)
     refresh(engine)
@@ -140,6 +147,37 @@ def assign_execution(engine: StrategyManager, request: Request) -> Result:
             reason=request.reason,
             key=request.key,
             now=now,
+        ),
+    )
+
+
+def divide_execution(engine: StrategyManager, request: Request) -> Result:
+    """Give parts of an execution to several owners, all or none."""
+    args, account = request.args, account_of(engine)
+    return _book_all(
+        engine,
+        request,
+        lambda now: assignments.divide_execution(
+            account,
+            args["exec_id"],
+            {owner: Decimal(part) for owner, part in args["owners"].items()},
+            from_owner=args.get("from_owner"),
+            actor=request.actor,
+            source=request.source,
+            reason=request.reason,
+            key=request.key,
+            now=now,
+        ),
+    )
+
+
+def undo_adjustment(engine: StrategyManager, request: Request) -> Result:
+    """Take an adjustment back, and with a part of a division all of it."""
+    return _book_all(
+        engine,
+        request,
+        lambda now: assignments.undo(
+            request.args["adjustment"], actor=request.actor, source=request.source, reason=request.reason, now=now
         ),
     )
 
@@ -267,8 +305,9 @@ BOOK_HANDLERS: dict[str, Handler] = {
     "book_adjustment": book_adjustment,
     "approve_adjustment": _decide(adjustments.approve_adjustment),
     "reject_adjustment": _decide(adjustments.reject_adjustment),
-    "undo_adjustment": _decide(adjustments.undo_adjustment),
+    "undo_adjustment": undo_adjustment,
     "assign_execution": assign_execution,
+    "divide_execution": divide_execution,
     "rebalance": rebalance,
     "take_snapshot": take_snapshot,
     "settle_parked": settle_parked,

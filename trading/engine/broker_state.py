@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ib_async import Contract
+
 from portfolio.facts import AccountRow, BrokerPosition
 from portfolio.fold import COMBINATION
-from strategies.events import CommissionSnapshot, FillSnapshot, QueueMessage, TradeSnapshot
-from strategies.exceptions import LedgerError, TransientError
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, QueueMessage, TradeSnapshot
+from strategies.exceptions import LedgerError, NotFoundError, TransientError
 from trading.engine.day_check import Replayed
 from trading.engine.marks import Marks
 from trading.ib import mapping
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
-from trading.ib.requests import ask_in_turn
+from trading.ib.requests import ask_in_turn, contract_details
+
+logger = logging.getLogger(__name__)
 
 ANSWER_S = 15.0
 REPLAY_S = 60.0
@@ -189,6 +194,18 @@ class BrokerState:
             for row in last.values()
             if row.position
         ]
+
+    async def describe(self, con_ids: Iterable[int]) -> list[ContractSnapshot]:
+        """Ask IB how contracts are quoted; return those that it described. One that it does not know waits on."""
+        found = []
+        for con_id in con_ids:
+            try:
+                details = await contract_details(self._ib, Contract(conId=con_id), timeout_s=ANSWER_S)
+            except (NotFoundError, TransientError) as error:
+                logger.warning("contract not described con_id=%s reason=%s", con_id, error.message)
+                continue
+            found += [mapping.contract_snapshot(row.contract) for row in details if row.contract is not None]
+        return [snapshot for snapshot in found if snapshot.price_magnifier is not None]
 
     async def replay(self) -> int:
         """Have the day's executions pass the capture again; return how many there were."""

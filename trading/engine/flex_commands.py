@@ -1,7 +1,8 @@
 """Commands that read Flex statements into the books.
 
-Leaves: reading, comparing and booking to ``portfolio.flex``. Rule: downloading, which may take minutes, happens on the
-command's own thread; only the import is a job of the message thread.
+Leaves: reading, comparing and booking to ``portfolio.flex``. Rule: downloading, reading and comparing, which may take
+minutes, happen on the command's own thread. The executions of a statement are jobs of the message thread, a slice each,
+so that live fills are booked between them; the rest is one more job.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from portfolio import parking
+from portfolio.facts import FoldResult
 from portfolio.flex import closing
 from portfolio.flex.access import fetch_statement
-from portfolio.flex.importer import import_statement
+from portfolio.flex.findings import Finding
+from portfolio.flex.importer import Prepared, fold_slice, import_statement, prepare
+from portfolio.flex.settle import Outcome
 from strategies import audit
 from trading.engine import check_alerts, events
 from trading.engine.books_commands import Handler, account_of, refresh
 from trading.engine.events import Event, EventKind
 from trading.engine.reconciler import write_result
-from trading.engine.requests import Request, Result, in_books
+from trading.engine.requests import Request, Result, in_books, slice_in_books
 from trading.orders import services as orders
 
 if TYPE_CHECKING:
     from trading.engine.manager import StrategyManager
+
+
+SLICE = 500  # some tenths of a second of the message thread
 
 
 def import_flex(engine: StrategyManager, request: Request) -> Result:
@@ -38,14 +45,14 @@ def fetch_flex(engine: StrategyManager, request: Request) -> Result:
 
 def _import(engine: StrategyManager, request: Request, sha256: str) -> Result:
     account = account_of(engine)
+    prepared = prepare(sha256, account_id=account)
+    _fold_in_slices(engine, request, prepared)
 
     def _work(now: datetime) -> Result:
-        report = import_statement(sha256, account_id=account, actor=request.actor, now=now, owner_of=orders.owner_of)
+        report = import_statement(prepared, account_id=account, actor=request.actor, now=now, owner_of=orders.owner_of)
         write_result(report.changes, now)
         events.write([Event(EventKind.ADJUSTMENT, events.adjustment_payload(one), at=now) for one in report.bookings])
-        known = [fact.exec_id for fact in report.changes.new_executions]
-        parking.settle_known(known, actor=f"Flex statement, {request.actor}", now=now)
-        check_alerts.clear_settled(now)
+        _settle_parked(report.changes, request, now)
         result: Result = audit.storable(report.as_json())
         audit.record(
             "flex.imported",
@@ -60,6 +67,46 @@ def _import(engine: StrategyManager, request: Request, sha256: str) -> Result:
     result = in_books(engine, request, _work)
     refresh(engine)
     return result
+
+
+def _fold_in_slices(engine: StrategyManager, request: Request, prepared: Prepared) -> None:
+    """Book the executions of a large statement slice by slice; the command's result and the log tell how far it is."""
+    done, of = 0, len(prepared.foldable)
+    for part in prepared.slices(SLICE):
+        outcomes: list[tuple[Finding, Outcome]] = []
+
+        def _work(now: datetime) -> Result:
+            changes, outcomes[:] = fold_slice(  # noqa: B023 - done before the next turn
+                prepared,
+                part,  # noqa: B023
+                actor=request.actor,
+                now=now,
+                owner_of=orders.owner_of,
+            )
+            write_result(changes, now)
+            _settle_parked(changes, request, now)
+            last = done + len(part)  # noqa: B023
+            text = f"Flex statement: {last:,} of {of:,} executions and fees are in the books."
+            events.write([Event(EventKind.LOG, events.log_payload("info", "", text, __name__), at=now)])
+            audit.record(
+                "flex.slice",
+                f"flex:{prepared.digest}",
+                actor=request.actor,
+                source=request.source,
+                after={"done": last, "of": of, "booked": len(changes.new_executions)},
+                now=now,
+            )
+            return {"done": last, "of": of, "text": text}
+
+        slice_in_books(engine, request, _work)
+        prepared.folded += outcomes
+        done += len(part)
+
+
+def _settle_parked(changes: FoldResult, request: Request, now: datetime) -> None:
+    known = [fact.exec_id for fact in changes.new_executions]
+    parking.settle_known(known, actor=f"Flex statement, {request.actor}", now=now)
+    check_alerts.clear_settled(now)
 
 
 def resolve_finding(engine: StrategyManager, request: Request) -> Result:

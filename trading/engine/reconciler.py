@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ from portfolio.ledger.reconciliation import compare
 from portfolio.models import Account, Break, BreakKind, BreakState
 from strategies import audit
 from strategies.crashpoints import reach
+from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError, TransientError
 from strategies.models import Strategy
 from trading.engine import events
@@ -109,6 +110,7 @@ class Reconciler:
             self._release_fills()
             answers = await self._state.orders()
             await self._job(lambda: self._resolve(answers, heard), "resolve_unconfirmed")
+        await self._learn(await self._job(books.parked_contracts, "parked_contracts"))
         await self._job(self._retry_parked, "retry_parked")
         day = self._day = await self._compare_day(heard, asked_at)
         breaks = await self._compare()
@@ -167,10 +169,19 @@ class Reconciler:
             answer = await self._state.subscribe_account()
             after = await self._state.positions()
             if _quantities(before) == _quantities(after) and known == len(heard.fills):
+                await self._learn([row.contract for row in after] + [fill.contract for fill in heard.fills.values()])
                 await self._job(lambda: self._book_opening(answer, after, heard), "open_account")  # noqa: B023 - awaited
                 return
             await asyncio.sleep(self._times.look_pause_s)
         raise TransientError("The account keeps trading while its books are to be opened.", code="account_busy")
+
+    async def _learn(self, contracts: Iterable[ContractSnapshot]) -> None:
+        """Have IB describe contracts that may be quoted in pence or cents, so that their prices become money."""
+        heard = {one.con_id: one for one in contracts if one.con_id > 0}
+        unknown = await self._job(lambda: books.undescribed_contracts(heard.values()), "undescribed")
+        told = await self._state.describe(unknown)
+        if told:
+            await self._job(lambda: books.describe_contracts(told), "describe")
 
     def _book_opening(self, answer: AccountAnswer, positions: Sequence[BrokerPosition], heard: Heard) -> None:
         now = _now()

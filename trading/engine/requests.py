@@ -80,7 +80,12 @@ class _Turn:
 
 
 def in_books(
-    engine: StrategyManager, request: Request, work: Callable[[datetime], Result], wait_s: float = BOOKS_WAIT_S
+    engine: StrategyManager,
+    request: Request,
+    work: Callable[[datetime], Result],
+    wait_s: float = BOOKS_WAIT_S,
+    *,
+    is_last: bool = True,
 ) -> Result:
     """Have ``work(now)`` done by the message thread with the command's outcome in the same transaction.
 
@@ -95,7 +100,7 @@ def in_books(
         try:
             with transaction.atomic():
                 result = work(datetime.now(UTC))
-                _finish(request, result)
+                _note(request, result, is_last=is_last)
         except StaleEpochError:
             raise
         except MatsError as refusal:  # an answer, not a fault of the job
@@ -116,6 +121,14 @@ def in_books(
     return outcome
 
 
+def slice_in_books(engine: StrategyManager, request: Request, work: Callable[[datetime], Result]) -> Result:
+    """Have a part of a long deed done by the message thread in a transaction of its own; others go between the parts.
+
+    Its result is what the command shows while it runs. Raises: as ``in_books``.
+    """
+    return in_books(engine, request, work, is_last=False)
+
+
 def _wait_on(result: Callable[[float], Result | MatsError | None]) -> Result | MatsError | None:
     try:
         return result(BOOKS_WAIT_S)
@@ -125,7 +138,6 @@ def _wait_on(result: Callable[[float], Result | MatsError | None]) -> Result | M
         ) from None
 
 
-def _finish(request: Request, result: Result) -> None:
-    EngineCommand.objects.filter(pk=request.command_id).update(
-        state=CommandState.DONE, finished_at=datetime.now(UTC), result=result
-    )
+def _note(request: Request, result: Result, *, is_last: bool) -> None:
+    ended = {"state": CommandState.DONE, "finished_at": datetime.now(UTC)} if is_last else {}
+    EngineCommand.objects.filter(pk=request.command_id).update(result=result, **ended)

@@ -62,6 +62,12 @@ SPECS: dict[str, CommandSpec] = {
         ("quantity", "from_owner", "key"),
         trail=BY_SERVICE,
     ),
+    "divide_execution": CommandSpec(
+        "Give parts of an execution to several owners, all or none",
+        ("exec_id", "owners", "reason"),
+        ("from_owner", "key"),
+        trail=BY_SERVICE,
+    ),
     "rebalance": CommandSpec(
         "Move cash so that strategies come to their target weights",
         (),

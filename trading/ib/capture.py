@@ -23,6 +23,7 @@ from strategies.crashpoints import reach
 from strategies.events import ContractSnapshot, QueueMessage, StatusSnapshot, TradeSnapshot
 from strategies.exceptions import TransientError
 from trading.ib import mapping
+from trading.ib.magnifiers import magnifier_said
 from trading.ib.requests import ask
 from trading.ib.tap import RawStatus, WireTap
 
@@ -256,7 +257,7 @@ class Capture:
         # The multiplier is a part: what a caller left out of his order must not stand for what IB says of its fills.
         key = (contract.conId, contract.exchange, contract.multiplier)
         known = self._contracts.get(key)
-        if known is None:
+        if known is None or (known.price_magnifier is None and magnifier_said(contract.conId) is not None):
             known = self._contracts[key] = mapping.contract_snapshot(contract)
         return known
 

@@ -16,6 +16,7 @@ from ib_async.objects import CommissionReport
 from ib_async.util import UNSET_DOUBLE, UNSET_INTEGER
 
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, TradeSnapshot
+from trading.ib.magnifiers import magnifier_said
 
 _SMALLEST = Decimal("0.0000000001")  # the ledger keeps ten places
 _PENDING_COMMISSION = Decimal(-1)
@@ -86,6 +87,7 @@ def contract_snapshot(contract: Contract) -> ContractSnapshot:
         expiry=contract.lastTradeDateOrContractMonth,
         strike=strike if strike else None,
         right="" if contract.right in ("", "0", "?") else contract.right[:1],
+        price_magnifier=magnifier_said(contract.conId),
     )
 
 

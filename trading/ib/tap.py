@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from time import perf_counter_ns
 from typing import Any
 
-from ib_async import IB, Contract, Execution, Order, Trade
+from ib_async import IB, Contract, ContractDetails, Execution, Order, Trade
 from ib_async.objects import CommissionReport, TradeLogEntry
 from ib_async.order import OrderState as IbOrderState
 from ib_async.order import OrderStatus
 from ib_async.wrapper import RequestError
 
-from trading.ib import codes
+from trading.ib import codes, magnifiers
 from trading.ib.memory import Forgetting
 from trading.ib.reader import FrameReader, Repeats
 
@@ -88,7 +88,7 @@ class WireTap:
         self._memory = Forgetting(ib)
         self._originals = {
             name: getattr(ib.wrapper, name)
-            for name in ("execDetails", "commissionReport", "orderStatus", "openOrder", "error")
+            for name in ("execDetails", "commissionReport", "orderStatus", "openOrder", "contractDetails", "error")
         }
         self._install()
 
@@ -107,6 +107,7 @@ class WireTap:
         wrapper.commissionReport = self._commission_report
         wrapper.orderStatus = self._order_status
         wrapper.openOrder = self._open_order
+        wrapper.contractDetails = self._contract_details
         wrapper.error = self._error
         decoder: Any = self._client.decoder
         decoder.logger = _DecoderLog(self, decoder.logger)
@@ -167,6 +168,10 @@ class WireTap:
                 listener(contract, order, state)
         self._originals["openOrder"](order_id, contract, order, state)
         self._memory.look()
+
+    def _contract_details(self, req_id: int, details: ContractDetails) -> None:
+        magnifiers.note(details)
+        self._originals["contractDetails"](req_id, details)
 
     def _error(self, req_id: int, code: int, text: str, reject_json: str) -> None:
         is_request = req_id in self._wrapper._futures

@@ -99,10 +99,16 @@ def assign(request: HttpRequest) -> list[Ask]:
         message = "Say how much each owner gets; only a single owner can get all."
         raise ConfigError(message, code="bad_arguments", errors={"quantity": message})
     common = {"exec_id": execution.exec_id, "from_owner": giver, "reason": read_reason(posted)}
-    return [
-        Ask("assign_execution", {**common, "owner": owner} | ({} if amount is None else {"quantity": f"{amount:f}"}))
-        for owner, amount in parts
-    ]
+    if len(parts) == 1:
+        ((owner, amount),) = parts
+        return [
+            Ask(
+                "assign_execution", {**common, "owner": owner} | ({} if amount is None else {"quantity": f"{amount:f}"})
+            )
+        ]
+    if len({owner for owner, _ in parts}) < len(parts):
+        raise _bad("owner", "Name each owner once.")
+    return [Ask("divide_execution", {**common, "owners": {owner: f"{amount:f}" for owner, amount in parts}})]
 
 
 def _parts(request: HttpRequest) -> list[tuple[str, Decimal | None]]:

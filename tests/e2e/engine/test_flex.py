@@ -16,11 +16,14 @@ from portfolio.parking import park
 from strategies.exceptions import LedgerError
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
-from tests.unit.portfolio.builders import fill
+from tests.unit.portfolio.builders import contract, fill
 from tests.unit.portfolio.flex.builders import Sheet, flex, ny
+from trading.engine import flex_commands
 from trading.engine.cash_check import CheckTimes
 from trading.engine.manager import StrategyManager
-from trading.models import EngineEvent
+from trading.models import EngineEvent, Order
+from trading.orders.refs import new_ref
+from trading.orders.state import OrderState
 
 pytestmark = pytest.mark.e2e
 
@@ -110,3 +113,41 @@ def test_a_statement_of_another_account_fails_and_the_engine_goes_on(rig: Rig) -
     assert (command.state, command.error_code) == ("failed", "flex_other_account")
     rig.inject("SPY", 1)
     until(lambda: position(DISCRETIONARY, "SPY") == 1)
+
+
+def test_an_order_whose_executions_come_with_a_statement_is_filled_and_slices_tell_how_far_they_are(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flex_commands, "SLICE", 2)
+    started(rig)
+    account, yesterday = Account.objects.get().account_id, datetime.now(UTC) - timedelta(days=1)
+    day = yesterday.astimezone(ZoneInfo("America/New_York")).strftime("%Y%m%d")
+    ref = new_ref("GONE")
+    moment = {"created_at": yesterday, "sent_at": yesterday, "updated_at": yesterday}
+    row = Order.objects.create(
+        order_ref=ref,
+        owner=DISCRETIONARY,
+        state=OrderState.UNKNOWN,
+        account_id=account,
+        con_id=756733,
+        symbol="SPY",
+        sec_type="STK",
+        currency="USD",
+        side="BUY",
+        quantity=Decimal(50),
+        order_type="MKT",
+        perm_id=4711,
+        **moment,
+    )
+    sheet = Sheet(day, day, account=account)
+    spy = contract(756733, "SPY")
+    for number in range(1, 6):
+        sheet.trade(replace(fill(number, 10, 400, of=spy, at=yesterday, commission="1"), order_ref=ref))
+    result = rig.result(rig.do("import_flex", sha256=store.keep(flex(sheet))))
+    assert (result["counts"]["booked"], result["counts"]["matched"]) == (5, 0)
+    row.refresh_from_db()
+    assert (row.state, row.filled, row.average_price) == (OrderState.FILLED.value, Decimal(50), Decimal(400))
+    assert EngineEvent.objects.filter(kind="order", payload__order_ref=ref, payload__state="filled").exists()
+    told = EngineEvent.objects.filter(kind="log", payload__text__startswith="Flex statement:").order_by("id")
+    assert [one.payload["text"].split(" of ")[0][-1] for one in told] == ["2", "4", "5"]
+    assert AuditEntry.objects.filter(action="flex.slice").count() == 3

@@ -65,6 +65,12 @@ CHANGES: list[tuple[str, Any, str, dict[str, Any]]] = [
         "assign_execution",
         {"exec_id": "e.01", "owner": "AAA", "quantity": "5", **WHY},
     ),
+    (
+        "/portfolio/divide",
+        {"exec_id": "e.01", "owners": {"AAA": "5", "BBB": "3.5"}, **WHY},
+        "divide_execution",
+        {"exec_id": "e.01", "owners": {"AAA": "5", "BBB": "3.5"}, **WHY},
+    ),
     ("/portfolio/rebalance", None, "rebalance", {}),
     ("/strategies/AAA/rebalance", {"force": True}, "rebalance", {"symbol": "AAA", "force": True}),
     ("/portfolio/snapshot", None, "take_snapshot", {}),

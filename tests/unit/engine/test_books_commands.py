@@ -16,7 +16,16 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from portfolio.models import Adjustment, Break, CashBalance, Execution, FlexFinding, FlexStatement, ParkedReport
+from portfolio.models import (
+    Adjustment,
+    Break,
+    CashBalance,
+    Execution,
+    FlexFinding,
+    FlexStatement,
+    ParkedReport,
+    Position,
+)
 from portfolio.services import ensure_account, ensure_instruments, fold_batch
 from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, TransientError
@@ -164,6 +173,25 @@ def test_an_assigned_execution_moves_to_its_new_owner(ask: Any) -> None:
     assert (outcome.state, outcome.error) == ("done", "")
     held = {fact["strategy"]: fact["quantity"] for fact in outcome.result["positions"]}
     assert held == {"BETA": "40", "Discretionary": "60"}
+
+
+def test_an_execution_is_divided_and_taken_back_by_one_command_each(ask: Any) -> None:
+    fold_batch(ACCOUNT, [fill(1)], lambda _: "Discretionary", NOW)
+    exec_id = Execution.objects.get().exec_id
+    done = ask("divide_execution", exec_id=exec_id, owners={"ALPHA": "60", "BETA": "30"}, reason="one order for both")
+    assert (done.state, len(done.result["adjustments"])) == ("done", 2)
+    held = dict(Position.objects.values_list("owner", "quantity"))
+    assert held == {"ALPHA": 60, "BETA": 30, "Discretionary": 10}
+    ask("undo_adjustment", adjustment=done.result["adjustments"][0], reason="a mistake")
+    assert dict(Position.objects.exclude(quantity=0).values_list("owner", "quantity")) == {"Discretionary": 100}
+
+
+def test_a_division_that_asks_too_much_divides_nothing(ask: Any) -> None:
+    fold_batch(ACCOUNT, [fill(1)], lambda _: "Discretionary", NOW)
+    exec_id = Execution.objects.get().exec_id
+    failed = ask("divide_execution", exec_id=exec_id, owners={"ALPHA": "60", "BETA": "50"}, reason="one order for both")
+    assert (failed.state, failed.error_code) == ("failed", "not_held")
+    assert dict(Position.objects.values_list("owner", "quantity")) == {"Discretionary": 100}
 
 
 def test_an_engine_that_died_after_the_commit_did_the_command(engine: Engine) -> None:

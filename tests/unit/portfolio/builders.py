@@ -19,6 +19,7 @@ def contract(con_id: int = 265598, symbol: str = "AAPL", **changes: object) -> C
         "sec_type": "STK",
         "exchange": "SMART",
         "currency": "USD",
+        "price_magnifier": 1,
     }
     return ContractSnapshot(**{**values, **changes})  # type: ignore[arg-type]  # test values
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -15,12 +16,14 @@ from portfolio.services import (
     allocate_strategy,
     compare_positions,
     ensure_account,
+    fold_batch,
     initial_allocation,
     open_account,
     rates_of,
     record_account_values,
 )
-from portfolio.verification import verify_ledger
+from portfolio.verification import verify_all, verify_ledger
+from strategies.events import CommissionSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError, NotFoundError
 from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
@@ -163,3 +166,70 @@ def test_base_currency_may_become_known_but_never_changes() -> None:
 def test_fee_that_comes_after_opening_is_booked_then() -> None:
     open_account(ACCOUNT, {"USD": Decimal(0)}, [], [fill(1, 10, 50)], NOW, owner_of=owner_of, commissions=[fee(1, "2")])
     assert cash() == {("Discretionary", "USD"): 502, ("ALPHA", "USD"): -502}
+
+
+class TestCommissionThatIsUnknownAtTheOpening:
+    """Bought 10 at 50 for a fee of 2 before the books are opened: the broker's cash of 98 has paid it."""
+
+    present = {"USD": Decimal(98), "EUR": Decimal(-3)}
+    position = (BrokerPosition(contract(), Decimal(10), Decimal("50.2")),)
+
+    def open(self, *known: CommissionSnapshot, fills: tuple[FillSnapshot, ...] = (fill(1, 10, 50),)) -> None:
+        open_account(ACCOUNT, self.present, self.position, fills, NOW, owner_of=owner_of, commissions=known)
+
+    def total(self, currency: str = "USD") -> Decimal:
+        return sum((amount for (_, ccy), amount in cash().items() if ccy == currency), Decimal(0))
+
+    def test_is_taken_out_of_the_opening_when_it_comes(self) -> None:
+        Strategy.objects.create(symbol="ALPHA", filename="alpha.py")
+        self.open()
+        assert self.total() == 98
+        fold_batch(ACCOUNT, [fee(1, "2")], owner_of, NOW + timedelta(seconds=9))
+        assert cash() == {("Discretionary", "USD"): 600, ("ALPHA", "USD"): -502, ("Discretionary", "EUR"): -3}
+        assert verify_all(arctic=False).exit_code == 0
+
+    def test_makes_the_same_books_as_one_that_was_known(self) -> None:
+        self.open(fee(1, "2"))
+        assert cash() == {("Discretionary", "USD"): 600, ("ALPHA", "USD"): -502, ("Discretionary", "EUR"): -3}
+
+    def test_that_was_reported_before_its_execution_is_known(self) -> None:
+        ensure_account(ACCOUNT, "USD")
+        fold_batch(ACCOUNT, [fee(1, "2")], owner_of, NOW)
+        self.open()
+        assert cash() == {("Discretionary", "USD"): 600, ("ALPHA", "USD"): -502, ("Discretionary", "EUR"): -3}
+
+    def test_in_another_currency_is_taken_out_there(self) -> None:
+        self.open()
+        fold_batch(ACCOUNT, [fee(1, "1.5", "EUR")], owner_of, NOW + timedelta(seconds=9))
+        assert self.total("EUR") == -3
+        assert cash()["ALPHA", "EUR"] == Decimal("-1.5")
+
+    def test_comes_once(self) -> None:
+        self.open()
+        for second in (9, 10):
+            fold_batch(ACCOUNT, [fee(1, "2")], owner_of, NOW + timedelta(seconds=second))
+        assert self.total() == 98
+
+    def test_that_came_with_a_statement_is_the_same(self) -> None:
+        self.open()
+        again = fill(1, 10, 50, commission="2", commission_currency="USD")
+        fold_batch(ACCOUNT, [again], owner_of, NOW + timedelta(days=1))
+        assert self.total() == 98
+
+    def test_of_an_execution_after_the_opening_moves_cash(self) -> None:
+        self.open()
+        fold_batch(ACCOUNT, [fill(2, 1, 50)], owner_of, NOW + timedelta(seconds=5))
+        fold_batch(ACCOUNT, [fee(2, "1")], owner_of, NOW + timedelta(seconds=9))
+        assert self.total() == 98 - 51
+
+    def test_of_a_fill_that_is_corrected_afterwards_is_paid_back_once(self) -> None:
+        self.open()
+        later = NOW + timedelta(seconds=5)
+        fold_batch(ACCOUNT, [fill(1, 9, 50, revision=2), fee(1, "1.8", revision=2), fee(1, "2")], owner_of, later)
+        assert self.total() == 98 + 50 + 2 - Decimal("1.8")
+
+    def test_of_a_fill_that_was_corrected_before_moves_nothing(self) -> None:
+        both = (fill(1, 9, 50), fill(1, 10, 50, revision=2))
+        self.open(fee(1, "2", revision=2), fills=both)
+        fold_batch(ACCOUNT, [fee(1, "1.8")], owner_of, NOW + timedelta(seconds=5))
+        assert self.total() == 98

@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from portfolio.adjustments import undo_adjustment
-from portfolio.assignments import Share, assign_execution, shares_of
+from portfolio.assignments import Share, assign_execution, divide_execution, shares_of
+from portfolio.assignments import undo as undo_deed
 from portfolio.facts import Booking
 from portfolio.fold import Item
 from portfolio.models import Adjustment, CashBalance, Execution, Movement, Position
@@ -218,3 +220,65 @@ def test_a_short_option_is_assigned_with_its_multiplier() -> None:
     assert state("BETA")[:2] == (-1, -250)
     assert cash("BETA") == 250
     assert sound()
+
+
+DEED: dict[str, Any] = {"actor": "ann", "source": "page", "reason": "one order for both", "now": NOW}
+
+
+def money(owner: str) -> Decimal:
+    return CashBalance.objects.get(owner=owner).amount
+
+
+class TestDivision:
+    """100 by hand, divided among two strategies in one deed."""
+
+    @pytest.fixture(autouse=True)
+    def _filled(self) -> None:
+        fold(fill(1, 100, 50, owner=""), fee(1, "1"))
+
+    def divide(self, **parts: int) -> list[Booking]:
+        wanted = {owner: Decimal(part) for owner, part in parts.items()}
+        return divide_execution(ACCOUNT, fill(1).exec_id, wanted, key="op:1", **DEED)
+
+    def shares(self) -> dict[str, Decimal]:
+        return {share.owner: share.quantity for share in shares_of(fill(1).exec_id)}
+
+    def test_gives_every_owner_his_part_with_its_fee(self) -> None:
+        self.divide(ALPHA=60, BETA=30)
+        assert self.shares() == {"ALPHA": 60, "BETA": 30, "Discretionary": 10}
+        assert (money("ALPHA"), money("BETA")) == (Decimal("-3000.6"), Decimal("-1500.3"))
+        assert verify_ledger().findings == []
+
+    def test_that_asks_too_much_gives_nothing_to_anybody(self) -> None:
+        with pytest.raises(ConflictError), transaction.atomic():
+            self.divide(ALPHA=60, BETA=50)
+        assert self.shares() == {"Discretionary": 100}
+
+    def test_for_an_owner_that_does_not_exist_gives_nothing_to_anybody(self) -> None:
+        with pytest.raises(ConfigError), transaction.atomic():
+            self.divide(ALPHA=60, NOBODY=10)
+        assert self.shares() == {"Discretionary": 100}
+
+    def test_asked_again_moves_nothing_and_with_other_parts_is_refused(self) -> None:
+        first = self.divide(ALPHA=60, BETA=30)
+        again = self.divide(ALPHA=60, BETA=30)
+        assert [one.adjustment_id for one in again] == [one.adjustment_id for one in first]
+        with pytest.raises(ConflictError), transaction.atomic():
+            self.divide(ALPHA=50, BETA=30)
+        assert self.shares() == {"ALPHA": 60, "BETA": 30, "Discretionary": 10}
+
+    @pytest.mark.parametrize("part", [0, 1])
+    def test_is_undone_as_a_whole(self, part: int) -> None:
+        before = everything()
+        made = self.divide(ALPHA=60, BETA=30)
+        undone = undo_deed(made[part].adjustment_id, **DEED)
+        assert [one.adjustment_id for one in undone] == [made[1].adjustment_id, made[0].adjustment_id]
+        assert everything() == before
+        assert verify_ledger().findings == []
+
+    def test_on_which_something_stands_is_not_undone_in_part(self) -> None:
+        made = self.divide(ALPHA=60, BETA=30)
+        assign(1, "BETA", 5)
+        with pytest.raises(ConflictError), transaction.atomic():
+            undo_deed(made[1].adjustment_id, **DEED)
+        assert self.shares() == {"ALPHA": 60, "BETA": 35, "Discretionary": 5}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,15 +13,12 @@ from portfolio import causes
 from portfolio.adjustments import propose_adjustment
 from portfolio.causes import BrokerDay
 from portfolio.ledger.reconciliation import Difference
-from portfolio.models import Position
 from portfolio.parking import park
 from portfolio.services import (
-    book_adjustment,
     compare_positions,
     ensure_account,
     fold_batch,
     open_account,
-    undo_adjustment,
 )
 from strategies.exceptions import LedgerError
 from strategies.models import DISCRETIONARY
@@ -90,35 +87,6 @@ def test_manual_trades_of_the_day_are_named_and_those_with_a_reference_are_not()
 @pytest.mark.parametrize(("broker", "ratio"), [(120, ["2", "1"]), (6, ["1", "10"]), (90, ["3", "2"])])
 def test_exact_ratio_is_named_as_a_possible_split(broker: int, ratio: list[str]) -> None:
     assert position_causes(broker)["split_ratio"] == [str(CON_ID), *ratio]
-
-
-class TestExecutionFromBeforeASplit:
-    """One that is reported only when the split was booked."""
-
-    split = {"con_id": CON_ID, "numerator": 4, "denominator": 1}
-    hour = timedelta(hours=1)
-
-    def book_split(self, now: datetime) -> int:
-        made = book_adjustment(
-            ACCOUNT, "split", self.split, actor="op", source="page", effective_at=NOW + self.hour, now=now
-        )
-        return made.adjustment_id
-
-    def test_is_named_and_the_split_booked_anew_takes_it_in(self) -> None:
-        number = self.book_split(NOW + self.hour)
-        assert "late_execution" not in position_causes(280, ledger=240)
-        fold_batch(ACCOUNT, [fill(2, 10, 6)], owner_of, NOW + 2 * self.hour)
-        assert position_causes(283, ledger=250) == {"late_execution": [fill(2).exec_id]}
-        undo_adjustment(number, actor="op", source="page", reason="A fill came late.", now=NOW + 3 * self.hour)
-        self.book_split(NOW + 3 * self.hour)
-        held = Position.objects.get(owner="ALPHA")
-        assert (held.quantity, held.cost_basis) == (Decimal(280), Decimal(60 * 5 + 10 * 6))
-        assert "late_execution" not in position_causes(7, ledger=280)
-
-    def test_is_none_when_it_was_executed_after_it(self) -> None:
-        self.book_split(NOW + self.hour)
-        fold_batch(ACCOUNT, [fill(3, 4, 2, at=NOW + 2 * self.hour)], owner_of, NOW + 2 * self.hour)
-        assert "late_execution" not in position_causes(7, ledger=244)
 
 
 def test_proposal_for_the_contract_is_named_until_it_is_settled() -> None:

@@ -30,6 +30,7 @@ Move the books by hand. The running engine does it; this command waits and print
   book expiry     --con-id 7 --settlement-price 0 --reason "expired worthless"
   book exercise   --con-id 7 --underlying-con-id 265598 --reason "exercised"
   book assign     --exec-id 0000e0d5.65f4a1b2.01.01 --owner MA1 --quantity 50 --reason "it was MA1's"
+  book divide     --exec-id 0000e0d5.65f4a1b2.01.01 --owners '{"MA1": "50", "MA2": "30"}' --reason "one order for both"
   book undo       --adjustment 12 --reason "wrong amount"
   book approve    --adjustment 12         book reject --adjustment 12 --reason "not ours"
   book rebalance  [--symbol MA1] [--force]
@@ -58,6 +59,7 @@ _EVENTS = {
 }
 _OTHERS = {
     "assign": ("assign_execution", ("exec_id", "owner", "quantity", "from_owner", "reason", "key")),
+    "divide": ("divide_execution", ("exec_id", "owners", "from_owner", "reason", "key")),
     "undo": ("undo_adjustment", ("adjustment", "reason")),
     "approve": ("approve_adjustment", ("adjustment", "reason")),
     "reject": ("reject_adjustment", ("adjustment", "reason")),

@@ -17,6 +17,8 @@ from django.test import Client
 from portfolio.adjustments import approve_adjustment, book_adjustment, reject_adjustment, undo_adjustment
 from portfolio.facts import BrokerPosition
 from portfolio.flex import FlexReport, check_statement, import_statement, settle, store
+from portfolio.flex.findings import Finding
+from portfolio.flex.importer import Prepared, fold_slice, prepare
 from portfolio.models import (
     Adjustment,
     CashBalance,
@@ -30,6 +32,7 @@ from portfolio.services import allocate_strategy, ensure_account, fold_batch, op
 from strategies.events import FillSnapshot
 from strategies.exceptions import ConfigError, ConflictError, NotFoundError
 from strategies.models import Strategy
+from tests.properties.books_rig import books_hash
 from tests.unit.portfolio.builders import ACCOUNT, contract, fill, owner_of
 from tests.unit.portfolio.flex.builders import AT, Sheet, flex, ny
 
@@ -614,3 +617,73 @@ def test_statements_and_findings_are_listed_and_cannot_be_changed(client: Client
 
 def test_times_of_the_builder_are_new_yorks() -> None:
     assert ny(datetime(2026, 3, 2, 15, 0, tzinfo=UTC)) == "20260302;100000"
+
+
+class TestSlices:
+    """Seven executions, folded three at a time."""
+
+    @pytest.fixture
+    def sheet(self) -> Sheet:
+        sheet = Sheet()
+        for number in range(1, 8):
+            sheet.trade(fill(number, 10, 50, commission="1"))
+        return sheet.cash(2, "Other Fees", "-10")
+
+    def take(self, prepared: Prepared, part: list[Finding]) -> None:
+        _, outcomes = fold_slice(prepared, part, actor="anna", now=AT)
+        prepared.folded += outcomes
+
+    def finish(self, prepared: Prepared) -> FlexReport:
+        return import_statement(prepared, account_id=ACCOUNT, actor="anna", now=AT)
+
+    def test_make_what_one_transaction_makes(self, sheet: Sheet) -> None:
+        with transaction.atomic():
+            whole = imported(sheet)
+            books = books_hash(journal=False)
+            transaction.set_rollback(True)
+        prepared = prepare(flex(sheet), account_id=ACCOUNT)
+        sizes = []
+        for part in prepared.slices(3):
+            sizes.append(len(part))
+            self.take(prepared, part)
+        sliced = self.finish(prepared)
+        assert sizes == [3, 3, 1]
+        assert books_hash(journal=False) == books
+        assert {name: value for name, value in sliced.counts.items() if value} == {
+            name: value for name, value in whole.counts.items() if value
+        }
+        assert found(sliced) == found(whole)
+
+    def test_that_a_crash_cut_off_are_taken_up_where_it_stopped(self, sheet: Sheet) -> None:
+        prepared = prepare(flex(sheet), account_id=ACCOUNT)
+        self.take(prepared, next(prepared.slices(3)))
+        again = prepare(flex(sheet), account_id=ACCOUNT)
+        assert len(again.foldable) == 4
+        for part in again.slices(3):
+            self.take(again, part)
+        report = self.finish(again)
+        assert (held("ALPHA"), report.counts["matched"], report.counts["booked"]) == (Decimal(70), 3, 5)
+        assert self.finish(prepare(flex(sheet), account_id=ACCOUNT)).repeated
+
+    def test_meet_live_fills_between_them(self, sheet: Sheet) -> None:
+        prepared = prepare(flex(sheet), account_id=ACCOUNT)
+        first, second, third = prepared.slices(3)
+        self.take(prepared, first)
+        booked(fill(5, 10, 50), fill(20, 1, 51))
+        self.take(prepared, second)
+        self.take(prepared, third)
+        self.finish(prepared)
+        assert held("ALPHA") == 71
+        assert Execution.objects.filter(commission=1).count() == 7
+
+    def test_are_none_when_the_file_is_small(self, sheet: Sheet) -> None:
+        assert list(prepare(flex(sheet), account_id=ACCOUNT).slices(500)) == []
+
+    def test_leave_what_the_books_refuse_to_the_end(self, sheet: Sheet) -> None:
+        sheet.trade(fill(8, 10, "-1"))
+        prepared = prepare(flex(sheet), account_id=ACCOUNT)
+        for part in prepared.slices(3):
+            self.take(prepared, part)
+        report = self.finish(prepared)
+        assert held("ALPHA") == 70
+        assert [line.key for line in report.open_findings] == [fill(8).exec_id]
