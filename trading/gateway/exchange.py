@@ -19,11 +19,13 @@ from typing import Literal
 from strategies.exceptions import ConfigError
 from trading.gateway import account_values, hours
 from trading.gateway.account import Account, Figures, RateOf
+from trading.gateway.exchange_expiry import Expiries
 from trading.gateway.exchange_matching import DeskOptions
 from trading.gateway.exchange_orders import OrderDesk
 from trading.gateway.exchange_state import VenueState
 from trading.gateway.hours import to_micros
-from trading.gateway.instruments import MARKET_RULES, InstrumentTable, details, load_table
+from trading.gateway.instrument import MARKET_RULES, Instrument
+from trading.gateway.instruments import InstrumentTable, details, load_table
 from trading.gateway.market import Market
 from trading.gateway.market_bars import check_what
 from trading.gateway.market_source import open_source
@@ -36,6 +38,7 @@ from trading.gateway.model import (
     ContractDetails,
     Execution,
     ExecutionFilter,
+    OptionChain,
     OrderRequest,
     OrderSnapshot,
     Pnl,
@@ -85,7 +88,8 @@ def build_venue(options: VenueOptions) -> Exchange:
         replay_clock=options.clock == "replay",
         exchange_hours=options.hours == "exchange",
     )
-    account = Account(options.account, options.currency, {options.currency: options.cash})
+    table.derivatives.centre = market.centre
+    account = Account(options.account, options.currency, {options.currency: options.cash}, magnifiers=table.magnifiers)
     state = VenueState(table, account)
     journal = None
     if options.state_file is not None:
@@ -115,6 +119,7 @@ class Exchange:
         self._options, self._table, self._market, self._state, self._journal = options, table, market, state, journal
         desk_options = DeskOptions(options.partial_fills, timedelta(seconds=options.commission_delay_s))
         self._desk = OrderDesk(table, market, state, desk_options, self._rates)
+        self._expiries = Expiries(table, market, state, self._desk)
         self._now: datetime | None = None
         self._day_ends_us = 0
 
@@ -122,13 +127,21 @@ class Exchange:
 
     def resolve(self, query: Contract, *, include_expired: bool = False) -> Sequence[ContractDetails]:
         """Listed instruments that match a query."""
-        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
-        return [details(instrument, contract, day) for instrument, contract in self._table.match(query)]
+        found = self._table.match(query, include_expired=include_expired)
+        return [self._details(instrument, contract) for instrument, contract in found]
 
     def search(self, pattern: str) -> Sequence[ContractDetails]:
         """Instruments by symbol or name."""
+        return [self._details(instrument, instrument.contract) for instrument in self._table.search(pattern)]
+
+    def option_chains(self, con_id: int, exchange: str) -> Sequence[OptionChain]:
+        """Expiries and strikes on an underlying."""
+        return self._table.derivatives.chains(con_id, exchange)
+
+    def _details(self, instrument: Instrument, contract: Contract) -> ContractDetails:
         day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
-        return [details(instrument, instrument.contract, day) for instrument in self._table.search(pattern)]
+        followed = self._table.followed(instrument)
+        return details(instrument, contract, day, followed)
 
     def market_rule(self, rule_id: int) -> Sequence[PriceIncrement]:
         """The price steps of a market rule."""
@@ -150,10 +163,10 @@ class Exchange:
             self._market.start(self._state.anchor, wall)
         return self._market.market_now(wall)
 
-    def quote(self, con_id: int, now: datetime) -> Quote:
+    def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> Quote:
         """Top of book and day figures."""
         self._touch(now)
-        return self._market.quote(con_id, now)
+        return self._market.quote(con_id, now, frozen=frozen, delayed=delayed)
 
     def bars(
         self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
@@ -198,7 +211,17 @@ class Exchange:
     def advance(self, now: datetime) -> list[VenueEvent]:
         """Let the market work; return what it caused."""
         self._touch(now)
-        return self._saved(self._desk.advance(now))
+        return self._saved([*self._desk.advance(now), *self._expiries.due(now)])
+
+    def exercise_option(
+        self, query: Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime
+    ) -> list[VenueEvent]:
+        """Exercise long options early, or let them lapse, which needs no doing."""
+        self._touch(now)
+        instrument, _ = self._table.single(query)
+        if not exercise:
+            return []
+        return self._saved(self._expiries.exercise(instrument.con_id, quantity, now, override=override))
 
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]:
         """Working orders, of one client or of all."""
@@ -348,7 +371,7 @@ class Exchange:
         if holding is None:
             self._table.get(con_id)
             return Pnl(ZERO, ZERO, ZERO, ZERO, ZERO)
-        value = holding.quantity * self._market.mark(con_id, now) * holding.multiplier
+        value = self._state.account.value(holding, self._market.mark(con_id, now))
         unrealized = value - holding.quantity * holding.average_cost
         return Pnl(unrealized + holding.realized, unrealized, holding.realized, holding.quantity, value)
 
@@ -371,7 +394,7 @@ class Exchange:
         """Start the market at the first call, end the day when it is over."""
         if self._now is None:
             self._start(now)
-        self._now = now
+        self._now = self._table.derivatives.now = now
         if to_micros(now) >= self._day_ends_us:
             local = now.astimezone(hours.NEW_YORK)
             self._roll(local, now)

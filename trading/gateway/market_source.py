@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from strategies.exceptions import ConfigError
 from trading.gateway.hours import Micros
-from trading.gateway.instruments import Instrument
+from trading.gateway.instrument import Instrument
 from trading.gateway.market_path import Floats
 
 SAMPLE = Path(__file__).resolve().parents[1] / "market" / "sample" / "us_etf_1min_2019-12_2020-01.parquet"

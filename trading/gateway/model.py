@@ -52,6 +52,22 @@ class ContractDetails:
     price_magnifier: int = 1
     min_size: Decimal = Decimal(1)
     size_increment: Decimal = Decimal(1)
+    under_con_id: int = 0
+    under_symbol: str = ""
+    under_sec_type: str = ""
+    contract_month: str = ""  # yyyymm, futures and options
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChain:
+    """Expiries (yyyymmdd) and strikes of one trading class on one exchange."""
+
+    exchange: str
+    under_con_id: int
+    trading_class: str
+    multiplier: str
+    expiries: tuple[str, ...]
+    strikes: tuple[Decimal, ...]
 
 
 @dataclass(frozen=True, slots=True)
