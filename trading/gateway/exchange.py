@@ -28,6 +28,7 @@ from trading.gateway.instrument import MARKET_RULES, Instrument
 from trading.gateway.instruments import InstrumentTable, details, load_table
 from trading.gateway.market import Market
 from trading.gateway.market_bars import check_what
+from trading.gateway.market_entitlements import parse_subscriptions
 from trading.gateway.market_source import open_source
 from trading.gateway.model import (
     AccountChanged,
@@ -38,7 +39,6 @@ from trading.gateway.model import (
     ContractDetails,
     Execution,
     ExecutionFilter,
-    OptionChain,
     OrderRequest,
     OrderSnapshot,
     Pnl,
@@ -50,6 +50,7 @@ from trading.gateway.model import (
     VenueEvent,
 )
 from trading.gateway.persistence import Journal
+from trading.gateway.venue_data import VenueData
 
 logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
@@ -71,6 +72,7 @@ class VenueOptions:
     instruments_file: Path | None = None
     commission_delay_s: float = 0.05
     partial_fills: bool = True
+    subscriptions: str = "all"  # market data: all, or security types and exchanges
 
 
 def build_venue(options: VenueOptions) -> Exchange:
@@ -100,6 +102,7 @@ def build_venue(options: VenueOptions) -> Exchange:
 
 
 def _check(options: VenueOptions) -> None:
+    parse_subscriptions(options.subscriptions)
     if not 0 < options.speed <= 100_000:
         raise ConfigError(f"The speed {options.speed} must lie above 0 and not above 100000.", code="bad_speed")
     if options.clock not in ("wall", "replay"):
@@ -110,13 +113,14 @@ def _check(options: VenueOptions) -> None:
         raise ConfigError("The commission delay must not be negative.", code="bad_commission_delay")
 
 
-class Exchange:
+class Exchange(VenueData):
     """The paper venue; implements ``model.Venue``. Not thread-safe."""
 
     def __init__(
         self, options: VenueOptions, table: InstrumentTable, market: Market, state: VenueState, journal: Journal | None
     ) -> None:
         self._options, self._table, self._market, self._state, self._journal = options, table, market, state, journal
+        self._subscriptions = parse_subscriptions(options.subscriptions)
         desk_options = DeskOptions(options.partial_fills, timedelta(seconds=options.commission_delay_s))
         self._desk = OrderDesk(table, market, state, desk_options, self._rates)
         self._expiries = Expiries(table, market, state, self._desk)
@@ -134,9 +138,8 @@ class Exchange:
         """Instruments by symbol or name."""
         return [self._details(instrument, instrument.contract) for instrument in self._table.search(pattern)]
 
-    def option_chains(self, con_id: int, exchange: str) -> Sequence[OptionChain]:
-        """Expiries and strikes on an underlying."""
-        return self._table.derivatives.chains(con_id, exchange)
+    def _details_of(self, instrument: Instrument) -> ContractDetails:
+        return self._details(instrument, instrument.contract)
 
     def _details(self, instrument: Instrument, contract: Contract) -> ContractDetails:
         day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()

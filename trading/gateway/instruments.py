@@ -28,6 +28,7 @@ from trading.gateway.model import Contract, ContractDetails, RequestError
 __all__ = [
     "COLUMNS",
     "MARKET_RULES",
+    "SEC_TYPES",
     "Instrument",
     "InstrumentTable",
     "conforms",

@@ -27,6 +27,7 @@ from trading.gateway.market_derived import Carry, DerivedPrices, Option
 from trading.gateway.market_history import History, Prices
 from trading.gateway.market_path import PricePath
 from trading.gateway.market_source import BarFile, MinuteBars, synthetic_bars
+from trading.gateway.market_ticks import TickSource, displayed
 from trading.gateway.market_time import BarTime, MarketTime, SessionTime, SteadyTime
 from trading.gateway.model import Bar, Quote
 
@@ -311,10 +312,12 @@ class Market:
         return _generated_stamps()
 
     def _sizes(self, con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
-        """Displayed bid and ask size: round lots that change every second, the same for everyone who asks."""
-        mixed = (con_id * 2_654_435_761 + now_us // 1_000_000 * 40_503) & 0xFFFFFFFF
-        lot = _LOTS.get(self._table.get(con_id).contract.sec_type, 100)
-        return Decimal(lot * (1 + (mixed >> 8) % 12)), Decimal(lot * (1 + (mixed >> 20) % 12))
+        return displayed(con_id, now_us, _LOTS.get(self._table.get(con_id).contract.sec_type, 100))
+
+    def tick_source(self, con_id: int) -> TickSource:
+        """Single ticks of an instrument."""
+        instrument = self._table.get(con_id)
+        return TickSource(instrument, self._of(con_id), _LOTS.get(instrument.contract.sec_type, 100))
 
     def _day(self, con_id: int, prices: Prices, now_us: int, *, delayed: bool) -> _DayFigures:
         """Figures of the local day so far, extended from the last time they were asked for."""

@@ -29,7 +29,6 @@ LAST_DAY = 0.25  # of a day: what is left on the last one
 DAYS_A_YEAR = 365.0
 _BUCKET_US = 900_000_000  # zones change their offset at whole quarters of an hour
 _EPOCH = date(1970, 1, 1)
-_INSTANT = 1e-9  # minutes
 
 
 class Function(Protocol):
@@ -133,9 +132,7 @@ class DerivedPrices(Prices):
 
     def spans(self, starts: Micros, ends: Micros) -> Spans:
         """Open, high, low, close and volume of intervals that lie within a local day each."""
-        begins, stops = self.base.minutes_all(starts), self.base.minutes_all(ends)
-        # While the underlying sleeps the derivative trades at one price: an interval of next to nothing.
-        base, years = self.path.spans(begins, np.maximum(stops, begins + _INSTANT)), self._years_all(starts)
+        base, years = self.base.spans(starts, ends), self._years_all(starts)
         high, low = (base.high, base.low) if self.function.rising else (base.low, base.high)
         opens, tops, bottoms, closes = (self._many(each, years) for each in (base.open, high, low, base.close))
         return Spans(opens, tops, bottoms, closes, self.volumes(starts, ends))

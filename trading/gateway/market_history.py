@@ -24,6 +24,7 @@ from trading.gateway.model import Bar, PriceIncrement, RequestError
 
 # Steps of a price grid are exact in decimals and not in binary: a price that is 3 ticks may read 2.9999999999.
 _FUZZ = 1e-7
+_INSTANT = 1e-6  # minutes: the shortest interval that keeps its two ends apart in any year
 NO_DATA = "Historical Market Data Service error message:HMDS query returned no data: "
 TOO_LONG = "Historical Market Data Service error message:Time length exceed max."
 _SHARES_A_TRADE = 100
@@ -83,8 +84,9 @@ class Prices:
         return high, low, float(volume) if self.has_volume else 0.0
 
     def spans(self, starts: Micros, ends: Micros) -> Spans:
-        """Open, high, low, close and volume of intervals."""
-        return self.path.spans(self.minutes_all(starts), self.minutes_all(ends))
+        """Open, high, low, close and volume of intervals; one in which the clock stands still is a point in time."""
+        begins, stops = self.minutes_all(starts), self.minutes_all(ends)
+        return self.path.spans(begins, np.maximum(stops, begins + _INSTANT))
 
     def volumes(self, starts: Micros, ends: Micros) -> Floats:
         """Whole units traded in each interval."""
