@@ -235,6 +235,12 @@ class Derivatives:
                     found = (option_con_id(root, week, each, right) for right in rights)
                     yield from (con_id for con_id in found if con_id is not None)
 
+    def kinds(self, underlying: int) -> tuple[str, ...]:
+        """Security types that are listed on an underlying."""
+        options = any(root.underlying == underlying for root in option_roots().values())
+        futures = any(root.underlying == underlying for root in future_roots().values())
+        return (*(("FUT",) if futures else ()), *(("OPT",) if options else ()))
+
     def chains(self, underlying: int, exchange: str = "") -> list[OptionChain]:
         """What reqSecDefOptParams says: one chain for each exchange and trading class."""
         found: list[OptionChain] = []

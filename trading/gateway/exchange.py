@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -136,7 +136,8 @@ class Exchange(VenueData):
 
     def search(self, pattern: str) -> Sequence[ContractDetails]:
         """Instruments by symbol or name."""
-        return [self._details(instrument, instrument.contract) for instrument in self._table.search(pattern)]
+        found = [(instrument, self._details_of(instrument)) for instrument in self._table.search(pattern)]
+        return [replace(row, derivatives=self._table.derivatives.kinds(instrument.con_id)) for instrument, row in found]
 
     def _details_of(self, instrument: Instrument) -> ContractDetails:
         return self._details(instrument, instrument.contract)
@@ -214,7 +215,7 @@ class Exchange(VenueData):
     def advance(self, now: datetime) -> list[VenueEvent]:
         """Let the market work; return what it caused."""
         self._touch(now)
-        return self._saved([*self._desk.advance(now), *self._expiries.due(now)])
+        return self._saved([*self._expiries.due(now), *self._desk.advance(now)])
 
     def exercise_option(
         self, query: Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime

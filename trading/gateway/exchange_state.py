@@ -493,5 +493,5 @@ def ib_time(moment: datetime) -> str:
 def _execution_exchange(contract: Contract) -> str:
     """Smart-routed orders execute on a real exchange."""
     if contract.exchange == "SMART":
-        return contract.primary_exchange or "NYSE"
+        return contract.primary_exchange or {"OPT": "CBOE"}.get(contract.sec_type, "NYSE")
     return contract.exchange

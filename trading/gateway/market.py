@@ -34,6 +34,7 @@ from trading.gateway.model import Bar, Quote
 HISTORY_BEGINS = datetime(2007, 1, 3, 14, 30, tzinfo=UTC)
 DELAY = timedelta(minutes=15)  # of delayed data
 OPTION_HALF_SPREAD = 0.01
+LISTED_FOR = timedelta(days=1000)
 _LOTS = {"CASH": 250_000, "FUT": 5, "OPT": 10}  # sizes are shown in multiples of these
 _TRADE_SIZES = {"FUT": Decimal(1), "OPT": Decimal(1)}
 _SPREAD = {"STK": 0.00002, "CASH": 0.00001}
@@ -217,9 +218,11 @@ class Market:
         return self._history(con_id).latest(seconds=seconds, what=what, now=now)
 
     def head(self, con_id: int) -> datetime:
-        """Where an instrument's history begins."""
-        self._table.get(con_id)
-        return self.begins
+        """Where an instrument's history begins: a future's and an option's with its listing."""
+        instrument = self._table.get(con_id)
+        if not instrument.underlying:
+            return self.begins
+        return max(self.begins, expiry_moment(instrument.contract.last_trade_date) - LISTED_FOR)
 
     @property
     def begins(self) -> datetime:

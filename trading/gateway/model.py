@@ -57,6 +57,7 @@ class ContractDetails:
     under_symbol: str = ""
     under_sec_type: str = ""
     contract_month: str = ""  # yyyymm, futures and options
+    derivatives: tuple[str, ...] = ()  # security types listed on it; told by a search only
 
 
 @dataclass(frozen=True, slots=True)

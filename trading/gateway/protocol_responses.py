@@ -112,11 +112,12 @@ def contract_details_end(req_id: int) -> bytes:
 
 
 def symbol_samples(req_id: int, found: Sequence[ContractDetails], version: int) -> bytes:
-    """symbolSamples; no derivatives are listed here, so their number is 0."""
+    """symbolSamples, each with the security types of its derivatives."""
     fields = ["79", str(req_id), str(len(found))]
     for details in found:
         c = details.contract
-        fields += [str(c.con_id), c.symbol, c.sec_type, c.primary_exchange or c.exchange, c.currency, "0"]
+        fields += [str(c.con_id), c.symbol, c.sec_type, c.primary_exchange or c.exchange, c.currency]
+        fields += [str(len(details.derivatives)), *details.derivatives]
         if version >= v.ISSUER_ID:
             fields += [ascii7(details.long_name), ""]
     return message(*fields)
