@@ -143,7 +143,7 @@ class Exchange(VenueData):
         return self._details(instrument, instrument.contract)
 
     def _details(self, instrument: Instrument, contract: Contract) -> ContractDetails:
-        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
+        day = self._table.derivatives.now.astimezone(hours.NEW_YORK).date()
         followed = self._table.followed(instrument)
         return details(instrument, contract, day, followed)
 
@@ -165,7 +165,10 @@ class Exchange(VenueData):
             self._state.begin(wall)
         if self._options.clock == "replay" and self._market.anchor is None:
             self._market.start(self._state.anchor, wall)
-        return self._market.market_now(wall)
+        now = self._market.market_now(wall)
+        if self._now is None:
+            self._table.derivatives.now = now  # clients ask what is listed before the market has moved once
+        return now
 
     def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> Quote:
         """Top of book and day figures."""

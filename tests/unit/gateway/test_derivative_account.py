@@ -84,7 +84,7 @@ def test_futures_bind_the_amounts_of_their_table(
     contract: Contract, action: str, quantity: int, initial: int, maintenance: int
 ) -> None:
     found = impact(venue(), contract, action, quantity).what_if
-    assert (found.init_margin_change, found.maint_margin_change) == (initial, maintenance)
+    assert [found.init_margin_change, found.maint_margin_change] == [Decimal(initial), Decimal(maintenance)]
 
 
 def test_a_long_option_binds_its_value_and_closing_one_sets_it_free() -> None:
@@ -105,7 +105,7 @@ def test_a_short_option_binds_the_standard_margin() -> None:
     for quantity, strike, bound in ((-1, 290.0, 5200), (-2, 290.0, 10_400), (-1, 200.0, 2200), (1, 290.0, 200)):
         at = Contract(con_id=put.con_id, sec_type="OPT", right="P", strike=strike, multiplier="100")
         found = margin_of(at, Decimal(quantity), Decimal(100), marks)
-        assert (found.initial, found.maintenance) == (bound, bound)
+        assert [found.initial, found.maintenance] == [Decimal(bound), Decimal(bound)]
 
 
 def test_more_futures_than_equity_covers_are_refused() -> None:

@@ -137,8 +137,8 @@ def test_index_options_trade_in_the_steps_of_their_rule() -> None:
 def test_arrays_and_single_prices_agree() -> None:
     prices = np.array([280.0, 322.0, 350.0])
     for right in ("C", "P"):
-        many = option_model.values(right, prices, 322.0, np.full(3, 0.1), 0.2)  # type: ignore[arg-type]
-        one = [option_model.value(right, p, 322.0, 0.1, 0.2) for p in prices]  # type: ignore[arg-type]
+        many = option_model.values(right, prices, 322.0, np.full(3, 0.1), 0.2)
+        one = [option_model.value(right, p, 322.0, 0.1, 0.2) for p in prices]
         assert np.allclose(many, one)
     spent = option_model.values("C", prices, 322.0, np.zeros(3), 0.2)
     assert spent.tolist() == [0.0, 0.0, 28.0]

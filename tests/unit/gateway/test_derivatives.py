@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from tests.unit.gateway.venue_desk import SPY_ID, START, venue
 from trading.gateway import derivatives
 from trading.gateway.derivative_dates import expiry_moment, future_expiry, option_expiry, week_of
 from trading.gateway.derivatives import future_con_id, future_of, future_roots, option_con_id, option_of, option_roots
-from trading.gateway.exchange import Exchange
+from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.instruments import InstrumentTable, load_table
 from trading.gateway.model import Contract, ContractDetails, RequestError
 
@@ -26,8 +27,8 @@ def exchange() -> Exchange:
     return venue()
 
 
-def found(exchange: Exchange, /, *, include_expired: bool = False, **fields: object) -> list[ContractDetails]:
-    return list(exchange.resolve(Contract(**fields), include_expired=include_expired))  # type: ignore[arg-type]
+def found(exchange: Exchange, /, *, include_expired: bool = False, **fields: Any) -> list[ContractDetails]:
+    return list(exchange.resolve(Contract(**fields), include_expired=include_expired))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_future_without_month_means_all_listed_ones(exchange: Exchange) -> Non
         {"symbol": "ES", "local_symbol": "ESZ6", "currency": "USD"},
     ],
 )
-def test_month_day_and_local_symbol_name_one_future(exchange: Exchange, fields: dict[str, str]) -> None:
+def test_month_day_and_local_symbol_name_one_future(exchange: Exchange, fields: dict[str, Any]) -> None:
     assert [d.contract.local_symbol for d in found(exchange, sec_type="FUT", exchange="CME", **fields)] == ["ESZ6"]
 
 
@@ -130,7 +131,7 @@ def test_a_continuous_future_is_the_front_month(exchange: Exchange) -> None:
 
 
 def test_expired_futures_are_found_only_when_asked_for(exchange: Exchange) -> None:
-    asked = {"symbol": "ES", "sec_type": "FUT", "exchange": "CME", "last_trade_date": "202606"}
+    asked: dict[str, Any] = {"symbol": "ES", "sec_type": "FUT", "exchange": "CME", "last_trade_date": "202606"}
     with pytest.raises(RequestError):
         found(exchange, **asked)
     (expired,) = found(exchange, include_expired=True, **asked)
@@ -176,7 +177,12 @@ def test_weeks_of_an_index_have_a_class_of_their_own(exchange: Exchange) -> None
 
 def test_every_member_of_a_chain_is_a_contract(exchange: Exchange) -> None:
     chain = exchange.option_chains(SPY_ID, "SMART")[0]
-    asked = {"symbol": "SPY", "sec_type": "OPT", "exchange": "SMART", "last_trade_date": chain.expiries[1]}
+    asked: dict[str, Any] = {
+        "symbol": "SPY",
+        "sec_type": "OPT",
+        "exchange": "SMART",
+        "last_trade_date": chain.expiries[1],
+    }
     calls = found(exchange, right="C", **asked)
     assert [Decimal(str(d.contract.strike)) for d in calls] == list(chain.strikes)
     (one,) = found(exchange, right="PUT", strike=float(chain.strikes[5]), **asked)
@@ -196,7 +202,7 @@ def test_every_member_of_a_chain_is_a_contract(exchange: Exchange) -> None:
         {"strike": 322.0, "last_trade_date": "20261113"},  # over
     ],
 )
-def test_an_option_that_is_not_listed_is_not_found(exchange: Exchange, fields: dict[str, object]) -> None:
+def test_an_option_that_is_not_listed_is_not_found(exchange: Exchange, fields: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as refused:
         found(exchange, symbol="SPY", sec_type="OPT", exchange="SMART", **fields)
     assert refused.value.code == 200
@@ -229,3 +235,12 @@ def test_nobody_can_find_the_commodity_behind_a_future(exchange: Exchange) -> No
     for con_id in (oil, ROOTS["CL"].underlying):
         with pytest.raises(RequestError):
             found(exchange, con_id=con_id)
+
+
+def test_what_is_listed_is_right_before_the_market_has_moved() -> None:
+    exchange = build_venue(VenueOptions())
+    assert exchange.market_now(START) == START
+    (front,) = found(exchange, symbol="ES", sec_type="CONTFUT", exchange="CME")
+    assert front.contract.last_trade_date == "20261218"
+    assert front.liquid_hours.startswith("20261118:")
+    assert exchange.option_chains(SPY_ID, "SMART")[0].expiries[0] == "20261120"
