@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.gateway.venue_desk import SPY_ID, START, venue
+from tests.unit.gateway.venue_desk import SPY_ID, START, executed, order, run, venue
 from trading.gateway import option_model
-from trading.gateway.exchange import Exchange
+from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.instrument import conforms
 from trading.gateway.model import Bar, Contract, TickKind
 
@@ -197,3 +197,57 @@ class TestSingleTicks:
         assert back[-1].time < START
         for ticks in (ahead, back):
             assert [t.time for t in ticks] == sorted(t.time for t in ticks)
+
+
+class TestHours:
+    NIGHT = datetime(2026, 11, 18, 7, 0, tzinfo=UTC)  # 02:00 in New York, 01:00 in Chicago
+    EVENING = datetime(2026, 11, 18, 23, 0, tzinfo=UTC)
+
+    def test_futures_trade_at_night_while_options_and_stocks_sleep(self) -> None:
+        night = venue(hours="exchange")
+        es = night.resolve(Contract(symbol="ES", sec_type="CONTFUT", exchange="CME"))[0].contract.con_id
+        assert night.is_open(es, self.NIGHT)
+        assert not night.is_open(SPY_ID, self.NIGHT)
+        chain = night.option_chains(SPY_ID, "SMART")[0]
+        call = night.resolve(
+            Contract(
+                symbol="SPY", sec_type="OPT", exchange="SMART", last_trade_date=chain.expiries[5],
+                strike=float(chain.strikes[100]), right="C",
+            )
+        )[0].contract.con_id  # fmt: skip
+        assert not night.is_open(call, self.EVENING)
+        assert night.quote(call, self.EVENING).bid is None
+        assert night.quote(call, self.EVENING, frozen=True).bid is not None
+
+    def test_an_order_for_a_future_is_filled_at_night(self) -> None:
+        night = venue(hours="exchange")
+        future = Contract(symbol="ES", sec_type="FUT", exchange="CME", last_trade_date="202612")
+        moment = self.EVENING + timedelta(hours=4)
+        events = night.place(order(1, "BUY", 1, contract=future), moment)
+        events += run(night, moment, moment + timedelta(seconds=5))
+        assert executed(events) == 1
+
+    def test_regular_hours_of_an_index_future_are_those_of_stocks(self) -> None:
+        day = venue(hours="exchange")
+        es = day.resolve(Contract(symbol="ES", sec_type="CONTFUT", exchange="CME"))[0]
+        assert es.liquid_hours.startswith("20261118:0830-20261118:1500")
+        assert es.trading_hours.startswith("20261117:1700-20261118:1700")
+        regular, all_day = (
+            day.bars(
+                es.contract.con_id, end=self.EVENING, duration="1 D", bar_size="1 hour", what="TRADES",
+                use_rth=use_rth, now=self.EVENING,
+            )
+            for use_rth in (True, False)
+        )  # fmt: skip
+        assert len(regular) < len(all_day)
+
+
+def test_in_the_bars_own_time_the_months_of_then_are_listed() -> None:
+    past = build_venue(VenueOptions(clock="replay"))
+    now = past.market_now(START)
+    past.advance(now)
+    (front,) = past.resolve(Contract(symbol="ES", sec_type="CONTFUT", exchange="CME"))
+    assert "20191220" < f"{now:%Y%m%d}" < front.contract.last_trade_date == "20200320"
+    assert past.quote(front.contract.con_id, now).last is not None
+    chain = past.option_chains(SPY_ID, "SMART")[0]
+    assert f"{now:%Y%m%d}" <= chain.expiries[0] < f"{now + timedelta(days=8):%Y%m%d}"
