@@ -98,7 +98,7 @@ def implied_volatility(right: Right, price: float, underlying: float, strike: fl
         return None
     if price > value(right, underlying, strike, years, high):
         return None
-    for _ in range(80):
+    for _ in range(50):  # halvings: to 1e-14
         middle = (low + high) / 2
         if value(right, underlying, strike, years, middle) < price:
             low = middle
