@@ -1,4 +1,4 @@
-"""What IB takes for an order: fixed and tiered commissions of US stocks, and FX.
+"""What IB takes for an order: fixed and tiered commissions of US stocks, futures, options, and FX.
 
 Owns: fee schedules and the commission of an order's executions one after the other.
 Leaves: when it is reported (``gateway.exchange``, the backtest).
@@ -144,6 +144,22 @@ class ForexFees:
     def total(self, traded: Traded) -> Decimal:
         """What the order has cost so far."""
         return max(traded.value * self.rate, self.minimum) if traded.quantity else ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class PerContractFees:
+    """Futures and options: so much a contract, exchange and clearing fees included, with a minimum for the order.
+
+    >>> PerContractFees(Decimal("0.65"), Decimal(1)).total(Traded(Decimal(1), Decimal(500)))
+    Decimal('1')
+    """
+
+    per_contract: Decimal
+    minimum: Decimal = ZERO
+
+    def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
+        return max(traded.quantity * self.per_contract, self.minimum) if traded.quantity else ZERO
 
 
 def execution_fee(schedule: FeeSchedule, before: Traded, after: Traded) -> Decimal:

@@ -1,26 +1,26 @@
 """The paper account: cash per currency, positions at IB's average cost, margin and profit.
 
 Owns: what an execution does to cash and position, and every figure derived from them.
-Leaves: prices and exchange rates (given as functions), texts of account values (``account_values``).
+Leaves: prices and exchange rates (given as functions), margin (``margins``), texts of account values
+(``account_values``).
 Rule: cash moves by price times quantity less commission, in the contract's currency; FX moves both currencies and its
 position is a mere memo that counts nowhere in equity. A future is not paid for: ``cash`` is booked like a stock's, and
-what is reported as cash has the value of the futures in it, so that it moves by the commission and the daily gain.
+what is reported as cash has the value of the futures in it, so that it moves by the commission and the daily gain. An
+expired contract leaves at its settlement price; an exercised option takes its premium into the shares' cost.
 Average cost contains commission and multiplier, as IB's does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from trading.gateway.margins import INITIAL_MARGIN, margin_of
 from trading.gateway.model import Contract, WhatIf
 
+__all__ = ["INITIAL_MARGIN", "Account", "Figures", "Holding", "MarkOf", "RateOf", "Trade"]
 ZERO = Decimal(0)
-INITIAL_MARGIN = Decimal("0.50")
-MAINTENANCE_LONG = Decimal("0.25")
-MAINTENANCE_SHORT = Decimal("0.30")
-FX_MARGIN = Decimal("0.03")
 
 MarkOf = Callable[[int], Decimal]  # conId → price
 RateOf = Callable[[str], Decimal]  # currency → value of one unit in the account's currency
@@ -34,11 +34,6 @@ class Holding:
     quantity: Decimal = ZERO
     average_cost: Decimal = ZERO  # per unit, with commission and multiplier
     realized: Decimal = ZERO  # today
-
-    @property
-    def multiplier(self) -> Decimal:
-        """Units of the underlying per contract."""
-        return Decimal(self.contract.multiplier or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +54,8 @@ class Figures:
     total_cash: Decimal
     gross_positions: Decimal
     stock_value: Decimal
+    option_value: Decimal
+    futures_gain: Decimal  # unrealised, part of the cash
     initial_margin: Decimal
     maintenance_margin: Decimal
     unrealized: Decimal
@@ -84,6 +81,15 @@ class Account:
     cash: dict[str, Decimal] = field(default_factory=dict)  # futures at notional
     holdings: dict[int, Holding] = field(default_factory=dict)
     day_start_equity: Decimal | None = None  # None until the first valuation of the day
+    magnifiers: Mapping[int, int] = field(default_factory=dict)  # conId → parts of the currency that prices are in
+
+    def unit(self, contract: Contract) -> Decimal:
+        """Money for one contract at a price of 1: the multiplier, in whole units of the currency."""
+        return Decimal(contract.multiplier or 1) / self.magnifiers.get(contract.con_id, 1)
+
+    def value(self, holding: Holding, mark: Decimal) -> Decimal:
+        """What a holding is worth, signed, in its currency."""
+        return holding.quantity * mark * self.unit(holding.contract)
 
     def apply(self, trade: Trade) -> Decimal | None:
         """Book an execution; return the realised profit, None when it closed nothing."""
@@ -91,13 +97,34 @@ class Account:
         holding = self.holdings.get(contract.con_id)
         if holding is None:
             holding = self.holdings[contract.con_id] = Holding(contract)
-        self.move_cash(contract.currency, -trade.quantity * trade.price * holding.multiplier - trade.commission)
+        unit = self.unit(contract)
+        self.move_cash(contract.currency, -trade.quantity * trade.price * unit - trade.commission)
         if contract.sec_type == "CASH":
             self.move_cash(contract.symbol, trade.quantity)
-        realized = _fold(holding, trade)
+        realized = _fold(holding, trade, unit)
         if realized is not None:
             holding.realized += realized
         return realized
+
+    def settle(self, con_id: int, price: Decimal) -> None:
+        """End an expired contract at its settlement price."""
+        holding = self.holdings[con_id]
+        self.apply(Trade(holding.contract, -holding.quantity, price, ZERO))
+
+    def exercise(self, con_id: int, quantity: Decimal, underlying: Contract) -> None:
+        """Turn ``quantity`` contracts, signed as they are held, into shares at the strike; nothing is realised."""
+        option = self.holdings[con_id]
+        contract = option.contract
+        shares = quantity * Decimal(contract.multiplier or 1) * (1 if contract.right == "C" else -1)
+        paid = shares * Decimal(str(contract.strike))
+        premium = quantity * option.average_cost
+        option.quantity -= quantity
+        if not option.quantity:
+            option.average_cost = ZERO
+        self.move_cash(contract.currency, -paid)
+        stock = self.holdings.setdefault(underlying.con_id, Holding(underlying))
+        realized = _fold(stock, Trade(underlying, shares, (paid + premium) / shares, ZERO), self.unit(underlying))
+        stock.realized += realized or ZERO
 
     def move_cash(self, currency: str, amount: Decimal) -> None:
         """Change the balance of a currency."""
@@ -122,35 +149,40 @@ class Account:
     def figures(self, mark_of: MarkOf, rate_of: RateOf) -> Figures:
         """Value everything at the present marks and rates."""
         cash = sum((amount * rate_of(ccy) for ccy, amount in self.cash.items()), ZERO)
-        gross = stock = initial = maintenance = unrealized = realized = ZERO
+        gross = stock = options = gain = initial = maintenance = unrealized = realized = ZERO
         for holding in self.holdings.values():
             rate = rate_of(holding.contract.currency)
             realized += holding.realized * rate
             if not holding.quantity:
                 continue
-            value = holding.quantity * mark_of(holding.contract.con_id) * holding.multiplier * rate
-            unrealized += value - holding.quantity * holding.average_cost * rate
-            initial += abs(value) * _initial_rate(holding.contract)
-            maintenance += abs(value) * _maintenance_rate(holding.contract, holding.quantity)
-            if holding.contract.sec_type == "FUT":
+            contract = holding.contract
+            value = self.value(holding, mark_of(contract.con_id)) * rate
+            profit = value - holding.quantity * holding.average_cost * rate
+            unrealized += profit
+            bound = margin_of(contract, holding.quantity, self.unit(contract), mark_of)
+            initial += bound.initial * rate
+            maintenance += bound.maintenance * rate
+            if contract.sec_type == "FUT":
                 cash += value
-            elif holding.contract.sec_type != "CASH":
+                gain += profit
+            elif contract.sec_type != "CASH":
                 gross += abs(value)
-                stock += value
-        return Figures(cash + stock, cash, gross, stock, initial, maintenance, unrealized, realized)
+                if contract.sec_type == "OPT":
+                    options += value
+                else:
+                    stock += value
+        liquidation = cash + stock + options
+        return Figures(liquidation, cash, gross, stock, options, gain, initial, maintenance, unrealized, realized)
 
     def what_if(self, trade: Trade, mark_of: MarkOf, rate_of: RateOf) -> WhatIf:
         """Margin and equity before and after a trade that does not happen."""
         before = self.figures(mark_of, rate_of)
         rate, contract = rate_of(trade.contract.currency), trade.contract
         held = self.holdings.get(contract.con_id)
-        quantity = held.quantity if held else ZERO
-        unit = mark_of(contract.con_id) * Decimal(contract.multiplier or 1) * rate
-        after = quantity + trade.quantity
-        initial = (abs(after) - abs(quantity)) * unit * _initial_rate(contract)
-        maintenance = unit * (
-            abs(after) * _maintenance_rate(contract, after) - abs(quantity) * _maintenance_rate(contract, quantity)
-        )
+        quantity, unit = held.quantity if held else ZERO, self.unit(contract)
+        now = margin_of(contract, quantity, unit, mark_of)
+        after = margin_of(contract, quantity + trade.quantity, unit, mark_of)
+        initial, maintenance = (after.initial - now.initial) * rate, (after.maintenance - now.maintenance) * rate
         equity = -trade.commission * rate
         return WhatIf(
             init_margin_before=before.initial_margin,
@@ -167,9 +199,9 @@ class Account:
         )
 
 
-def _fold(holding: Holding, trade: Trade) -> Decimal | None:
+def _fold(holding: Holding, trade: Trade, money: Decimal) -> Decimal | None:
     """Move one holding by one trade; a trade through zero closes first and opens with the rest."""
-    unit = trade.price * holding.multiplier
+    unit = trade.price * money
     quantity, size = trade.quantity, abs(trade.quantity)
     direction = 1 if quantity > 0 else -1
     closing = min(size, abs(holding.quantity)) if holding.quantity * quantity < 0 else ZERO
@@ -187,13 +219,3 @@ def _fold(holding: Holding, trade: Trade) -> Decimal | None:
         holding.quantity += direction * opening
         holding.average_cost = (held + direction * opening * unit + fee) / holding.quantity
     return realized
-
-
-def _initial_rate(contract: Contract) -> Decimal:
-    return FX_MARGIN if contract.sec_type == "CASH" else INITIAL_MARGIN
-
-
-def _maintenance_rate(contract: Contract, quantity: Decimal) -> Decimal:
-    if contract.sec_type == "CASH":
-        return FX_MARGIN
-    return MAINTENANCE_LONG if quantity >= 0 else MAINTENANCE_SHORT

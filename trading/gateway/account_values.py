@@ -22,11 +22,9 @@ _UNUSED = (
     "CorporateBondValue",
     "FundValue",
     "FutureOptionValue",
-    "FuturesPNL",
     "MoneyMarketFundValue",
     "MutualFundValue",
     "NetDividend",
-    "OptionMarketValue",
     "TBillValue",
     "TBondValue",
     "WarrantValue",
@@ -138,7 +136,7 @@ def position_rows(account: Account, mark_of: MarkOf) -> list[PositionRow]:
     rows: list[PositionRow] = []
     for holding in account.holdings.values():
         mark = mark_of(holding.contract.con_id)
-        value = holding.quantity * mark * holding.multiplier
+        value = account.value(holding, mark)
         rows.append(
             PositionRow(
                 account=account.account_id,
@@ -161,6 +159,7 @@ def _local(account: Account, currency: str, mark_of: MarkOf) -> Figures:
         currency,
         cash={currency: account.cash.get(currency, ZERO)},
         holdings={k: h for k, h in account.holdings.items() if h.contract.currency == currency},
+        magnifiers=account.magnifiers,
     )
     return part.figures(mark_of, lambda _: Decimal(1))
 
@@ -171,7 +170,9 @@ def _block(currency: str, cash: Decimal, figures: Figures, rate: Decimal) -> lis
         "CashBalance": _text(cash),
         "TotalCashBalance": _text(cash),
         "StockMarketValue": _text(figures.stock_value),
-        "NetLiquidationByCurrency": _text(cash + figures.stock_value),
+        "OptionMarketValue": _text(figures.option_value),
+        "FuturesPNL": _text(figures.futures_gain),
+        "NetLiquidationByCurrency": _text(cash + figures.stock_value + figures.option_value),
         "UnrealizedPnL": _text(figures.unrealized),
         "RealizedPnL": _text(figures.realized),
         "ExchangeRate": f"{rate:.7f}",

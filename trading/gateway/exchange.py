@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,13 +19,16 @@ from typing import Literal
 from strategies.exceptions import ConfigError
 from trading.gateway import account_values, hours
 from trading.gateway.account import Account, Figures, RateOf
+from trading.gateway.exchange_expiry import Expiries
 from trading.gateway.exchange_matching import DeskOptions
 from trading.gateway.exchange_orders import OrderDesk
 from trading.gateway.exchange_state import VenueState
 from trading.gateway.hours import to_micros
-from trading.gateway.instruments import MARKET_RULES, InstrumentTable, details, load_table
+from trading.gateway.instrument import MARKET_RULES, Instrument
+from trading.gateway.instruments import InstrumentTable, details, load_table
 from trading.gateway.market import Market
 from trading.gateway.market_bars import check_what
+from trading.gateway.market_entitlements import parse_subscriptions
 from trading.gateway.market_source import open_source
 from trading.gateway.model import (
     AccountChanged,
@@ -47,6 +50,7 @@ from trading.gateway.model import (
     VenueEvent,
 )
 from trading.gateway.persistence import Journal
+from trading.gateway.venue_data import VenueData
 
 logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
@@ -68,6 +72,7 @@ class VenueOptions:
     instruments_file: Path | None = None
     commission_delay_s: float = 0.05
     partial_fills: bool = True
+    subscriptions: str = "all"  # market data: all, or security types and exchanges
 
 
 def build_venue(options: VenueOptions) -> Exchange:
@@ -85,7 +90,8 @@ def build_venue(options: VenueOptions) -> Exchange:
         replay_clock=options.clock == "replay",
         exchange_hours=options.hours == "exchange",
     )
-    account = Account(options.account, options.currency, {options.currency: options.cash})
+    table.derivatives.centre = market.centre
+    account = Account(options.account, options.currency, {options.currency: options.cash}, magnifiers=table.magnifiers)
     state = VenueState(table, account)
     journal = None
     if options.state_file is not None:
@@ -96,6 +102,7 @@ def build_venue(options: VenueOptions) -> Exchange:
 
 
 def _check(options: VenueOptions) -> None:
+    parse_subscriptions(options.subscriptions)
     if not 0 < options.speed <= 100_000:
         raise ConfigError(f"The speed {options.speed} must lie above 0 and not above 100000.", code="bad_speed")
     if options.clock not in ("wall", "replay"):
@@ -106,15 +113,17 @@ def _check(options: VenueOptions) -> None:
         raise ConfigError("The commission delay must not be negative.", code="bad_commission_delay")
 
 
-class Exchange:
+class Exchange(VenueData):
     """The paper venue; implements ``model.Venue``. Not thread-safe."""
 
     def __init__(
         self, options: VenueOptions, table: InstrumentTable, market: Market, state: VenueState, journal: Journal | None
     ) -> None:
         self._options, self._table, self._market, self._state, self._journal = options, table, market, state, journal
+        self._subscriptions = parse_subscriptions(options.subscriptions)
         desk_options = DeskOptions(options.partial_fills, timedelta(seconds=options.commission_delay_s))
         self._desk = OrderDesk(table, market, state, desk_options, self._rates)
+        self._expiries = Expiries(table, market, state, self._desk)
         self._now: datetime | None = None
         self._day_ends_us = 0
 
@@ -122,13 +131,21 @@ class Exchange:
 
     def resolve(self, query: Contract, *, include_expired: bool = False) -> Sequence[ContractDetails]:
         """Listed instruments that match a query."""
-        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
-        return [details(instrument, contract, day) for instrument, contract in self._table.match(query)]
+        found = self._table.match(query, include_expired=include_expired)
+        return [self._details(instrument, contract) for instrument, contract in found]
 
     def search(self, pattern: str) -> Sequence[ContractDetails]:
         """Instruments by symbol or name."""
-        day = (self._now or self._market.begins).astimezone(hours.NEW_YORK).date()
-        return [details(instrument, instrument.contract, day) for instrument in self._table.search(pattern)]
+        found = [(instrument, self._details_of(instrument)) for instrument in self._table.search(pattern)]
+        return [replace(row, derivatives=self._table.derivatives.kinds(instrument.con_id)) for instrument, row in found]
+
+    def _details_of(self, instrument: Instrument) -> ContractDetails:
+        return self._details(instrument, instrument.contract)
+
+    def _details(self, instrument: Instrument, contract: Contract) -> ContractDetails:
+        day = self._table.derivatives.now.astimezone(hours.NEW_YORK).date()
+        followed = self._table.followed(instrument)
+        return details(instrument, contract, day, followed)
 
     def market_rule(self, rule_id: int) -> Sequence[PriceIncrement]:
         """The price steps of a market rule."""
@@ -148,12 +165,15 @@ class Exchange:
             self._state.begin(wall)
         if self._options.clock == "replay" and self._market.anchor is None:
             self._market.start(self._state.anchor, wall)
-        return self._market.market_now(wall)
+        now = self._market.market_now(wall)
+        if self._now is None:
+            self._table.derivatives.now = now  # clients ask what is listed before the market has moved once
+        return now
 
-    def quote(self, con_id: int, now: datetime) -> Quote:
+    def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> Quote:
         """Top of book and day figures."""
         self._touch(now)
-        return self._market.quote(con_id, now)
+        return self._market.quote(con_id, now, frozen=frozen, delayed=delayed)
 
     def bars(
         self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
@@ -198,7 +218,17 @@ class Exchange:
     def advance(self, now: datetime) -> list[VenueEvent]:
         """Let the market work; return what it caused."""
         self._touch(now)
-        return self._saved(self._desk.advance(now))
+        return self._saved([*self._expiries.due(now), *self._desk.advance(now)])
+
+    def exercise_option(
+        self, query: Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime
+    ) -> list[VenueEvent]:
+        """Exercise long options early, or let them lapse, which needs no doing."""
+        self._touch(now)
+        instrument, _ = self._table.single(query)
+        if not exercise:
+            return []
+        return self._saved(self._expiries.exercise(instrument.con_id, quantity, now, override=override))
 
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]:
         """Working orders, of one client or of all."""
@@ -348,7 +378,7 @@ class Exchange:
         if holding is None:
             self._table.get(con_id)
             return Pnl(ZERO, ZERO, ZERO, ZERO, ZERO)
-        value = holding.quantity * self._market.mark(con_id, now) * holding.multiplier
+        value = self._state.account.value(holding, self._market.mark(con_id, now))
         unrealized = value - holding.quantity * holding.average_cost
         return Pnl(unrealized + holding.realized, unrealized, holding.realized, holding.quantity, value)
 
@@ -371,7 +401,7 @@ class Exchange:
         """Start the market at the first call, end the day when it is over."""
         if self._now is None:
             self._start(now)
-        self._now = now
+        self._now = self._table.derivatives.now = now
         if to_micros(now) >= self._day_ends_us:
             local = now.astimezone(hours.NEW_YORK)
             self._roll(local, now)

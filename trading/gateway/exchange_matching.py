@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from trading.brokers import fees, fills
 from trading.gateway.account import RateOf
+from trading.gateway.derivatives import future_of
 from trading.gateway.exchange_state import OrderRecord, VenueState
 from trading.gateway.hours import from_micros, to_micros
 from trading.gateway.market import Market
@@ -23,6 +24,7 @@ from trading.gateway.model import AccountChanged, Contract, Executed, OrderChang
 ZERO = Decimal(0)
 # Of what trades by, an order gets a fifth: more would move the price.
 PARTICIPATION = Decimal("0.2")
+OPTION_FEE, OPTION_MINIMUM, OTHER_FUTURE_FEE = Decimal("0.65"), Decimal("1.00"), Decimal("2.25")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class Matcher:
 
     def schedule(self, contract: Contract, now: datetime) -> fees.FeeSchedule:
         """The fees of a contract."""
+        if contract.sec_type == "OPT":
+            return fees.PerContractFees(OPTION_FEE, OPTION_MINIMUM)
+        if contract.sec_type == "FUT":
+            found = future_of(contract.con_id)
+            return fees.PerContractFees(OTHER_FUTURE_FEE if found is None else found.root.fee)
         if contract.sec_type != "CASH":
             return fees.FixedStockFees()
         # The minimum of 2 USD, in the currency that the pair is quoted in.

@@ -206,6 +206,14 @@ class VenueState:
         """Change a position without an execution, as a corporate action does; its cost stays in sum."""
         self._do("moved", asdict(contract), str(quantity))
 
+    def settle(self, con_id: int, price: Decimal) -> None:
+        """End an expired position at its settlement price."""
+        self._do("settled", con_id, str(price))
+
+    def exercise(self, con_id: int, quantity: Decimal, underlying: Contract) -> None:
+        """Turn contracts of an option, signed as they are held, into shares."""
+        self._do("exercised", con_id, str(quantity), asdict(underlying))
+
     def correct_execution(self, exec_id: str, quantity: Decimal, price: Decimal, due: datetime) -> ExecutionEntry:
         """Book the next revision of an execution beside the one that it corrects."""
         self._do("fixed", exec_id, str(quantity), str(price), to_micros(due))
@@ -295,6 +303,12 @@ class VenueState:
 
     def _apply_moved(self, contract: dict[str, Any], quantity: str) -> None:
         self.account.move_position(Contract(**contract), Decimal(quantity))
+
+    def _apply_settled(self, con_id: int, price: str) -> None:
+        self.account.settle(con_id, Decimal(price))
+
+    def _apply_exercised(self, con_id: int, quantity: str, underlying: dict[str, Any]) -> None:
+        self.account.exercise(con_id, Decimal(quantity), Contract(**underlying))
 
     def _apply_fixed(self, exec_id: str, quantity_text: str, price_text: str, due_us: int) -> None:
         entry = next(one for one in self.executions if one.execution.exec_id == exec_id)
@@ -479,5 +493,5 @@ def ib_time(moment: datetime) -> str:
 def _execution_exchange(contract: Contract) -> str:
     """Smart-routed orders execute on a real exchange."""
     if contract.exchange == "SMART":
-        return contract.primary_exchange or "NYSE"
+        return contract.primary_exchange or {"OPT": "CBOE"}.get(contract.sec_type, "NYSE")
     return contract.exchange

@@ -1,7 +1,8 @@
-"""The paper gateway's listed instruments: a shipped CSV table that a user's own file extends.
+"""The paper gateway's listed instruments: a shipped CSV table that a user's own file extends, and what derives from it.
 
-Owns: reading the table, resolving IB's contract queries, symbol search, market rules and tick arithmetic.
-Leaves: prices (``market``), trading hours texts (``hours``).
+Owns: reading the table, resolving IB's contract queries, symbol search.
+Leaves: one instrument and its ticks (``instrument``), futures and options (``derivatives``), prices (``market``),
+trading hours texts (``hours``).
 Rule: a conId is IB's real one where it is well known, otherwise it lies in our own range from 900,000,000 on; a row of
 the user's file with the same conId replaces the shipped one.
 """
@@ -9,17 +10,33 @@ the user's file with the same conId replaces the shipped one.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from strategies.exceptions import ConfigError
+from trading.gateway import derivative_instruments
+from trading.gateway.derivatives import Derivatives
 from trading.gateway.hours import check_calendar, liquid_text, trading_text
-from trading.gateway.model import Contract, ContractDetails, PriceIncrement, RequestError
+from trading.gateway.instrument import MARKET_RULES, Instrument, conforms, round_to_tick, tick_at
+from trading.gateway.model import Contract, ContractDetails, RequestError
+
+__all__ = [
+    "COLUMNS",
+    "MARKET_RULES",
+    "SEC_TYPES",
+    "Instrument",
+    "InstrumentTable",
+    "conforms",
+    "details",
+    "load_table",
+    "round_to_tick",
+    "tick_at",
+]
 
 SHIPPED_TABLE = Path(__file__).with_name("data") / "instruments.csv"
 COLUMNS = (
@@ -46,78 +63,29 @@ COLUMNS = (
     "volatility",
 )
 
-MARKET_RULES: dict[int, tuple[PriceIncrement, ...]] = {
-    26: (PriceIncrement(Decimal(0), Decimal("0.01")),),
-    32: (PriceIncrement(Decimal(0), Decimal("0.0001")), PriceIncrement(Decimal(1), Decimal("0.01"))),
-    59: (PriceIncrement(Decimal(0), Decimal("0.005")),),
-    239: (PriceIncrement(Decimal(0), Decimal("0.00005")),),
-}
 ORDER_TYPES = ("ACTIVETIM", "ADJUST", "ALERT", "ALGO", "DAY", "GTC", "LMT", "MKT", "STP", "WHATIF")
-STOCK_EXCHANGES = ("SMART", "AMEX", "NYSE", "CBOE", "ARCA", "NASDAQ", "ISLAND", "BATS", "IEX", "DRCTEDGE", "BYX")
-SEC_TYPES = frozenset({"STK", "OPT", "FUT", "IND", "FOP", "CASH", "BAG", "WAR", "BOND", "CMDTY", "NEWS", "FUND", "CFD"})
+SEC_TYPES = frozenset(
+    {
+        "STK",
+        "OPT",
+        "FUT",
+        "CONTFUT",
+        "FUT+CONTFUT",
+        "IND",
+        "FOP",
+        "CASH",
+        "BAG",
+        "WAR",
+        "BOND",
+        "CMDTY",
+        "NEWS",
+        "FUND",
+        "CFD",
+    }
+)
+_FUTURES = frozenset({"FUT", "CONTFUT", "FUT+CONTFUT"})
 
 NO_DEFINITION = "No security definition has been found for the request"
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One row of the table."""
-
-    contract: Contract
-    long_name: str
-    stock_type: str
-    industry: str
-    category: str
-    subcategory: str
-    market_rule: int
-    calendar: str  # an exchange_calendars name, or FX
-    time_zone: str
-    size_increment: Decimal
-    reference_price: Decimal  # anchors generated prices
-    daily_volume: int
-    volatility: float  # of a year, as a fraction
-
-    @property
-    def con_id(self) -> int:
-        """The contract id."""
-        return self.contract.con_id
-
-    @property
-    def multiplier(self) -> Decimal:
-        """Units of the underlying per contract."""
-        return Decimal(self.contract.multiplier or 1)
-
-    @property
-    def valid_exchanges(self) -> tuple[str, ...]:
-        """Exchanges an order or query may name."""
-        if self.contract.sec_type != "STK":
-            return (self.contract.exchange,)
-        if self.contract.primary_exchange in STOCK_EXCHANGES:
-            return STOCK_EXCHANGES
-        return ("SMART", self.contract.primary_exchange)
-
-    def tick(self, price: Decimal) -> Decimal:
-        """The smallest price step at ``price``."""
-        return tick_at(MARKET_RULES[self.market_rule], price)
-
-
-def tick_at(rule: Sequence[PriceIncrement], price: Decimal) -> Decimal:
-    """The increment of the last step of ``rule`` whose low edge is not above ``price``."""
-    increment = rule[0].increment
-    for step in rule:
-        if price >= step.low_edge:
-            increment = step.increment
-    return increment
-
-
-def conforms(price: Decimal, tick: Decimal) -> bool:
-    """Tell whether ``price`` is a whole number of ticks."""
-    return price % tick == 0
-
-
-def round_to_tick(price: Decimal, tick: Decimal) -> Decimal:
-    """Round down to a whole number of ticks."""
-    return (price / tick).to_integral_value(rounding=ROUND_FLOOR) * tick
 
 
 class InstrumentTable:
@@ -130,6 +98,8 @@ class InstrumentTable:
             self._by_symbol.setdefault(instrument.contract.symbol, []).append(instrument)
             if instrument.contract.local_symbol != instrument.contract.symbol:
                 self._by_symbol.setdefault(instrument.contract.local_symbol, []).append(instrument)
+        self.derivatives = Derivatives({i.con_id: i.contract.currency for i in self._by_id.values()})
+        self._derived: dict[int, Instrument | None] = {}
 
     def __iter__(self) -> Iterator[Instrument]:
         return iter(self._by_id.values())
@@ -142,10 +112,28 @@ class InstrumentTable:
 
         Raises: RequestError 200.
         """
-        try:
-            return self._by_id[con_id]
-        except KeyError:
-            raise RequestError(200, NO_DEFINITION) from None
+        found = self.find(con_id)
+        if found is None:
+            raise RequestError(200, NO_DEFINITION)
+        return found
+
+    def find(self, con_id: int) -> Instrument | None:
+        """An instrument of the table, or a future or option whose conId says what it is."""
+        found = self._by_id.get(con_id)
+        if found is None:
+            if con_id not in self._derived:
+                self._derived[con_id] = derivative_instruments.build(con_id, self._by_id)
+            found = self._derived[con_id]
+        return found
+
+    def followed(self, instrument: Instrument) -> Instrument | None:
+        """The listed underlying of a future or option."""
+        return self._by_id.get(instrument.underlying)
+
+    @property
+    def magnifiers(self) -> dict[int, int]:
+        """Instruments whose prices are in parts of their currency, with how many make one."""
+        return {i.con_id: i.price_magnifier for i in self._by_id.values() if i.price_magnifier != 1}
 
     def check_currencies(self, base: str) -> None:
         """Refuse a table with a currency that cannot be valued in the account's.
@@ -172,12 +160,12 @@ class InstrumentTable:
             elif (contract.symbol, contract.currency) == (base, currency):
                 yield contract.con_id, True
 
-    def match(self, query: Contract) -> list[tuple[Instrument, Contract]]:
+    def match(self, query: Contract, *, include_expired: bool = False) -> list[tuple[Instrument, Contract]]:
         """Instruments that fit the query, each with the contract as asked for (its exchange).
 
         Raises: RequestError 200 when none fits, 321 when the query is malformed.
         """
-        candidates = self._candidates(query)
+        candidates = self._candidates(query, include_expired=include_expired)
         found = [(i, _as_asked(i, query)) for i in candidates if _fits(i, query)]
         if not found:
             raise RequestError(200, NO_DEFINITION)
@@ -215,16 +203,34 @@ class InstrumentTable:
             ranked.append((rank, contract.symbol, contract.con_id, instrument))
         return [entry[3] for entry in sorted(ranked, key=lambda e: e[:3])[:limit]]
 
-    def _candidates(self, query: Contract) -> Sequence[Instrument]:
+    def _candidates(self, query: Contract, *, include_expired: bool) -> Iterable[Instrument]:
         if query.con_id:
-            found = self._by_id.get(query.con_id)
-            return [found] if found else []
+            found = self.find(query.con_id)
+            hidden = found is None or found.contract.sec_type == "CMDTY" or self._is_over(found, include_expired)
+            return [] if found is None or hidden else [found]
         if query.sec_type not in SEC_TYPES:
             raise RequestError(321, "Error validating request.-'bN' : cause - Please enter a valid security type")
         name = query.symbol or query.local_symbol
-        if not name:
+        if not name and not (query.sec_type in _FUTURES and query.trading_class):
             raise RequestError(321, "Error validating request.-'bN' : cause - Please enter a symbol or local symbol")
-        return self._by_symbol.get(name, [])
+        listed = self._by_symbol.get(name, [])
+        if query.sec_type == "OPT":
+            return [*listed, *map(self.get, self.derivatives.options(query))]
+        if query.sec_type in _FUTURES:
+            return [*listed, *self._futures(query, include_expired=include_expired)]
+        return listed
+
+    def _futures(self, query: Contract, *, include_expired: bool) -> Iterator[Instrument]:
+        if query.sec_type != "CONTFUT":
+            yield from map(self.get, self.derivatives.futures(query, include_expired=include_expired))
+        if query.sec_type != "FUT":
+            for con_id in self.derivatives.front(query):
+                front = self.get(con_id)
+                yield replace(front, contract=replace(front.contract, sec_type="CONTFUT"))
+
+    def _is_over(self, instrument: Instrument, include_expired: bool) -> bool:
+        dated = bool(instrument.underlying)
+        return dated and not include_expired and not self.derivatives.is_listed(instrument.contract)
 
 
 def _fits(instrument: Instrument, query: Contract) -> bool:
@@ -233,15 +239,26 @@ def _fits(instrument: Instrument, query: Contract) -> bool:
         return False
     if query.con_id:
         return True
+    if not _fits_in_time(instrument, query.last_trade_date):
+        return False
+    kinds = ("FUT", "CONTFUT") if query.sec_type == "FUT+CONTFUT" else (query.sec_type,)
     wanted = (
-        (query.sec_type, (own.sec_type,)),
+        (own.sec_type, kinds),
         (query.currency, (own.currency,)),
-        (query.local_symbol, (own.local_symbol,)),
+        (query.local_symbol, (own.local_symbol, own.local_symbol.replace(" ", ""))),
         (query.trading_class, (own.trading_class,)),
-        (query.symbol, (own.symbol, own.local_symbol)),
+        (query.symbol, (own.symbol, own.local_symbol, *((own.trading_class,) if instrument.underlying else ()))),
         (query.primary_exchange, (own.primary_exchange, *(("ISLAND",) if own.primary_exchange == "NASDAQ" else ()))),
+        (query.multiplier if own.multiplier else "", (own.multiplier,)),
     )
     return all(not value or value in allowed for value, allowed in wanted)
+
+
+def _fits_in_time(instrument: Instrument, asked: str) -> bool:
+    """A month names a contract month, eight digits a last trading day."""
+    if not asked or not instrument.underlying:
+        return True
+    return asked in (instrument.contract_month, instrument.contract.last_trade_date)
 
 
 def _as_asked(instrument: Instrument, query: Contract) -> Contract:
@@ -250,8 +267,10 @@ def _as_asked(instrument: Instrument, query: Contract) -> Contract:
     return instrument.contract
 
 
-@lru_cache(maxsize=4096)
-def details(instrument: Instrument, contract: Contract, day: date) -> ContractDetails:
+@lru_cache(maxsize=16384)
+def details(
+    instrument: Instrument, contract: Contract, day: date, underlying: Instrument | None = None
+) -> ContractDetails:
     """What reqContractDetails answers on ``day`` (the hours texts begin there)."""
     exchanges = instrument.valid_exchanges
     return ContractDetails(
@@ -263,13 +282,18 @@ def details(instrument: Instrument, contract: Contract, day: date) -> ContractDe
         market_rule_ids=(instrument.market_rule,) * len(exchanges),
         time_zone=instrument.time_zone,
         trading_hours=trading_text(instrument.calendar, instrument.contract.sec_type, instrument.time_zone, day),
-        liquid_hours=liquid_text(instrument.calendar, instrument.time_zone, day),
+        liquid_hours=liquid_text(instrument.regular_calendar, instrument.time_zone, day),
         stock_type=instrument.stock_type,
         industry=instrument.industry,
         category=instrument.category,
         subcategory=instrument.subcategory,
+        price_magnifier=instrument.price_magnifier,
         min_size=instrument.size_increment,
         size_increment=instrument.size_increment,
+        under_con_id=0 if underlying is None else underlying.con_id,
+        under_symbol="" if underlying is None else underlying.contract.symbol,
+        under_sec_type="" if underlying is None else underlying.contract.sec_type,
+        contract_month=instrument.contract_month,
     )
 
 
@@ -349,4 +373,5 @@ def _instrument(row: dict[str, str]) -> Instrument:
         reference_price=price,
         daily_volume=int(row["daily_volume"] or 0),
         volatility=float(row["volatility"] or 0.25),
+        price_magnifier=int(row.get("price_magnifier") or 1),
     )

@@ -19,15 +19,24 @@ import numpy as np
 
 from trading.brokers.fills import Stretch
 from trading.gateway import hours
+from trading.gateway.derivative_dates import expiry_moment
 from trading.gateway.hours import Micros, from_micros, to_micros
-from trading.gateway.instruments import Instrument, InstrumentTable
+from trading.gateway.instrument import Instrument
+from trading.gateway.instruments import InstrumentTable
+from trading.gateway.market_derived import Carry, DerivedPrices, Option
 from trading.gateway.market_history import History, Prices
 from trading.gateway.market_path import PricePath
 from trading.gateway.market_source import BarFile, MinuteBars, synthetic_bars
+from trading.gateway.market_ticks import TickSource, displayed
 from trading.gateway.market_time import BarTime, MarketTime, SessionTime, SteadyTime
 from trading.gateway.model import Bar, Quote
 
 HISTORY_BEGINS = datetime(2007, 1, 3, 14, 30, tzinfo=UTC)
+DELAY = timedelta(minutes=15)  # of delayed data
+OPTION_HALF_SPREAD = 0.01
+LISTED_FOR = timedelta(days=1000)
+_LOTS = {"CASH": 250_000, "FUT": 5, "OPT": 10}  # sizes are shown in multiples of these
+_TRADE_SIZES = {"FUT": Decimal(1), "OPT": Decimal(1)}
 _SPREAD = {"STK": 0.00002, "CASH": 0.00001}
 
 
@@ -75,7 +84,8 @@ class Market:
         self._present = HISTORY_BEGINS  # the moment of the start: sessions are laid out around it
         self._prices: dict[int, Prices] = {}
         self._times: dict[object, MarketTime] = {}
-        self._days: dict[int, _DayFigures] = {}
+        self._days: dict[tuple[int, bool], _DayFigures] = {}
+        self._centres: dict[int, Decimal] = {}
         self._windows: dict[tuple[str, bool], tuple[datetime, datetime, hours.Session | None]] = {}
 
     # clock
@@ -129,13 +139,15 @@ class Market:
 
     # prices
 
-    def quote(self, con_id: int, now: datetime) -> Quote:
-        """Top of book and day figures."""
+    def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> Quote:
+        """Top of book and day figures; ``frozen`` keeps a closed market's quotes, ``delayed`` is of 15 minutes ago."""
         prices = self._of(con_id)
+        if delayed:
+            now -= DELAY
         now_us = to_micros(now)
         price = prices.price(now_us)
-        day = self._day(con_id, prices, now_us)
-        live = self.is_open(con_id, now)
+        day = self._day(con_id, prices, now_us, delayed=delayed)
+        live = self.is_open(con_id, now) or frozen
         quoted = live and prices.has_quotes
         bid_size, ask_size = self._sizes(con_id, now_us)
         return Quote(
@@ -145,13 +157,17 @@ class Market:
             bid_size=bid_size if quoted else Decimal(0),
             ask_size=ask_size if quoted else Decimal(0),
             last=prices.last(price),
-            last_size=Decimal(100) if prices.has_volume else Decimal(0),
+            last_size=self.trade_size(con_id) if prices.has_volume else Decimal(0),
             volume=Decimal(math.floor(day.volume)),
             high=prices.last(day.high) if day.traded else None,
             low=prices.last(day.low) if day.traded else None,
             open=prices.last(day.open) if day.traded else None,
             close=prices.last(day.close_before),
         )
+
+    def trade_size(self, con_id: int) -> Decimal:
+        """How much one trade of the market is, as far as anybody is shown."""
+        return _TRADE_SIZES.get(self._table.get(con_id).contract.sec_type, Decimal(100))
 
     def mark(self, con_id: int, now: datetime) -> Decimal:
         """The price that positions are valued at: the last one, on the tick."""
@@ -189,17 +205,24 @@ class Market:
 
         Raises: RequestError 162, 321, 200.
         """
-        history = self._history(con_id)
+        history, now = self._history(con_id), self._while_listed(con_id, now)
         return history.bars(end=end, duration=duration, bar_size=bar_size, what=what, use_rth=use_rth, now=now)
+
+    def _while_listed(self, con_id: int, now: datetime) -> datetime:
+        """Nothing trades after expiry."""
+        instrument = self._table.get(con_id)
+        return min(now, expiry_moment(instrument.contract.last_trade_date)) if instrument.underlying else now
 
     def latest_bar(self, con_id: int, *, seconds: int, what: str, now: datetime) -> Bar | None:
         """The newest bar of that many seconds that has closed."""
         return self._history(con_id).latest(seconds=seconds, what=what, now=now)
 
     def head(self, con_id: int) -> datetime:
-        """Where an instrument's history begins."""
-        self._table.get(con_id)
-        return self.begins
+        """Where an instrument's history begins: a future's and an option's with its listing."""
+        instrument = self._table.get(con_id)
+        if not instrument.underlying:
+            return self.begins
+        return max(self.begins, expiry_moment(instrument.contract.last_trade_date) - LISTED_FOR)
 
     @property
     def begins(self) -> datetime:
@@ -218,6 +241,8 @@ class Market:
         return found
 
     def _build(self, instrument: Instrument) -> Prices:
+        if instrument.underlying:
+            return self._derive(instrument)
         bars = self._bars_of(instrument)
         path = PricePath(bars.open, bars.high, bars.low, bars.close, bars.volume)
         return Prices(
@@ -225,11 +250,36 @@ class Market:
             self._time_of(instrument, bars.stamps),
             # The steady clock starts a third into the bars: some of the past is real, none of the present repeats it.
             offset=0.0 if self.replay_clock else float(path.length // 3),
-            tick=instrument.tick(instrument.reference_price),
+            rule=instrument.rule,
+            tick=instrument.finest_tick,
             half_spread=_SPREAD.get(instrument.contract.sec_type, 0.0),
             has_volume=instrument.daily_volume > 0 and instrument.contract.sec_type != "IND",
             has_quotes=instrument.contract.sec_type != "IND",
         )
+
+    def _derive(self, instrument: Instrument) -> Prices:
+        base, contract = self._of(instrument.underlying), instrument.contract
+        time = base.time if self.replay_clock else self._time_of(instrument, self._stamps())
+        if contract.sec_type != "OPT":
+            return DerivedPrices(base, time, instrument, Carry(instrument.carry), half_spread=0.0)
+        option = Option("C" if contract.right == "C" else "P", contract.strike, instrument.volatility)
+        return DerivedPrices(base, time, instrument, option, half_spread=OPTION_HALF_SPREAD)
+
+    def centre(self, con_id: int) -> Decimal:
+        """The mean price of an instrument's bars: strikes are listed around it."""
+        found = self._centres.get(con_id)
+        if found is None:
+            mean = float(self._bars_of(self._table.get(con_id)).close.mean())
+            found = self._centres[con_id] = Decimal(str(round(mean, 4)))
+        return found
+
+    def option(self, con_id: int, now: datetime) -> tuple[Option, float, float] | None:
+        """An option's function, its underlying's price and the years left; None for anything else."""
+        prices = self._of(con_id)
+        if not isinstance(prices, DerivedPrices) or not isinstance(prices.function, Option):
+            return None
+        moment = to_micros(now)
+        return prices.function, prices.base.price(moment), prices.years(moment)
 
     def _bars_of(self, instrument: Instrument) -> MinuteBars:
         contract = instrument.contract
@@ -246,16 +296,16 @@ class Market:
         anchor = self.anchor
         if anchor is None:
             raise RuntimeError("the market has not started: call start first")
-        key = instrument.calendar if self.exchange_hours else "steady"
+        extended = instrument.contract.sec_type in ("STK", "IND")
+        key = (instrument.calendar, extended) if self.exchange_hours else ("steady", False)
         if key not in self._times:
-            self._times[key] = self._make_time(instrument, anchor)
+            self._times[key] = self._make_time(instrument, anchor, extended=extended)
         return self._times[key]
 
-    def _make_time(self, instrument: Instrument, anchor: Anchor) -> MarketTime:
+    def _make_time(self, instrument: Instrument, anchor: Anchor, *, extended: bool) -> MarketTime:
         if not self.exchange_hours:
             return SteadyTime(anchor.origin_us, anchor.minutes, anchor.speed)
         last = self._present.date() + timedelta(days=360)
-        extended = instrument.contract.sec_type != "CASH"
         sessions = hours.session_array(instrument.calendar, HISTORY_BEGINS.date(), last, extended=extended)
         return SessionTime(anchor.origin_us, anchor.minutes, anchor.speed, sessions)
 
@@ -265,19 +315,22 @@ class Market:
         return _generated_stamps()
 
     def _sizes(self, con_id: int, now_us: int) -> tuple[Decimal, Decimal]:
-        """Displayed bid and ask size: round lots that change every second, the same for everyone who asks."""
-        mixed = (con_id * 2_654_435_761 + now_us // 1_000_000 * 40_503) & 0xFFFFFFFF
-        lot = 250_000 if self._table.get(con_id).contract.sec_type == "CASH" else 100
-        return Decimal(lot * (1 + (mixed >> 8) % 12)), Decimal(lot * (1 + (mixed >> 20) % 12))
+        return displayed(con_id, now_us, _LOTS.get(self._table.get(con_id).contract.sec_type, 100))
 
-    def _day(self, con_id: int, prices: Prices, now_us: int) -> _DayFigures:
+    def tick_source(self, con_id: int) -> TickSource:
+        """Single ticks of an instrument."""
+        instrument = self._table.get(con_id)
+        return TickSource(instrument, self._of(con_id), _LOTS.get(instrument.contract.sec_type, 100))
+
+    def _day(self, con_id: int, prices: Prices, now_us: int, *, delayed: bool) -> _DayFigures:
         """Figures of the local day so far, extended from the last time they were asked for."""
-        day = self._days.get(con_id)
+        day = self._days.get((con_id, delayed))
         if day is None or now_us < day.until_us or now_us >= day.begin_us + 86_400_000_000:
             zone = ZoneInfo(self._table.get(con_id).time_zone)
             begin = to_micros(from_micros(now_us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0))
             first = prices.opening(begin)
-            day = self._days[con_id] = _DayFigures(begin, begin, first, first, first, prices.price_before(begin))
+            day = _DayFigures(begin, begin, first, first, first, prices.price_before(begin))
+            self._days[con_id, delayed] = day
         if prices.minutes(now_us) > prices.minutes(day.until_us):
             high, low, volume = prices.extremes(day.until_us, now_us)
             day.high, day.low = max(day.high, high), min(day.low, low)

@@ -7,7 +7,7 @@ Leaves: the words of requests (``market_bars``), the path's arithmetic (``market
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -17,13 +17,14 @@ import numpy as np
 
 from trading.gateway import hours, market_bars
 from trading.gateway.hours import Micros, from_micros, to_micros
-from trading.gateway.instruments import Instrument
+from trading.gateway.instrument import Instrument
 from trading.gateway.market_path import Floats, PricePath, Spans
 from trading.gateway.market_time import BarTime, MarketTime
-from trading.gateway.model import Bar, RequestError
+from trading.gateway.model import Bar, PriceIncrement, RequestError
 
 # Steps of a price grid are exact in decimals and not in binary: a price that is 3 ticks may read 2.9999999999.
 _FUZZ = 1e-7
+_INSTANT = 1e-6  # minutes: the shortest interval that keeps its two ends apart in any year
 NO_DATA = "Historical Market Data Service error message:HMDS query returned no data: "
 TOO_LONG = "Historical Market Data Service error message:Time length exceed max."
 _SHARES_A_TRADE = 100
@@ -38,23 +39,26 @@ class Prices:
         time: MarketTime,
         *,
         offset: float,
+        rule: Sequence[PriceIncrement],
         tick: Decimal,
         half_spread: float,
         has_volume: bool,
         has_quotes: bool,
     ) -> None:
-        self.path, self.time, self._offset = path, time, offset
+        self.path, self.time, self.offset = path, time, offset
         self.tick, self._tick = tick, float(tick)
+        # Above each edge a price is a whole number of so many ticks.
+        self._steps = [(float(step.low_edge), int(step.increment / tick)) for step in rule if step.increment > tick]
         self._relative = half_spread
         self.has_volume, self.has_quotes = has_volume, has_quotes
 
     def minutes(self, micros: int) -> float:
         """Minutes of the path at a moment."""
-        return self.time.at(micros) + self._offset
+        return self.time.at(micros) + self.offset
 
     def minutes_all(self, micros: Micros) -> Floats:
         """Minutes of the path at many moments."""
-        return self.time.at_all(micros) + self._offset
+        return self.time.at_all(micros) + self.offset
 
     def price(self, micros: int) -> float:
         """The path's price; where the clock stands still, the last one before."""
@@ -79,38 +83,75 @@ class Prices:
         volume = math.floor(self.path.volume(0.0, b)) - math.floor(self.path.volume(0.0, a))
         return high, low, float(volume) if self.has_volume else 0.0
 
+    def spans(self, starts: Micros, ends: Micros) -> Spans:
+        """Open, high, low, close and volume of intervals; one in which the clock stands still is a point in time."""
+        begins, stops = self.minutes_all(starts), self.minutes_all(ends)
+        return self.path.spans(begins, np.maximum(stops, begins + _INSTANT))
+
+    def volumes(self, starts: Micros, ends: Micros) -> Floats:
+        """Whole units traded in each interval."""
+        volumes_to = self.path.volumes_to
+        result: Floats = np.floor(volumes_to(self.minutes_all(ends))) - np.floor(volumes_to(self.minutes_all(starts)))
+        return result
+
     def last(self, price: float) -> Decimal:
         """A traded price on the tick."""
-        return self.tick * round(price / self._tick)
+        step = self._step(price)
+        return self.tick * (round(price / self._tick / step) * step)
 
     def bid(self, price: float) -> Decimal:
         """The bid around a price."""
-        return self.tick * max(math.floor((price - self._half(price)) / self._tick + _FUZZ), 1)
+        step = self._step(price)
+        below = (price - self._half(price)) / self._tick / step
+        return self.tick * max(math.floor(below + _FUZZ) * step, 1)
 
     def ask(self, price: float) -> Decimal:
         """The ask around a price."""
-        return self.tick * math.ceil((price + self._half(price)) / self._tick - _FUZZ)
+        step = self._step(price)
+        above = (price + self._half(price)) / self._tick / step
+        return self.tick * (math.ceil(above - _FUZZ) * step)
+
+    def _step(self, price: float) -> int:
+        """How many ticks the increment is at a price."""
+        step = 1
+        for edge, ticks in self._steps:
+            if price >= edge:
+                step = ticks
+        return step
 
     def _half(self, price: float) -> float:
-        return max(self._tick / 2, price * self._relative)
+        return max(self._tick * self._step(price) / 2, price * self._relative)
 
     # the same for arrays, in whole ticks
 
     def last_ticks(self, prices: Floats) -> Floats:
         """Traded prices in whole ticks."""
-        result: Floats = np.rint(prices / self._tick)
+        steps = self._steps_all(prices)
+        result: Floats = np.rint(prices / self._tick / steps) * steps
         return result
 
     def bid_ticks(self, prices: Floats) -> Floats:
         """Bids in whole ticks."""
-        half = np.maximum(self._tick / 2, prices * self._relative)
-        result: Floats = np.maximum(np.floor((prices - half) / self._tick + _FUZZ), 1)
+        steps = self._steps_all(prices)
+        below = (prices - self._half_all(prices, steps)) / self._tick / steps
+        result: Floats = np.maximum(np.floor(below + _FUZZ) * steps, 1)
         return result
 
     def ask_ticks(self, prices: Floats) -> Floats:
         """Asks in whole ticks."""
-        half = np.maximum(self._tick / 2, prices * self._relative)
-        result: Floats = np.ceil((prices + half) / self._tick - _FUZZ)
+        steps = self._steps_all(prices)
+        above = (prices + self._half_all(prices, steps)) / self._tick / steps
+        result: Floats = np.ceil(above - _FUZZ) * steps
+        return result
+
+    def _steps_all(self, prices: Floats) -> Floats:
+        steps = np.ones_like(prices)
+        for edge, ticks in self._steps:
+            steps = np.where(prices >= edge, float(ticks), steps)
+        return steps
+
+    def _half_all(self, prices: Floats, steps: Floats) -> Floats:
+        result: Floats = np.maximum(self._tick * steps / 2, prices * self._relative)
         return result
 
 
@@ -193,8 +234,15 @@ class History:
         return end_us
 
     def _sessions(self, day: date, *, use_rth: bool) -> tuple[hours.Session, ...]:
-        extended = not use_rth and self._instrument.contract.sec_type == "STK"
-        return hours.sessions_of(self._instrument.calendar, day, extended=extended)
+        calendar, extended = self._calendar(use_rth=use_rth)
+        return hours.sessions_of(calendar, day, extended=extended)
+
+    def _calendar(self, *, use_rth: bool) -> tuple[str, bool]:
+        """Whose sessions count, and whether they are the extended ones."""
+        instrument = self._instrument
+        if use_rth:
+            return instrument.regular_calendar, False
+        return instrument.calendar, instrument.contract.sec_type == "STK"
 
     def _intraday(self, begin_us: int, end_us: int, seconds: int) -> _Cut:
         starts = market_bars.intraday_edges(begin_us, end_us, seconds, self._zone)
@@ -220,10 +268,10 @@ class History:
         """Keep what lies in sessions, when sessions count."""
         if not self._exchange_hours or len(cut.starts) == 0:
             return cut
-        extended = not use_rth and self._instrument.contract.sec_type == "STK"
+        calendar, extended = self._calendar(use_rth=use_rth)
         first = from_micros(int(cut.starts[0])).date() - timedelta(days=1)
         last = from_micros(int(cut.ends[-1])).date() + timedelta(days=1)
-        sessions = hours.session_array(self._instrument.calendar, first, last, extended=extended)
+        sessions = hours.session_array(calendar, first, last, extended=extended)
         if len(sessions) == 0:
             return _Cut(cut.stamps[:0], cut.starts[:0], cut.ends[:0])
         index = np.searchsorted(sessions[:, 1], cut.starts, side="right")
@@ -235,13 +283,11 @@ class History:
         return _Cut(stamps[keep], starts[keep], ends[keep])
 
     def _fill(self, cut: _Cut, what: str) -> list[Bar]:
-        starts, ends = self._prices.minutes_all(cut.starts), self._prices.minutes_all(cut.ends)
-        traded = ends > starts
+        traded = self._prices.minutes_all(cut.ends) > self._prices.minutes_all(cut.starts)
         if not traded.any():
             return []
-        starts, ends = starts[traded], ends[traded]
-        spans = self._prices.path.spans(starts, ends)
-        volumes = np.floor(self._prices.path.volumes_to(ends)) - np.floor(self._prices.path.volumes_to(starts))
+        starts, ends = cut.starts[traded], cut.ends[traded]
+        spans, volumes = self._prices.spans(starts, ends), self._prices.volumes(starts, ends)
         return _to_bars(cut.stamps[traded], spans, volumes, self._prices, what)
 
     def _group(self, days: list[Bar], size: str) -> list[Bar]:

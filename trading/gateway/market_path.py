@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_FEW = 4  # ranges that are not worth a table
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -41,8 +42,9 @@ class PricePath:
         self._knots = np.column_stack(
             (opens, np.where(rising, lows, highs), np.where(rising, highs, lows), closes)
         ).astype(np.float64)
-        # Plain lists: reading one element of a list is several times cheaper than of an array, and quotes read a few.
-        self._knot_rows: list[list[float]] = self._knots.tolist()
+        # Rows that quotes have read, as plain lists: an element of a list is much cheaper than one of an array.
+        # Making lists of all rows at once would take longer than all else of a new path.
+        self._knot_rows: dict[int, list[float]] = {}
         self._highs, self._lows = highs.astype(np.float64), lows.astype(np.float64)
         self._cumulative = np.concatenate(([0.0], np.cumsum(volumes.astype(np.float64))))
         self._tables: tuple[list[Floats], list[Floats]] | None = None
@@ -52,7 +54,7 @@ class PricePath:
     def price(self, u: float, *, left: bool = False) -> float:
         """The price at ``u``; with ``left`` the one just before it (the two differ where a minute gaps)."""
         index, fraction = self._locate(u, left=left)
-        return _on_legs(self._knot_rows[index], fraction)
+        return _on_legs(self._row(index), fraction)
 
     def extremes(self, start: float, end: float) -> tuple[float, float]:
         """Highest and lowest price in [start, end]: the cheap way for the short slices of a running market."""
@@ -60,11 +62,17 @@ class PricePath:
         if first[0] != last[0] or end - start >= 1 or start // self.length != math.ceil(end / self.length) - 1:
             spans = self.spans(np.array([start]), np.array([end]))
             return float(spans.high[0]), float(spans.low[0])
-        row = self._knot_rows[first[0]]
+        row = self._row(first[0])
         low_f, high_f = sorted((first[1], last[1]))
         seen = [_on_legs(row, low_f), _on_legs(row, high_f)]
         seen.extend(row[k] for k in (1, 2) if low_f < k / 3 < high_f)
         return max(seen), min(seen)
+
+    def _row(self, index: int) -> list[float]:
+        row = self._knot_rows.get(index)
+        if row is None:
+            row = self._knot_rows[index] = self._knots[index].tolist()
+        return row
 
     def volume(self, start: float, end: float) -> float:
         """Volume traded between two moments."""
@@ -158,6 +166,8 @@ class PricePath:
     def _range_of(self, first: Ints, last: Ints, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Highest high and lowest low of the whole minutes first..last, where valid."""
         first, last = np.where(valid, first, 0), np.where(valid, last, 0)
+        if self._tables is None and len(first) <= _FEW:
+            return self._few_ranges(first, last, valid)
         if self._tables is None:
             self._tables = _sparse(self._highs, np.maximum), _sparse(self._lows, np.minimum)
         level = np.floor(np.log2(last - first + 1)).astype(np.int64)
@@ -167,6 +177,14 @@ class PricePath:
             a, b = first[pick], last[pick] - (1 << int(step)) + 1
             top[pick] = np.maximum(self._tables[0][step][a], self._tables[0][step][b])
             bottom[pick] = np.minimum(self._tables[1][step][a], self._tables[1][step][b])
+        return top, bottom
+
+    def _few_ranges(self, first: Ints, last: Ints, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """The same without tables, which take megabytes: most instruments are only ever asked for their day's range."""
+        top, bottom = np.full(len(first), -np.inf), np.full(len(first), np.inf)
+        for n in np.flatnonzero(valid).tolist():
+            minutes = slice(int(first[n]), int(last[n]) + 1)
+            top[n], bottom[n] = self._highs[minutes].max(), self._lows[minutes].min()
         return top, bottom
 
     def volumes_to(self, u: Floats) -> Floats:

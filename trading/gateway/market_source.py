@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from strategies.exceptions import ConfigError
 from trading.gateway.hours import Micros
-from trading.gateway.instruments import Instrument
+from trading.gateway.instrument import Instrument
 from trading.gateway.market_path import Floats
 
 SAMPLE = Path(__file__).resolve().parents[1] / "market" / "sample" / "us_etf_1min_2019-12_2020-01.parquet"
@@ -27,6 +27,7 @@ COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume")
 DAY_MINUTES = 390
 SYNTHETIC_DAYS = 60
 _YEAR_MINUTES = 252 * DAY_MINUTES
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,14 @@ def synthetic_bars(instrument: Instrument, seed: int, stamps: Micros | None = No
 
 
 def _pulled_walk(steps: Floats, pull: float) -> Floats:
+    """Sums of the steps that lose the share ``pull`` of themselves at every step, in blocks that cannot underflow."""
     out = np.empty_like(steps)
     level, keep = 0.0, 1.0 - pull
-    for i, step in enumerate(steps.tolist()):
-        level = level * keep + step
-        out[i] = level
+    for begin in range(0, len(steps), _BLOCK):
+        block = steps[begin : begin + _BLOCK]
+        fading = keep ** np.arange(1, len(block) + 1)
+        out[begin : begin + _BLOCK] = fading * (level + np.cumsum(block / fading))
+        level = float(out[begin + len(block) - 1])
     return out
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -52,6 +53,23 @@ class ContractDetails:
     price_magnifier: int = 1
     min_size: Decimal = Decimal(1)
     size_increment: Decimal = Decimal(1)
+    under_con_id: int = 0
+    under_symbol: str = ""
+    under_sec_type: str = ""
+    contract_month: str = ""  # yyyymm, futures and options
+    derivatives: tuple[str, ...] = ()  # security types listed on it; told by a search only
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChain:
+    """Expiries (yyyymmdd) and strikes of one trading class on one exchange."""
+
+    exchange: str
+    under_con_id: int
+    trading_class: str
+    multiplier: str
+    expiries: tuple[str, ...]
+    strikes: tuple[Decimal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +238,73 @@ class Quote:
     close: Decimal | None  # previous session's
 
 
+class Entitlement(StrEnum):
+    """What market data the paper user has subscribed to for an instrument."""
+
+    FULL = "full"
+    PARTIAL = "partial"  # trades, no quotes
+    DELAYED = "delayed"  # nothing, but 15 minutes later everybody may see it
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionFigures:
+    """One option computation; None where it cannot be computed. Units: theta a day, vega a point of volatility."""
+
+    volatility: float | None
+    delta: float | None
+    price: float | None
+    gamma: float | None
+    vega: float | None
+    theta: float | None
+    underlying: float | None
+
+
+class TickKind(StrEnum):
+    """What a stream or list of single ticks shows."""
+
+    TRADES = "trades"
+    QUOTES = "quotes"
+    MIDPOINT = "midpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One trade (price and size), quote change (all but price) or midpoint (price)."""
+
+    time: datetime
+    price: Decimal
+    size: Decimal
+    bid: Decimal
+    ask: Decimal
+    bid_size: Decimal
+    ask_size: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A market scanner's question; None is no limit."""
+
+    code: str
+    instrument: str
+    location: str
+    rows: int
+    above_price: Decimal | None = None
+    below_price: Decimal | None = None
+    above_volume: Decimal | None = None
+    above_change: Decimal | None = None  # percent
+    below_change: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TradingSession:
+    """One session of an instrument's calendar; ``day`` is yyyymmdd in its zone."""
+
+    day: str
+    opens: datetime
+    closes: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """OHLCV of one interval, stamped with its START, aware UTC."""
@@ -315,8 +400,43 @@ class Venue(Protocol):
     def search(self, pattern: str) -> Sequence[ContractDetails]: ...
     def market_rule(self, rule_id: int) -> Sequence[PriceIncrement]: ...
 
+    def option_chains(self, con_id: int, exchange: str) -> Sequence[OptionChain]:
+        """Expiries and strikes on an underlying; empty when none are listed. An empty exchange means all."""
+
     # market data
-    def quote(self, con_id: int, now: datetime) -> Quote: ...
+    def entitlement(self, con_id: int) -> Entitlement: ...
+    @property
+    def competing(self) -> bool:
+        """Whether the user is logged in elsewhere and the market data go there."""
+
+    def is_open(self, con_id: int, now: datetime) -> bool: ...
+    def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> Quote:
+        """Top of book; ``frozen`` keeps the quotes of a closed market, ``delayed`` is of 15 minutes ago."""
+
+    def option_figures(self, con_id: int, price: Decimal | None, now: datetime) -> OptionFigures | None:
+        """An option's sensitivities at a price of it, None: at the model's; None for what is no option."""
+
+    def implied_volatility(
+        self, con_id: int, price: Decimal, underlying: Decimal, now: datetime
+    ) -> OptionFigures | None: ...
+    def option_price(
+        self, con_id: int, volatility: float, underlying: Decimal, now: datetime
+    ) -> OptionFigures | None: ...
+    def ticks(self, con_id: int, kind: TickKind, since: datetime, until: datetime) -> Sequence[Tick]:
+        """Ticks in [since, until), oldest first."""
+
+    def past_ticks(
+        self, con_id: int, kind: TickKind, *, start: datetime | None, end: datetime | None, count: int, use_rth: bool,
+        now: datetime,
+    ) -> Sequence[Tick]:  # fmt: skip
+        """The first ``count`` ticks from ``start`` on, or the last before ``end``, oldest first."""
+
+    def scan(self, scan: Scan, now: datetime) -> Sequence[ContractDetails]:
+        """Listed instruments, best first; raises RequestError 162 for an unknown scan code or location."""
+
+    def schedule(
+        self, con_id: int, *, end: datetime, days: int, use_rth: bool, now: datetime
+    ) -> Sequence[TradingSession]: ...
     def bars(
         self, con_id: int, *, end: datetime, duration: str, bar_size: str, what: str, use_rth: bool, now: datetime
     ) -> Sequence[Bar]:
@@ -334,6 +454,11 @@ class Venue(Protocol):
 
     def cancel(self, client_id: int, order_id: int, now: datetime) -> list[VenueEvent]: ...
     def global_cancel(self, now: datetime) -> list[VenueEvent]: ...
+    def exercise_option(
+        self, query: Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime
+    ) -> list[VenueEvent]:
+        """Exercise long options early, or let them lapse."""
+
     def advance(self, now: datetime) -> list[VenueEvent]: ...
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]: ...
     def completed_orders(self, *, api_only: bool) -> Sequence[OrderSnapshot]: ...

@@ -1,6 +1,6 @@
 """What a client can ask: one typed message for each request that the gateway understands.
 
-Owns: the vocabulary between codec and handlers.
+Owns: the vocabulary between codec and handlers, but for data beyond ticks and bars (``protocol_data_messages``).
 Leaves: reading them (``protocol_requests``, ``protocol_place_order``) and answering them (``wire_*``).
 Rule: every field of the wire that decides an answer is here, typed; the rest is read and dropped.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from .model import Contract
+from .protocol_data_messages import DataRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,6 @@ class RequestMarketRule:
     """Ask for a rule's price steps."""
 
     rule_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestOptionParameters:
-    """Ask for an underlying's option chains."""
-
-    req_id: int
-    underlying_con_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +354,6 @@ Request = (
     | RequestContractDetails
     | RequestMatchingSymbols
     | RequestMarketRule
-    | RequestOptionParameters
     | RequestMarketData
     | CancelMarketData
     | RequestMarketDataType
@@ -394,4 +386,5 @@ Request = (
     | CancelPnlSingle
     | Unsupported
     | Unknown
+    | DataRequest
 )

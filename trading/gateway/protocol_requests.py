@@ -1,7 +1,8 @@
 """Read a client's message into its typed request, every field of it.
 
-Owns: the field order of every request but placeOrder, and the table from message id to reader.
-Leaves: placeOrder (``protocol_place_order``), answers (``wire_*``).
+Owns: the field order of every request but placeOrder and those about data, and the table from message id to reader.
+Leaves: placeOrder (``protocol_place_order``), chains, single ticks and scans (``protocol_data_requests``), answers
+(``wire_*``).
 Rule: each reader is followed by ``finish``: a message with a field too many or too few is refused whole.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from . import protocol_messages as m
 from .model import Contract
+from .protocol_data_requests import DATA_READERS
 from .protocol_errors import DecodeError
 from .protocol_fields import FieldReader
 from .protocol_place_order import read_contract, read_place_order
@@ -109,12 +111,6 @@ def _head_timestamp(r: FieldReader, version: int) -> m.Request:
     r.flag()
     use_rth, what, format_date = r.flag(), r.text(), r.integer(1)
     return m.RequestHeadTimestamp(req_id, contract, use_rth, what, format_date)
-
-
-def _option_parameters(r: FieldReader, version: int) -> m.Request:
-    req_id = r.request_id()
-    r.texts(3)
-    return m.RequestOptionParameters(req_id, r.integer())
 
 
 def _cancel_order(r: FieldReader, version: int) -> m.Request:
@@ -219,6 +215,7 @@ def _auto_open_orders(r: FieldReader, version: int) -> m.Request:
 
 
 _READERS: dict[str, Reader] = {
+    **DATA_READERS,
     "1": _market_data,
     "2": _versioned_id(m.CancelMarketData),
     "3": read_place_order,
@@ -248,7 +245,6 @@ _READERS: dict[str, Reader] = {
     "75": _versioned_id(m.CancelPositionsMulti),
     "76": _account_updates_multi,
     "77": _versioned_id(m.CancelAccountUpdatesMulti),
-    "78": _option_parameters,
     "81": _matching_symbols,
     "87": _head_timestamp,
     "90": _bare_id(m.CancelHeadTimestamp),
@@ -262,8 +258,7 @@ _READERS: dict[str, Reader] = {
 
 # Requests that IB has and the gateway has no data for: message id → position of the request id, −1 if none.
 _UNSUPPORTED: dict[str, int] = {
-    "10": 2, "11": 2, "12": -1, "13": -1, "18": -1, "19": -1, "21": 2, "22": 1, "23": 2, "24": -1,
-    "52": 2, "53": 2, "54": 2, "55": 2, "56": 2, "57": 2, "65": -1, "66": -1, "67": 2, "68": 2, "69": 2, "70": 2,
-    "72": -1, "73": -1, "79": 1, "80": -1, "82": -1, "83": 1, "84": 1, "85": -1, "86": 1, "88": 1, "89": 1,
-    "96": 1, "97": 1, "98": 1, "100": 1, "101": 1, "102": 1, "103": 1, "104": 1,
+    "11": 2, "12": -1, "13": -1, "18": -1, "19": 4, "52": 2, "53": 2, "65": -1, "66": -1, "67": 2, "68": 2, "69": 2,
+    "70": 2, "72": -1, "73": -1, "79": 1, "80": -1, "82": -1, "83": 1, "84": 1, "85": -1, "86": 1, "100": 1, "101": 1,
+    "102": 1, "103": 1, "104": 1,
 }  # fmt: skip

@@ -92,9 +92,10 @@ def contract_details(req_id: int, details: ContractDetails, version: int) -> byt
     name = ascii7(details.long_name) if version >= v.ASCII7 else details.long_name
     fields += [
         c.multiplier, ",".join(details.order_types), ",".join(details.valid_exchanges), str(details.price_magnifier),
-        "0", name, c.primary_exchange, c.last_trade_date[:6], details.industry, details.category,
-        details.subcategory, ib_zone(details.time_zone), details.trading_hours, details.liquid_hours, "", "0", "0",
-        "1", "", "", ",".join(map(str, details.market_rule_ids)), c.last_trade_date,
+        str(details.under_con_id), name, c.primary_exchange, details.contract_month, details.industry,
+        details.category, details.subcategory, ib_zone(details.time_zone), details.trading_hours,
+        details.liquid_hours, "", "0", "0", "1", details.under_symbol, details.under_sec_type,
+        ",".join(map(str, details.market_rule_ids)), c.last_trade_date,
     ]  # fmt: skip
     if version >= v.STOCK_TYPE:
         fields.append(details.stock_type)
@@ -111,11 +112,12 @@ def contract_details_end(req_id: int) -> bytes:
 
 
 def symbol_samples(req_id: int, found: Sequence[ContractDetails], version: int) -> bytes:
-    """symbolSamples; no derivatives are listed here, so their number is 0."""
+    """symbolSamples, each with the security types of its derivatives."""
     fields = ["79", str(req_id), str(len(found))]
     for details in found:
         c = details.contract
-        fields += [str(c.con_id), c.symbol, c.sec_type, c.primary_exchange or c.exchange, c.currency, "0"]
+        fields += [str(c.con_id), c.symbol, c.sec_type, c.primary_exchange or c.exchange, c.currency]
+        fields += [str(len(details.derivatives)), *details.derivatives]
         if version >= v.ISSUER_ID:
             fields += [ascii7(details.long_name), ""]
     return message(*fields)

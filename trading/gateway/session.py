@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from . import protocol_responses as respond
-from .model import Bar
+from .model import Bar, Entitlement, Scan
 
 NO_ID = -1
 
@@ -25,6 +25,29 @@ class TickSubscription:
     con_id: int
     generic_ticks: tuple[str, ...]
     sent: dict[int, Decimal] = field(default_factory=dict)
+    computed: dict[int, Decimal | None] = field(default_factory=dict)  # price of each option computation sent
+    entitlement: Entitlement = Entitlement.FULL
+    wanted: int = 1  # market data type asked for
+    data_type: int = 1  # and shown, as message 58 told it
+    is_option: bool = False
+
+
+@dataclass(slots=True)
+class TickStream:
+    """One reqTickByTickData: everything before ``until`` has been sent."""
+
+    con_id: int
+    kind: str  # Last, AllLast, BidAsk, MidPoint
+    exchange: str
+    until: datetime
+
+
+@dataclass(slots=True)
+class ScanSubscription:
+    """One reqScannerSubscription."""
+
+    scan: Scan
+    sent_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +110,9 @@ class Session:
     ticks: dict[int, TickSubscription] = field(default_factory=dict)
     bars: dict[int, BarSubscription] = field(default_factory=dict)
     history: dict[int, HistorySubscription] = field(default_factory=dict)
+    single_ticks: dict[int, TickStream] = field(default_factory=dict)
+    scans: dict[int, ScanSubscription] = field(default_factory=dict)
+    silenced: set[int] = field(default_factory=set)  # tick streams that were told of a competing session
 
     @property
     def started(self) -> bool:

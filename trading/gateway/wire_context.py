@@ -13,6 +13,7 @@ from datetime import datetime
 from .model import Bar, Contract, ContractDetails, RequestError, Venue
 from .protocol_open_order import OpenOrderWriter
 from .session import Session
+from .wire_history_pacing import HistoryPacer
 
 # Periods are of real time, also where the venue lives in the faster time of its bars.
 ACCOUNT_PERIOD_S = 180.0  # TWS repeats account values at this interval
@@ -35,6 +36,8 @@ class Context:
     sessions: dict[int, Session] = field(default_factory=dict)
     account_dirty: bool = False
     uptime_s: float = 0.0  # real seconds, as of the last tick
+    single_ticked_s: float | None = None  # when single ticks last went out
+    history_pacer: HistoryPacer = field(default_factory=HistoryPacer)
     open_order: OpenOrderWriter = field(default_factory=OpenOrderWriter)
 
     def now(self) -> datetime:

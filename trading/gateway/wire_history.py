@@ -12,14 +12,18 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from . import protocol_data_responses as respond_data
 from . import protocol_messages as m
 from . import protocol_responses as respond
-from .model import Bar, RequestError
+from .model import Bar, ContractDetails, RequestError
 from .protocol_fields import dashed_utc, parse_moment, stamp
 from .session import HistorySubscription, Session
 from .wire_context import BAR_SECONDS, Context, refuse_duplicate
+from .wire_history_pacing import SMALL_BAR_S, BarRequest
+from .wire_permission import need_live
 
 MAX_OPEN_REQUESTS = 50
+MAX_SCHEDULE_DAYS = 365
 EPOCH_SECONDS = 2
 DAY = 86_400
 _UNITS = {"sec": 1, "min": 60, "hour": 3600, "day": DAY, "week": 7 * DAY, "month": 30 * DAY}
@@ -33,8 +37,13 @@ def historical_data(context: Context, session: Session, request: m.RequestHistor
         raise RequestError(162, "Historical Market Data Service error message:Too many open historical data requests")
     details = context.resolve_one(request.contract, include_expired=request.include_expired)
     zone, now = details.time_zone, context.now()
+    need_live(context, details.contract, 162, "Historical Market Data Service error message:")
     end = _end(request, zone, now)
+    if request.what == "SCHEDULE":
+        _send_schedule(context, session, request, details, end)
+        return
     con_id, symbol = details.contract.con_id, details.contract.symbol
+    _pace(context, request, con_id)
     bars = context.venue.bars(
         con_id, end=end, duration=request.duration, bar_size=request.bar_size, what=request.what,
         use_rth=request.use_rth, now=now,
@@ -63,6 +72,38 @@ def historical_data(context: Context, session: Session, request: m.RequestHistor
         newest = context.venue.latest_bar(con_id, seconds=BAR_SECONDS, what=request.what, now=now)
         subscription.last_start = newest.start if newest else None
         session.history[request.req_id] = subscription
+
+
+def _pace(context: Context, request: m.RequestHistoricalData, con_id: int) -> None:
+    """Count requests for small bars.
+
+    Raises: RequestError 162 when they come too fast.
+    """
+    if bar_seconds(request.bar_size) > SMALL_BAR_S:
+        return
+    asked = BarRequest(
+        con_id, request.contract.exchange, request.what, request.end, request.bar_size, request.duration,
+        request.use_rth,
+    )  # fmt: skip
+    if not context.history_pacer.may_ask(asked, context.uptime_s):
+        raise RequestError(162, "Historical Market Data Service error message:Historical data request pacing violation")
+
+
+def _send_schedule(
+    context: Context, session: Session, request: m.RequestHistoricalData, details: ContractDetails, end: datetime
+) -> None:
+    """Send the sessions of so many days instead of bars."""
+    number, _, unit = request.duration.strip().partition(" ")
+    if not number.isdecimal() or not 0 < int(number) <= MAX_SCHEDULE_DAYS or unit.strip() != "D":
+        raise RequestError(
+            162, f"Historical Market Data Service error message:Invalid schedule duration {request.duration!r}"
+        )
+    sessions = context.venue.schedule(
+        details.contract.con_id, end=end, days=int(number), use_rth=request.use_rth, now=context.now()
+    )
+    if not sessions:
+        raise RequestError(162, "Historical Market Data Service error message:HMDS query returned no data: schedule")
+    session.send(respond_data.historical_schedule(request.req_id, details.time_zone, sessions))
 
 
 def cancel_historical_data(context: Context, session: Session, request: m.CancelHistoricalData) -> None:

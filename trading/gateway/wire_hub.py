@@ -11,8 +11,19 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from . import protocol_data_messages as md
 from . import protocol_messages as m
-from . import wire_account, wire_history, wire_market, wire_orders, wire_reference
+from . import (
+    wire_account,
+    wire_history,
+    wire_market,
+    wire_options,
+    wire_orders,
+    wire_reference,
+    wire_refusals,
+    wire_scanner,
+    wire_ticks,
+)
 from .model import RequestError, VenueEvent
 from .protocol_errors import DecodeError
 from .protocol_requests import decode
@@ -35,9 +46,22 @@ _HANDLERS: dict[type[m.Request], Handler] = {
     m.RequestContractDetails: wire_reference.contract_details,
     m.RequestMatchingSymbols: wire_reference.matching_symbols,
     m.RequestMarketRule: wire_reference.market_rule,
-    m.RequestOptionParameters: wire_reference.option_parameters,
-    m.Unsupported: wire_reference.unsupported,
-    m.Unknown: wire_reference.unknown,
+    md.RequestOptionParameters: wire_options.option_parameters,
+    md.CalculateImpliedVolatility: wire_options.implied_volatility,
+    md.CalculateOptionPrice: wire_options.option_price,
+    md.CancelCalculation: wire_options.cancel_calculation,
+    md.ExerciseOption: wire_options.exercise,
+    md.RequestTickByTick: wire_ticks.tick_by_tick,
+    md.CancelTickByTick: wire_ticks.cancel_tick_by_tick,
+    md.RequestHistoricalTicks: wire_ticks.historical_ticks,
+    md.RequestHistogram: wire_ticks.histogram,
+    md.CancelHistogram: wire_ticks.cancel_histogram,
+    md.RequestScannerParameters: wire_scanner.parameters,
+    md.RequestScanner: wire_scanner.scanner,
+    md.CancelScanner: wire_scanner.cancel_scanner,
+    md.RequestMarketDepth: wire_refusals.market_depth,
+    m.Unsupported: wire_refusals.unsupported,
+    m.Unknown: wire_refusals.unknown,
     m.RequestMarketData: wire_market.market_data,
     m.CancelMarketData: wire_market.cancel_market_data,
     m.RequestMarketDataType: wire_market.market_data_type,
@@ -114,4 +138,6 @@ class Hub:
         publish(context, context.venue.advance(now))
         wire_market.stream(context, self._market, now)
         wire_history.stream(context, now)
+        wire_ticks.stream(context, now)
+        wire_scanner.stream(context)
         wire_account.stream(context, self._account, now)

@@ -128,7 +128,7 @@ def send_position(session: Session, row: PositionRow) -> None:
 def _flat(context: Context, con_id: int) -> PositionRow:
     """A closed position is reported once more, with quantity 0."""
     try:
-        contract = context.resolve_one(Contract(con_id=con_id, exchange="SMART")).contract
+        contract = context.resolve_one(Contract(con_id=con_id), include_expired=True).contract
     except RequestError:
         contract = Contract(con_id=con_id)
     nothing = Decimal(0)

@@ -1,4 +1,4 @@
-"""Answer what needs no subscription: ids, time, instruments, rules, and requests without data here."""
+"""Answer what needs no subscription: ids, time, instruments, rules."""
 
 from __future__ import annotations
 
@@ -76,47 +76,3 @@ def matching_symbols(context: Context, session: Session, request: m.RequestMatch
 def market_rule(context: Context, session: Session, request: m.RequestMarketRule) -> None:
     """List a rule's price steps."""
     session.send(respond.market_rule(request.rule_id, context.venue.market_rule(request.rule_id)))
-
-
-def option_parameters(context: Context, session: Session, request: m.RequestOptionParameters) -> None:
-    """End at once: the gateway lists no options."""
-    session.send(respond.option_parameters_end(request.req_id))
-
-
-def unsupported(context: Context, session: Session, request: m.Unsupported) -> None:
-    """Answer a request that the gateway has no data for: emptily where IB may, with IB's refusal elsewhere."""
-    req_id, message_id = request.req_id, request.message_id
-    empty = {
-        67: lambda: respond.message("67", "1", str(req_id), ""),
-        79: lambda: respond.soft_dollar_tiers(req_id),
-        80: lambda: respond.family_codes(context.venue.accounts),
-        82: lambda: respond.empty_list(80),
-        83: lambda: respond.empty_list(82, str(req_id)),
-        85: lambda: respond.empty_list(85),
-        104: lambda: respond.user_info(req_id),
-    }.get(message_id)
-    if empty is not None:
-        session.send(empty())
-    elif message_id in _REFUSALS:
-        session.error(req_id, *_REFUSALS[message_id])
-    elif message_id not in _SILENT:
-        session.error(req_id, 321, "Error validating request : cause - This gateway does not serve the request")
-
-
-def unknown(context: Context, session: Session, request: m.Unknown) -> None:
-    """Name the message id that nobody knows."""
-    session.error(-1, 505, f"Fatal Error: Unknown message id: {request.message_id}")
-
-
-_REFUSALS = {
-    10: (10092, "Deep market data is not supported for this combination of security type/exchange"),
-    22: (162, "Historical Market Data Service error message:Scanner subscriptions are not available"),
-    24: (162, "Historical Market Data Service error message:Scanner parameters are not available"),
-    52: (430, "We are sorry, but fundamentals data for the security specified is not available."),
-    84: (10172, "Failed to request news article"),
-    86: (321, "Error validating request.-'cd' : cause - News is not available"),
-    96: (10187, "Failed to request historical ticks: no permission"),
-    97: (10189, "Failed to request tick-by-tick data: no permission"),
-}
-# Cancels of what never started, and switches without effect.
-_SILENT = frozenset({11, 12, 13, 23, 53, 56, 57, 69, 70, 89, 98, 101, 103})

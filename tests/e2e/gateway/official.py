@@ -61,6 +61,9 @@ for _name in (
     "accountSummaryEnd", "updateAccountValue", "updatePortfolio", "accountDownloadEnd", "connectionClosed",
     "symbolSamples", "marketRule", "headTimestamp", "completedOrder", "completedOrdersEnd", "pnl", "pnlSingle",
     "securityDefinitionOptionParameterEnd", "realtimeBar", "marketDataType", "tickReqParams",
+    "securityDefinitionOptionParameter", "tickOptionComputation", "tickByTickAllLast", "tickByTickBidAsk",
+    "tickByTickMidPoint", "historicalTicks", "historicalTicksBidAsk", "historicalTicksLast", "histogramData",
+    "scannerParameters", "scannerData", "scannerDataEnd", "newsProviders",
 ):  # fmt: skip
     setattr(Official, _name, _keeper(_name))
 

@@ -90,7 +90,7 @@ async def test_reference_data(gateway: RunningGateway) -> None:
         found = await ib.reqMatchingSymbolsAsync("AAP")
         assert found is not None
         assert "AAPL" in [row.contract.symbol for row in found if row.contract]
-        assert await ib.reqSecDefOptParamsAsync("AAPL", "", "STK", 265598) == []
+        assert await ib.reqSecDefOptParamsAsync("EUR", "", "CASH", 12087792) == []
         assert (await ib.reqHeadTimeStampAsync(details.contract, "TRADES", True, 2)).year < 2026
 
 

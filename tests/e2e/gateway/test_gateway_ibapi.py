@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from ibapi.execution import ExecutionFilter
+from ibapi.scanner import ScannerSubscription
 
 from tests.e2e.gateway.official import Official, official_client, official_order, stock
 from trading.gateway.testing import RunningGateway, running_gateway
@@ -64,6 +65,50 @@ def test_data(client: Official) -> None:
     assert all(bar.low <= bar.close <= bar.high for _, bar in bars)
     client.reqHeadTimeStamp(4, stock(), "TRADES", 0, 1)
     client.wait("headTimestamp")
+
+
+def test_futures_and_options(client: Official) -> None:
+    future = stock("MES")
+    future.secType, future.exchange = "FUT", "CME"
+    client.reqContractDetails(1, future)
+    client.wait("contractDetailsEnd")
+    months = [details.contract for _, details in client.all("contractDetails")]
+    assert [contract.multiplier for contract in months] == ["5"] * 5
+    client.reqSecDefOptParams(2, "AAPL", "", "STK", 265598)
+    client.wait("securityDefinitionOptionParameterEnd")
+    _, exchange, _, _, multiplier, expiries, strikes = client.wait("securityDefinitionOptionParameter")
+    assert (exchange, multiplier) == ("SMART", "100")
+    option = stock()
+    option.secType, option.right = "OPT", "C"
+    option.lastTradeDateOrContractMonth, option.strike = max(expiries), sorted(strikes)[len(strikes) // 2]
+    client.reqMktData(3, option, "", False, False, [])
+    client.wait("tickOptionComputation", lambda req_id, tick, *_: tick == 13)
+    client.calculateImpliedVolatility(4, option, 60.0, 230.0, [])
+    answer = client.wait("tickOptionComputation", lambda req_id, *_: req_id == 4)
+    assert 0 < answer[3] < 3
+    client.reqMktDepth(5, option, 5, True, [])
+    client.wait("error", lambda req_id, code, *_: (req_id, code) == (5, 354))
+
+
+def test_single_ticks_histogram_and_scans(client: Official) -> None:
+    client.reqTickByTickData(1, stock("SPY"), "AllLast", 3, False)
+    assert len(client.wait("historicalTicksLast")[1]) == 3
+    client.wait("tickByTickAllLast")
+    client.reqTickByTickData(2, stock("SPY"), "BidAsk", 0, False)
+    client.wait("tickByTickBidAsk")
+    client.reqHistoricalTicks(3, stock("SPY"), "20261101 15:00:00", "", 20, "MIDPOINT", 0, False, [])
+    assert len(client.wait("historicalTicks")[1]) == 20
+    client.reqHistogramData(4, stock("SPY"), False, "1 day")
+    assert client.wait("histogramData")[1]
+    client.reqScannerParameters()
+    client.wait("scannerParameters")
+    scan = ScannerSubscription()
+    scan.instrument, scan.locationCode, scan.scanCode = "STK", "STK.US.MAJOR", "HOT_BY_VOLUME"
+    client.reqScannerSubscription(5, scan, [], [])
+    client.wait("scannerDataEnd")
+    assert len(client.all("scannerData")) == 50
+    client.reqNewsProviders()
+    assert client.wait("newsProviders") == ([],)
 
 
 def test_order_lifecycle(client: Official) -> None:

@@ -64,7 +64,7 @@ def test_a_symbol_listed_twice_is_found_twice(exchange: Exchange) -> None:
         ({"con_id": 1}, 200),
         ({"con_id": AAPL_ID, "exchange": "IDEALPRO"}, 200),
         ({"symbol": "AAPL", "sec_type": "STK", "currency": "EUR"}, 200),
-        ({"symbol": "AAPL", "sec_type": "OPT"}, 200),
+        ({"symbol": "AAPL", "sec_type": "FOP"}, 200),
         ({"symbol": "AAPL"}, 321),
         ({"symbol": "AAPL", "sec_type": "SHARES"}, 321),
         ({"sec_type": "STK"}, 321),

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ibapi.contract import Contract
 from ibapi.execution import ExecutionFilter
+from ibapi.scanner import ScannerSubscription
 
 from tests.unit.gateway.wire_clients import UnpluggedIbapi, UnpluggedIbAsync
 from tests.unit.gateway.wire_fake import Bench, heard
+from trading.gateway import protocol_data_messages as md
 from trading.gateway import protocol_messages as m
 from trading.gateway.protocol_errors import DecodeError
 from trading.gateway.protocol_requests import decode
@@ -27,7 +29,7 @@ IB_ASYNC_CALLS: list[tuple[str, tuple[Any, ...], type[m.Request]]] = [
     ("reqContractDetails", (5, STOCK), m.RequestContractDetails),
     ("reqMatchingSymbols", (5, "AA"), m.RequestMatchingSymbols),
     ("reqMarketRule", (26,), m.RequestMarketRule),
-    ("reqSecDefOptParams", (5, "AAPL", "", "STK", 265598), m.RequestOptionParameters),
+    ("reqSecDefOptParams", (5, "AAPL", "", "STK", 265598), md.RequestOptionParameters),
     ("reqMktData", (5, STOCK, "233,236", False, False, []), m.RequestMarketData),
     ("reqMktData", (5, BAG, "", True, False, []), m.RequestMarketData),
     ("cancelMktData", (5,), m.CancelMarketData),
@@ -59,8 +61,26 @@ IB_ASYNC_CALLS: list[tuple[str, tuple[Any, ...], type[m.Request]]] = [
     ("cancelPnL", (5,), m.CancelPnl),
     ("reqPnLSingle", (5, "DU1", "", 265598), m.RequestPnlSingle),
     ("cancelPnLSingle", (5,), m.CancelPnlSingle),
-    ("reqMktDepth", (5, STOCK, 5, True, []), m.Unsupported),
-    ("reqTickByTickData", (5, STOCK, "AllLast", 0, False), m.Unsupported),
+    ("reqMktDepth", (5, STOCK, 5, True, []), md.RequestMarketDepth),
+    ("calculateImpliedVolatility", (5, STOCK, 4.5, 187.0, []), md.CalculateImpliedVolatility),
+    ("calculateOptionPrice", (5, STOCK, 0.3, 187.0, []), md.CalculateOptionPrice),
+    ("cancelCalculateOptionPrice", (5,), md.CancelCalculation),
+    ("exerciseOptions", (5, STOCK, 1, 2, "DU1", 0), md.ExerciseOption),
+    ("reqTickByTickData", (5, STOCK, "AllLast", 0, False), md.RequestTickByTick),
+    ("cancelTickByTickData", (5,), md.CancelTickByTick),
+    (
+        "reqHistoricalTicks",
+        (5, STOCK, "", "20260302-15:00:00", 10, "TRADES", True, False, []),
+        md.RequestHistoricalTicks,
+    ),
+    ("reqHistogramData", (5, STOCK, True, "3 days"), md.RequestHistogram),
+    ("cancelHistogramData", (5,), md.CancelHistogram),
+    ("reqScannerParameters", (), md.RequestScannerParameters),
+    ("reqScannerSubscription", (5, ib_async.ScannerSubscription(scanCode="MOST_ACTIVE"), [], []), md.RequestScanner),
+    ("cancelScannerSubscription", (5,), md.CancelScanner),
+    ("requestFA", (1,), m.Unsupported),
+    ("reqFundamentalData", (5, STOCK, "ReportSnapshot", []), m.Unsupported),
+    ("reqWshMetaData", (5,), m.Unsupported),
     ("reqNewsProviders", (), m.Unsupported),
     ("reqUserInfo", (5,), m.Unsupported),
 ]
@@ -116,12 +136,25 @@ def official_contract() -> Contract:
         ("reqPositions", (), m.RequestPositions),
         ("reqPnLSingle", (5, "DU1", "", 1), m.RequestPnlSingle),
         ("reqMatchingSymbols", (5, "AA"), m.RequestMatchingSymbols),
-        ("reqSecDefOptParams", (5, "AAPL", "", "STK", 1), m.RequestOptionParameters),
+        ("reqSecDefOptParams", (5, "AAPL", "", "STK", 1), md.RequestOptionParameters),
         ("reqCompletedOrders", (True,), m.RequestCompletedOrders),
         ("reqGlobalCancel", (), m.GlobalCancel),
         ("reqIds", (1,), m.RequestIds),
         ("reqAllOpenOrders", (), m.RequestAllOpenOrders),
         ("reqMarketDataType", (3,), m.RequestMarketDataType),
+        ("reqMktDepth", (5, official_contract(), 5, True, []), md.RequestMarketDepth),
+        ("calculateImpliedVolatility", (5, official_contract(), 4.5, 187.0, []), md.CalculateImpliedVolatility),
+        ("calculateOptionPrice", (5, official_contract(), 0.3, 187.0, []), md.CalculateOptionPrice),
+        ("exerciseOptions", (5, official_contract(), 1, 2, "DU1", 0), md.ExerciseOption),
+        ("reqTickByTickData", (5, official_contract(), "AllLast", 0, False), md.RequestTickByTick),
+        (
+            "reqHistoricalTicks",
+            (5, official_contract(), "", "20260302 15:00:00", 10, "TRADES", 1, False, []),
+            md.RequestHistoricalTicks,
+        ),
+        ("reqHistogramData", (5, official_contract(), True, "3 days"), md.RequestHistogram),
+        ("reqScannerSubscription", (5, ScannerSubscription(), [], []), md.RequestScanner),
+        ("reqScannerParameters", (), md.RequestScannerParameters),
     ],
 )
 def test_request_of_the_official_client_is_read_to_the_end(

@@ -97,6 +97,18 @@ def ibapi_hears(frame: bytes, version: int) -> list[tuple[str, tuple[Any, ...]]]
     for name in ("openOrder", "completedOrder", "contractDetails", "execDetails", "tickPrice", "tickSize", "pnlSingle"):
         setattr(Recorder, name, recording(name))
     for name in (
+        "securityDefinitionOptionParameter",
+        "tickOptionComputation",
+        "tickByTickAllLast",
+        "tickByTickBidAsk",
+        "tickByTickMidPoint",
+        "historicalTicks",
+        "historicalTicksBidAsk",
+        "historicalTicksLast",
+        "histogramData",
+        "scannerData",
+        "scannerDataEnd",
+        "smartComponents",
         "historicalData",
         "historicalDataUpdate",
         "symbolSamples",

@@ -90,7 +90,72 @@ class FakeVenue:
         """One rule of one step."""
         return [model.PriceIncrement(Decimal(0), Decimal("0.01"))]
 
-    def quote(self, con_id: int, now: datetime) -> model.Quote:
+    competing = False
+    entitled = model.Entitlement.FULL
+    is_trading = True
+
+    def entitlement(self, con_id: int) -> model.Entitlement:
+        """What the test granted."""
+        return self.entitled
+
+    def is_open(self, con_id: int, now: datetime) -> bool:
+        """As the test says."""
+        return self.is_trading
+
+    def option_chains(self, con_id: int, exchange: str) -> Sequence[model.OptionChain]:
+        """One chain of one expiry and two strikes."""
+        strikes = (Decimal("187.5"), Decimal(190))
+        return [model.OptionChain("SMART", con_id, "AAPL", "100", ("20260320",), strikes)]
+
+    def option_figures(self, con_id: int, price: Decimal | None, now: datetime) -> model.OptionFigures | None:
+        """No option."""
+        return None
+
+    def implied_volatility(
+        self, con_id: int, price: Decimal, underlying: Decimal, now: datetime
+    ) -> model.OptionFigures | None:
+        """A computation without its volatility."""
+        return model.OptionFigures(None, None, float(price), None, None, None, float(underlying))
+
+    def option_price(
+        self, con_id: int, volatility: float, underlying: Decimal, now: datetime
+    ) -> model.OptionFigures | None:
+        """A computation of constants."""
+        return model.OptionFigures(volatility, 0.5, 4.25, 0.01, 0.2, -0.03, float(underlying))
+
+    def _tick(self, time: datetime) -> model.Tick:
+        return model.Tick(
+            time, Decimal("187.5"), Decimal(7), Decimal("187.49"), Decimal("187.51"), Decimal(100), Decimal(200)
+        )
+
+    def ticks(self, con_id: int, kind: model.TickKind, since: datetime, until: datetime) -> Sequence[model.Tick]:
+        """One at the beginning."""
+        return [self._tick(since)] if since < until else []
+
+    def past_ticks(
+        self, con_id: int, kind: model.TickKind, *, start: datetime | None, end: datetime | None, count: int,
+        use_rth: bool, now: datetime,
+    ) -> Sequence[model.Tick]:  # fmt: skip
+        """As many as asked for, all at once."""
+        return [self._tick(start or end or now)] * count
+
+    def scan(self, scan: model.Scan, now: datetime) -> Sequence[model.ContractDetails]:
+        """AAPL, unless nothing is cheap enough."""
+        return [] if scan.below_price else [DETAILS]
+
+    def schedule(
+        self, con_id: int, *, end: datetime, days: int, use_rth: bool, now: datetime
+    ) -> Sequence[model.TradingSession]:
+        """One day."""
+        return [model.TradingSession("20260302", NOW, NOW + timedelta(hours=6))]
+
+    def exercise_option(
+        self, query: model.Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime
+    ) -> list[model.VenueEvent]:
+        """Say no."""
+        raise model.RequestError(322, "Error processing request : cause - not held")
+
+    def quote(self, con_id: int, now: datetime, *, frozen: bool = False, delayed: bool = False) -> model.Quote:
         """A quote whose bid the test may move."""
         if self.broken:
             raise ZeroDivisionError

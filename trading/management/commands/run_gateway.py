@@ -59,6 +59,11 @@ class Command(BaseCommand):
         parser.add_argument("--strict-executions", action="store_true", help="clients get only their own executions")
         parser.add_argument("--state-file", type=Path, default=None, help="where account and orders are kept")
         parser.add_argument("--reset", action="store_true", help="begin with a fresh account, keeping nothing")
+        parser.add_argument(
+            "--subscriptions",
+            default="all",
+            help="market data: all, or security types and exchanges such as STK,FUT,LSE (a ~ behind: in part)",
+        )
         parser.add_argument("--instruments", type=Path, default=None, help="file with instruments of your own")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -138,6 +143,7 @@ def _venue(options: dict[str, Any], state_file: Path) -> Exchange:
             cash=cash,
             state_file=state_file,
             instruments_file=options["instruments"],
+            subscriptions=options["subscriptions"],
         )
     )
 
