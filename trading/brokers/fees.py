@@ -1,4 +1,4 @@
-"""What IB takes for an order: fixed and tiered commissions of US stocks, and FX.
+"""What IB takes for an order: fixed and tiered commissions of US stocks, options and futures by contract, and FX.
 
 Owns: fee schedules and the commission of an order's executions one after the other.
 Leaves: when it is reported (``gateway.exchange``, the backtest).
@@ -144,6 +144,28 @@ class ForexFees:
     def total(self, traded: Traded) -> Decimal:
         """What the order has cost so far."""
         return max(traded.value * self.rate, self.minimum) if traded.quantity else ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFees:
+    """So much a contract, with a minimum by order.
+
+    >>> US_OPTION_FEES.total(Traded(Decimal(1), Decimal(300)))
+    Decimal('1.00')
+    >>> US_OPTION_FEES.total(Traded(Decimal(10), Decimal(3000)))
+    Decimal('6.50')
+    """
+
+    per_contract: Decimal
+    minimum: Decimal = ZERO
+
+    def total(self, traded: Traded) -> Decimal:
+        """What the order has cost so far."""
+        return max(traded.quantity * self.per_contract, self.minimum) if traded.quantity else ZERO
+
+
+US_OPTION_FEES = ContractFees(Decimal("0.65"), Decimal("1.00"))
+US_FUTURE_FEES = ContractFees(Decimal("2.25"))  # an index future's: execution, exchange and regulator
 
 
 def execution_fee(schedule: FeeSchedule, before: Traded, after: Traded) -> Decimal:

@@ -10,7 +10,7 @@ Average cost contains commission and multiplier, as IB's does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -139,19 +139,21 @@ class Account:
                 stock += value
         return Figures(cash + stock, cash, gross, stock, initial, maintenance, unrealized, realized)
 
-    def what_if(self, trade: Trade, mark_of: MarkOf, rate_of: RateOf) -> WhatIf:
-        """Margin and equity before and after a trade that does not happen."""
+    def what_if(self, trades: Sequence[Trade], mark_of: MarkOf, rate_of: RateOf) -> WhatIf:
+        """Margin and equity before and after trades that do not happen: one, or one for each leg of a combination."""
         before = self.figures(mark_of, rate_of)
-        rate, contract = rate_of(trade.contract.currency), trade.contract
-        held = self.holdings.get(contract.con_id)
-        quantity = held.quantity if held else ZERO
-        unit = mark_of(contract.con_id) * Decimal(contract.multiplier or 1) * rate
-        after = quantity + trade.quantity
-        initial = (abs(after) - abs(quantity)) * unit * _initial_rate(contract)
-        maintenance = unit * (
-            abs(after) * _maintenance_rate(contract, after) - abs(quantity) * _maintenance_rate(contract, quantity)
-        )
-        equity = -trade.commission * rate
+        initial = maintenance = equity = ZERO
+        for trade in trades:
+            rate, contract = rate_of(trade.contract.currency), trade.contract
+            held = self.holdings.get(contract.con_id)
+            quantity = held.quantity if held else ZERO
+            unit = mark_of(contract.con_id) * Decimal(contract.multiplier or 1) * rate
+            after = quantity + trade.quantity
+            initial += (abs(after) - abs(quantity)) * unit * _initial_rate(contract)
+            maintenance += unit * (
+                abs(after) * _maintenance_rate(contract, after) - abs(quantity) * _maintenance_rate(contract, quantity)
+            )
+            equity -= trade.commission * rate
         return WhatIf(
             init_margin_before=before.initial_margin,
             init_margin_change=initial,
@@ -162,8 +164,8 @@ class Account:
             equity_before=before.net_liquidation,
             equity_change=equity,
             equity_after=before.net_liquidation + equity,
-            commission=trade.commission,
-            currency=contract.currency,
+            commission=sum((trade.commission for trade in trades), ZERO),
+            currency=trades[0].contract.currency,
         )
 
 

@@ -52,7 +52,10 @@ MARKET_RULES: dict[int, tuple[PriceIncrement, ...]] = {
     59: (PriceIncrement(Decimal(0), Decimal("0.005")),),
     239: (PriceIncrement(Decimal(0), Decimal("0.00005")),),
 }
-ORDER_TYPES = ("ACTIVETIM", "ADJUST", "ALERT", "ALGO", "DAY", "GTC", "LMT", "MKT", "STP", "WHATIF")
+# In IB's spelling of orders; reqContractDetails lists them without blanks.
+_COMMON_TYPES = ("MKT", "LMT", "STP", "STP LMT", "MIT", "LIT", "TRAIL", "TRAIL LIMIT")
+_TYPES = {"STK": (*_COMMON_TYPES, "MOC", "LOC"), "BAG": ("MKT", "LMT"), "IND": ()}
+_ATTRIBUTES = ("ACTIVETIM", "ALERT", "ALGO", "AON", "DAY", "FOK", "GAT", "GTC", "GTD", "IOC", "OCA", "WHATIF")
 STOCK_EXCHANGES = ("SMART", "AMEX", "NYSE", "CBOE", "ARCA", "NASDAQ", "ISLAND", "BATS", "IEX", "DRCTEDGE", "BYX")
 SEC_TYPES = frozenset({"STK", "OPT", "FUT", "IND", "FOP", "CASH", "BAG", "WAR", "BOND", "CMDTY", "NEWS", "FUND", "CFD"})
 
@@ -99,6 +102,18 @@ class Instrument:
     def tick(self, price: Decimal) -> Decimal:
         """The smallest price step at ``price``."""
         return tick_at(MARKET_RULES[self.market_rule], price)
+
+
+def listed_types(sec_type: str) -> tuple[str, ...]:
+    """The order types that the exchanges take for a kind of contract, in the spelling of orders."""
+    return _TYPES.get(sec_type, _COMMON_TYPES)
+
+
+@lru_cache(maxsize=16)
+def order_type_names(sec_type: str) -> tuple[str, ...]:
+    """The same and the attributes, as reqContractDetails lists them."""
+    types = (kind.replace("TRAIL LIMIT", "TRAILLMT").replace(" ", "") for kind in listed_types(sec_type))
+    return tuple(sorted({*_ATTRIBUTES, *types, *(("OPG", "RTH") if sec_type == "STK" else ())}))
 
 
 def tick_at(rule: Sequence[PriceIncrement], price: Decimal) -> Decimal:
@@ -259,7 +274,7 @@ def details(instrument: Instrument, contract: Contract, day: date) -> ContractDe
         long_name=instrument.long_name,
         min_tick=min(step.increment for step in MARKET_RULES[instrument.market_rule]),
         valid_exchanges=exchanges,
-        order_types=ORDER_TYPES,
+        order_types=order_type_names(instrument.contract.sec_type),
         market_rule_ids=(instrument.market_rule,) * len(exchanges),
         time_zone=instrument.time_zone,
         trading_hours=trading_text(instrument.calendar, instrument.contract.sec_type, instrument.time_zone, day),

@@ -234,13 +234,13 @@ def test_order_ids_only_grow_and_each_client_has_its_own(exchange: Exchange) -> 
         ({"quantity": "1.5"}, 10243),
         ({"quantity": -5}, 321),
         ({"action": "HOLD"}, 321),
-        ({"order_type": "MOC"}, 387),
+        ({"order_type": "REL"}, 387),
         ({"order_type": "LMT"}, 321),
         ({"order_type": "LMT", "limit_price": "100.001"}, 110),
         ({"order_type": "LMT", "limit_price": "0"}, 321),
         ({"order_type": "STP"}, 321),
         ({"order_type": "STP", "aux_price": "100.001"}, 110),
-        ({"tif": "FOK"}, 321),
+        ({"tif": "GTX"}, 321),
         ({"account": "U999"}, 321),
         ({"parent_id": 77}, 135),
         ({"contract": Contract(symbol="NOPE", sec_type="STK", exchange="SMART", currency="USD")}, 200),
@@ -380,7 +380,7 @@ class TestExchangeHours:
         assert statuses(exchange.advance(self.OPEN)) == ["Filled"]
 
     def test_outside_regular_hours_it_wakes_when_the_early_session_does(self, exchange: Exchange) -> None:
-        exchange.place(order(1, outside_rth=True), self.NIGHT)
+        exchange.place(order(1, outside_rth=True, order_type="LMT", limit_price="900.00"), self.NIGHT)
         assert executed(exchange.advance(START.replace(hour=8, minute=59))) == 0
         assert executed(exchange.advance(START.replace(hour=9, minute=1))) == 100
 
