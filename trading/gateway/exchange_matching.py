@@ -109,7 +109,8 @@ class Matcher:
             return []
         price = self._market.mark(order.contract.con_id, from_micros(order.auction_us))
         cross = fills.Stretch(price, price, price, price, price, price, price, opening=price, closing=price)
-        return self._take(order, fills.match(_fill_order(order), cross), now)
+        outcome = fills.match(_fill_order(order), cross)
+        return self._execute(order, outcome, now) if outcome.quantity else []
 
     def execute(self, order: OrderRecord, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
         """Book one execution."""
