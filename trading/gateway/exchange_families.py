@@ -73,9 +73,8 @@ class Families:
 
     def group_type(self, order: OrderRecord) -> int:
         """How a group answers a fill of this member; children of a bracket never overfill."""
-        parent = self.parent(order)
-        if parent is not None and order.request.oca_group == str(parent.perm_id):
-            return CANCEL_GROUP if order.terms.oca_type == CANCEL_GROUP else REDUCE_BLOCKED
+        if order.request.parent_id and order.terms.oca_type == REDUCE_OPEN:
+            return REDUCE_BLOCKED
         return order.terms.oca_type
 
     def others(self, order: OrderRecord) -> list[OrderRecord]:
@@ -105,11 +104,6 @@ class Families:
             and each.contract.con_id == order.contract.con_id
             and each.request.action == order.request.action
         )
-
-
-def answers_at_once(group_type: int) -> bool:
-    """Tell whether the group is blocked, so that no other member can fill before it has answered."""
-    return group_type != REDUCE_OPEN
 
 
 def left_after(other: OrderRecord, fill: GroupFill, group_type: int, step: Decimal) -> Decimal:

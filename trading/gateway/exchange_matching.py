@@ -107,10 +107,11 @@ class Matcher:
     def _auction(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
         if order.auction_us is None or to_micros(now) < order.auction_us:
             return []
-        price = self._market.mark(order.contract.con_id, from_micros(order.auction_us))
+        at = from_micros(order.auction_us)  # also when it is looked at later: overnight the clock of a replay jumps
+        price = self._market.mark(order.contract.con_id, at)
         cross = fills.Stretch(price, price, price, price, price, price, price, opening=price, closing=price)
         outcome = fills.match(_fill_order(order), cross)
-        return self._execute(order, outcome, now) if outcome.quantity else []
+        return self._execute(order, outcome, at) if outcome.quantity else []
 
     def execute(self, order: OrderRecord, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
         """Book one execution."""

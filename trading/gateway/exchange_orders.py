@@ -42,7 +42,7 @@ from trading.gateway.model import (
     VenueEvent,
 )
 
-CANCELLED_TEXT = "Order Canceled - reason:"
+CANCELLED = Refusal(202, "Order Canceled - reason:")
 _AT_ONCE = frozenset({"IOC", "FOK"})
 
 
@@ -221,12 +221,11 @@ class OrderDesk:
         refusal = self._refuse_entry(order, now)
         if refusal is not None:
             self._state.set_status(order, "Inactive", now, refusal.text)
-            error = OrderError(*order.key, refusal.code, refusal.text)
-            return [OrderChanged(order.snapshot()), error, *self._end_family(order, now)]
+            return [OrderChanged(order.snapshot()), *_told(order, refusal), *self._end_family(order, now)]
         events: list[VenueEvent] = [OrderChanged(order.snapshot())]
         said = [] if notice is None else [notice]
         said.extend(notices(order, self._entry.instrument(order), now, is_open=self._matcher.is_open(order, now)))
-        events.extend(OrderError(*order.key, each.code, each.text) for each in said)
+        events.extend(event for each in said for event in _told(order, each))
         return [*events, *self._turn(order, now, to_micros(now))]
 
     def _refuse_entry(self, order: OrderRecord, now: datetime) -> Refusal | None:
@@ -280,8 +279,7 @@ class OrderDesk:
         was_held = order.held
         self._state.set_status(order, "Cancelled", now)
         events: list[VenueEvent] = [] if was_held else [OrderChanged(order.snapshot())]
-        events.append(OrderError(*order.key, 202, CANCELLED_TEXT))
-        return events + self._end_family(order, now)
+        return [*events, *_told(order, CANCELLED), *self._end_family(order, now)]
 
     def _end_family(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
         events: list[VenueEvent] = []
@@ -351,6 +349,11 @@ class OrderDesk:
         while self._answers:
             events = [*events, *self._answer(self._answers.pop(0), now)]
         return events
+
+
+def _told(order: OrderRecord, said: Refusal) -> list[VenueEvent]:
+    """What the API says about an order; of one typed into TWS and not bound it cannot say anything."""
+    return [OrderError(*order.key, said.code, said.text)] if order.request.order_id else []
 
 
 def _error(request: OrderRequest, refusal: Refusal) -> OrderError:

@@ -61,6 +61,7 @@ for _name in (
     "accountSummaryEnd", "updateAccountValue", "updatePortfolio", "accountDownloadEnd", "connectionClosed",
     "symbolSamples", "marketRule", "headTimestamp", "completedOrder", "completedOrdersEnd", "pnl", "pnlSingle",
     "securityDefinitionOptionParameterEnd", "realtimeBar", "marketDataType", "tickReqParams",
+    "orderBound",
 ):  # fmt: skip
     setattr(Official, _name, _keeper(_name))
 

@@ -62,8 +62,9 @@ def exchange() -> Exchange:
 def natural(exchange: Exchange, action: str = "BUY") -> Decimal:
     """What the combination costs at its legs' quotes."""
     spy, aapl = exchange.quote(SPY_ID, START), exchange.quote(AAPL_ID, START)
-    assert spy.ask and spy.bid and aapl.ask and aapl.bid
-    return spy.ask - 2 * aapl.bid if action == "BUY" else spy.bid - 2 * aapl.ask
+    sides = (spy.ask, aapl.bid) if action == "BUY" else (spy.bid, aapl.ask)
+    assert None not in sides
+    return (sides[0] or D(0)) - 2 * (sides[1] or D(0))
 
 
 @pytest.mark.parametrize("action", ["BUY", "SELL"])
@@ -72,9 +73,9 @@ def test_it_executes_as_a_whole_and_by_its_legs(exchange: Exchange, action: str)
     whole, spy, aapl = (event.execution for event in only(Executed, events))
     first, second = ("BOT", "SLD") if action == "BUY" else ("SLD", "BOT")
     assert [(e.contract.sec_type, e.side, e.quantity) for e in (whole, spy, aapl)] == [
-        ("BAG", first, 10),
-        ("STK", first, 10),
-        ("STK", second, 20),
+        ("BAG", first, D(10)),
+        ("STK", first, D(10)),
+        ("STK", second, D(20)),
     ]
     assert whole.price == spy.price - 2 * aapl.price == natural(exchange, action)
     assert [e.exec_id.count(".") for e in (whole, spy, aapl)] == [3, 4, 4]
@@ -89,7 +90,7 @@ def test_only_the_legs_move_positions_cash_and_commissions(exchange: Exchange) -
     held = {row.contract.con_id: row.quantity for row in exchange.positions(START)}
     assert held == {SPY_ID: 10, AAPL_ID: -20}
     told = commissions(exchange.advance(START + SECOND))
-    assert [(c.commission.exec_id.count("."), c.commission.amount) for c in told] == [(4, 1), (4, 1)]
+    assert [(c.commission.exec_id.count("."), c.commission.amount) for c in told] == [(4, D(1)), (4, D(1))]
     cash = next(D(r.value) for r in exchange.account_values(START + SECOND) if r.key == "CashBalance")
     assert cash == 1_000_000 - 10 * natural(venue()) - 2
     reports = [commission for _, commission in exchange.executions(ExecutionFilter())]
@@ -123,7 +124,8 @@ def test_a_large_combination_fills_in_pieces_whose_legs_add_up(exchange: Exchang
 def test_margin_and_what_if_count_every_leg(exchange: Exchange) -> None:
     (answer,) = only(OrderWhatIf, exchange.place(combo(1, what_if=True), START))
     spy, aapl = (exchange.quote(con_id, START).last for con_id in (SPY_ID, AAPL_ID))
-    assert spy and aapl
+    assert spy is not None
+    assert aapl is not None
     assert answer.what_if.init_margin_change == (10 * spy + 20 * aapl) / 2
     assert answer.what_if.commission == 2
     assert exchange.executions(ExecutionFilter()) == []
@@ -167,7 +169,7 @@ def test_a_correction_of_a_leg_moves_that_leg_only(exchange: Exchange) -> None:
     whole, spy, _ = (event.execution for event in only(Executed, events))
     (fixed,) = only(Executed, exchange.correct(spy.exec_id, quantity=D(9)))
     assert fixed.execution.exec_id == spy.exec_id[:-2] + "02"
-    assert (fixed.execution.quantity, fixed.execution.contract.con_id) == (9, SPY_ID)
+    assert (fixed.execution.quantity, fixed.execution.contract.con_id) == (D(9), SPY_ID)
     assert {row.contract.con_id: row.quantity for row in exchange.positions(START)} == {SPY_ID: 9, AAPL_ID: -20}
     again = exchange.correct(whole.exec_id, price=whole.price + 1)
     assert only(PositionChanged, again) == []

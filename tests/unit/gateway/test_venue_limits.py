@@ -121,5 +121,5 @@ def test_a_correction_is_the_same_execution_with_the_next_revision(exchange: Exc
     (third,) = (e.execution for e in only(Executed, exchange.correct(second.exec_id, quantity=D(90))))
     assert [e.exec_id[-3:] for e in (first, second, third)] == [".01", ".02", ".03"]
     assert {e.exec_id[:-3] for e in (first, second, third)} == {first.exec_id[:-3]}
-    assert (third.price, third.quantity, third.client_id) == (D("5.00"), 90, 1)
+    assert (third.price, third.quantity, third.client_id) == (D("5.00"), D(90), 1)
     assert [row.quantity for row in exchange.positions(START)] == [90]

@@ -122,9 +122,10 @@ def test_what_ib_refuses_the_person_in_tws_hears_of(exchange: Exchange) -> None:
 def test_a_person_cancels_anybodys_order(exchange: Exchange) -> None:
     exchange.place(typed(), START)
     exchange.place_manual(typed(), START)
-    for shown in exchange.open_orders():
+    for shown, said in zip(exchange.open_orders(), ([202], []), strict=True):
         events = exchange.cancel_by_hand(shown.perm_id, START)
-        assert (statuses(events), codes(events)) == (["Cancelled"], [202])
+        assert statuses(events) == ["Cancelled"]
+        assert codes(events) == said  # of an order without an id nothing can be said
     with pytest.raises(RequestError):
         exchange.cancel_by_hand(1, START)
 
@@ -138,7 +139,7 @@ def test_completed_orders_of_the_api_leave_it_out(exchange: Exchange) -> None:
 
 def test_a_global_cancel_ends_it_too(exchange: Exchange) -> None:
     exchange.place_manual(typed(), START)
-    assert codes(exchange.global_cancel(START)) == [202]
+    assert statuses(exchange.global_cancel(START)) == ["Cancelled"]
     assert exchange.open_orders() == []
 
 

@@ -202,7 +202,9 @@ class TestTheClose:
     def test_it_fills_at_that_price_also_when_nobody_looked_in_time(self, exchange: Exchange) -> None:
         exchange.place(order(1, order_type="MOC"), START)
         expected = last_price(venue(), CLOSE)
-        assert prices(exchange.advance(CLOSE + timedelta(minutes=20))) == [expected]
+        events = exchange.advance(CLOSE + timedelta(minutes=20))
+        assert prices(events) == [expected]
+        assert only(Executed, events)[0].execution.time == CLOSE
 
     @pytest.mark.parametrize(("away", "filled"), [("1.00", 100), ("-1.00", 0)])
     def test_a_limit_on_close_fills_within_its_limit_or_ends(self, exchange: Exchange, away: str, filled: int) -> None:

@@ -65,7 +65,7 @@ class FakeVenue:
         self.due: list[model.VenueEvent] = []
         self.saves = 0
         self.bindable: list[model.VenueEvent] = []
-        self.binds = False
+        self.wishes: list[bool] = []  # of auto_bind
         self.filters: list[model.ExecutionFilter] = []
         self.rows: list[model.PositionRow] = [held()]
         self.cash = Decimal(1000)
@@ -149,7 +149,7 @@ class FakeVenue:
 
     def auto_bind(self, bind: bool) -> None:
         """Remember the wish."""
-        self.binds = bind
+        self.wishes.append(bind)
 
     def advance(self, now: datetime) -> list[model.VenueEvent]:
         """What the test put in."""
