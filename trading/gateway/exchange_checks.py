@@ -96,9 +96,10 @@ def _size(case: Case) -> Refusal | None:
             10243,
             "Fractional-sized order cannot be placed via API. Please use desktop version to revise this order.",
         )
-    return Refusal(
-        388, f"The order size {quantity} does not conform to the size increment {instrument.size_increment}."
-    )
+    step = instrument.size_increment
+    if quantity < step:
+        return Refusal(388, f"The order size {quantity} is smaller than the minimum required size of {step}.")
+    return Refusal(10250, f"The size {quantity} does not conform to the minimum variation of {step} for this contract")
 
 
 def _algo(case: Case) -> Refusal | None:
@@ -126,8 +127,10 @@ def refuse_modification(original: OrderRecord, case: Case, con_id: int) -> Refus
     request, before = case.request, original.request
     if con_id != original.contract.con_id or case.terms.legs != original.terms.legs:
         return _MISMATCH
-    if (request.action, request.order_type) != (before.action, before.order_type):
+    if request.action != before.action:
         return _MISMATCH
+    if request.order_type != before.order_type:
+        return Refusal(329, "Order modify failed. Cannot change to the new order type.")
     if request.parent_id != before.parent_id:
         return Refusal(10341, "Parent order id cannot be modified")
     if request.oca_group != before.oca_group:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from trading.gateway.exchange_auctions import Auction
+from trading.gateway.exchange_auctions import CLOSING_TYPES, Auction
 from trading.gateway.exchange_terms import TRAILING, Terms
 from trading.gateway.instruments import Instrument, conforms
 from trading.gateway.model import OrderRequest
@@ -32,6 +32,7 @@ _TIFS = {
     "LMT": frozenset({"DAY", "GTC", "GTD", "IOC", "FOK", "OPG"}),
 }
 _OTHER_TIFS = frozenset({"DAY", "GTC", "GTD"})
+_KNOWN_TIFS = _TIFS["MKT"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def invalid(cause: str) -> Refusal:
     return Refusal(321, f"Error validating request.-'bK' : cause - {cause}")
 
 
+_MUST_BE_DAY = Refusal(113, "The TIF should be set to DAY for MOC and LOC orders.")
+_TYPE_AND_TIF = Refusal(111, "The TIF (Tif type) and the order type are incompatible.")
 OFF_TICK = Refusal(110, "The price does not conform to the minimum price variation for this contract.")
 
 
@@ -71,10 +74,12 @@ def refuse_times(case: Case) -> Refusal | None:
     """Time in force, its date, and the deadline of an auction."""
     request = case.request
     allowed = _TIFS.get(request.order_type, _OTHER_TIFS)
-    if request.tif not in allowed or (request.tif == "OPG" and case.sec_type != "STK"):
+    if request.tif not in _KNOWN_TIFS or (request.tif == "OPG" and case.sec_type != "STK"):
         return invalid(
             f"The time-in-force {request.tif} is invalid for this combination of exchange and security type."
         )
+    if request.tif not in allowed:
+        return _MUST_BE_DAY if request.order_type in CLOSING_TYPES else _TYPE_AND_TIF
     if request.tif == "GTD" and not _is_ahead(case):
         return Refusal(334, "Invalid Good Till Date order")
     if case.auction is not None and case.now >= case.auction.deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.unit.gateway.venue_desk import (
     EURUSD,
     SECOND,
     SPY,
+    SPY_ID,
     START,
     changed,
     codes,
@@ -21,6 +23,10 @@ from tests.unit.gateway.venue_desk import (
     venue,
 )
 from trading.gateway.exchange import Exchange
+from trading.gateway.exchange_checks import refuse_order
+from trading.gateway.exchange_price_checks import Case
+from trading.gateway.exchange_terms import Terms
+from trading.gateway.instruments import load_table
 from trading.gateway.model import Executed, ExecutionFilter, OrderError
 
 D = Decimal
@@ -54,6 +60,14 @@ def test_a_preset_limits_the_size() -> None:
     exchange = venue(size_limit=D(500))
     assert codes(exchange.place(order(1, quantity=501), START)) == [383]
     assert codes(exchange.place(order(2, quantity=500), START)) == []
+
+
+@pytest.mark.parametrize(("quantity", "code"), [("2", 388), ("7", 10250), ("7.5", 10243), ("10", None)])
+def test_the_size_fits_the_instruments_step(quantity: str, code: int | None) -> None:
+    instrument = next(each for each in load_table() if each.con_id == SPY_ID)
+    coarse = replace(instrument, size_increment=D(5))
+    refusal = refuse_order(Case(order(1, quantity=quantity, tif="DAY"), coarse, Terms(), START))
+    assert (refusal.code if refusal else None) == code
 
 
 def test_forex_takes_whole_units_of_its_increment(exchange: Exchange) -> None:

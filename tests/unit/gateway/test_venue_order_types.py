@@ -165,7 +165,7 @@ def test_a_changed_distance_trails_anew_and_an_unchanged_one_keeps_its_stop(exch
         ({"order_type": "MIT"}, 321),
         ({"order_type": "LIT", "aux_price": "100.001", "limit_price": "100.00"}, 110),
         ({"order_type": "LOC"}, 321),
-        ({"order_type": "MOC", "tif": "GTC"}, 321),
+        ({"order_type": "MOC", "tif": "GTC"}, 113),
         ({"order_type": "MOC", "contract": EURUSD}, 387),
         ({"order_type": "PEG MID"}, 387),
     ],

@@ -193,15 +193,17 @@ def test_a_modification_to_a_marketable_price_fills_at_once(exchange: Exchange) 
 
 
 @pytest.mark.parametrize(
-    "difference", [{"action": "SELL"}, {"contract": AAPL}, {"order_type": "MKT"}], ids=["side", "contract", "type"]
+    ("difference", "code"),
+    [({"action": "SELL"}, 105), ({"contract": AAPL}, 105), ({"order_type": "MKT"}, 329)],
+    ids=["side", "contract", "type"],
 )
-def test_a_modification_that_does_not_match_is_105_and_changes_nothing(
-    exchange: Exchange, difference: dict[str, object]
+def test_a_modification_that_does_not_match_is_refused_and_changes_nothing(
+    exchange: Exchange, difference: dict[str, object], code: int
 ) -> None:
     request = order(1, order_type="LMT", limit_price="1.00")
     exchange.place(request, START)
     before = exchange.open_orders()
-    assert codes(exchange.place(changed(request, **difference), START)) == [105]
+    assert codes(exchange.place(changed(request, **difference), START)) == [code]
     assert exchange.open_orders() == before
 
 

@@ -74,7 +74,7 @@ class TestAtOnce:
 
     @pytest.mark.parametrize("kind", ["STP", "MIT"])
     def test_they_are_for_orders_that_work_at_once(self, exchange: Exchange, kind: str) -> None:
-        assert codes(exchange.place(order(1, order_type=kind, aux_price="1.00", tif="IOC"), START)) == [321]
+        assert codes(exchange.place(order(1, order_type=kind, aux_price="1.00", tif="IOC"), START)) == [111]
 
 
 class TestDates:
@@ -155,9 +155,13 @@ class TestTheOpening:
     def test_just_before_it_the_exchange_takes_none(self, sleeping: Exchange) -> None:
         assert codes(sleeping.place(order(1, tif="OPG"), OPEN - timedelta(minutes=2))) == [201]
 
-    @pytest.mark.parametrize("fields", [{"contract": EURUSD}, {"order_type": "STP", "aux_price": "1.00"}])
-    def test_it_is_for_market_and_limit_orders_of_stocks(self, exchange: Exchange, fields: dict[str, Any]) -> None:
-        assert codes(exchange.place(order(1, tif="OPG", **fields), START)) == [321]
+    @pytest.mark.parametrize(
+        ("fields", "code"), [({"contract": EURUSD}, 321), ({"order_type": "STP", "aux_price": "1.00"}, 111)]
+    )
+    def test_it_is_for_market_and_limit_orders_of_stocks(
+        self, exchange: Exchange, fields: dict[str, Any], code: int
+    ) -> None:
+        assert codes(exchange.place(order(1, tif="OPG", **fields), START)) == [code]
 
 
 class TestNotices:
