@@ -20,8 +20,11 @@ ADAPTIVE_PRIORITIES = frozenset({"Urgent", "Normal", "Patient"})
 _NOT_SIMULATED = (
     "conditions", "hedgeType", "scalePriceIncrement", "minQty", "discretionaryAmt", "percentOffset", "orderComboLegs",
     "deltaNeutralContract", "adjustedOrderType", "deltaNeutralOrderType", "auctionStrategy", "duration",
-    "activeStartTime", "activeStopTime",
+    "activeStartTime", "activeStopTime", "autoCancelParent", "discretionaryUpToLimitPrice", "faGroup", "faMethod",
+    "faPercentage", "faProfile", "modelCode",
 )  # fmt: skip
+_TRIGGERS = frozenset({"", "0", "2"})  # the default and «last» are the last price
+
 _REFUSED_SWITCHES = (
     ("eTradeOnly", 10268, "The 'EtradeOnly' order attribute is not supported."),
     ("firmQuoteOnly", 10269, "The 'firmQuoteOnly' order attribute is not supported."),
@@ -66,6 +69,8 @@ def _attributes(case: Case) -> Refusal | None:
     for name, code, text in _REFUSED_SWITCHES:
         if echo.get(name, "") not in _NOTHING:
             return Refusal(code, text)
+    if echo.get("triggerMethod", "") not in _TRIGGERS:
+        return Refusal(10340, "The following order attribute is not supported: triggerMethod")
     asked = next((name for name in _NOT_SIMULATED if _is_asked(echo, name)), None)
     return None if asked is None else Refusal(10340, f"The following order attribute is not supported: {asked}")
 

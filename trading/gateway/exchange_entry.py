@@ -122,8 +122,8 @@ class Entry:
         order.expires_us = self._expiry(prepared, now)
         if prepared.auction is not None:
             order.auction_us = to_micros(prepared.auction.at)
-        if request.order_type in TRAILING and not order.triggered and _trails_anew(before, terms, order.stop):
-            order.stop = None
+        if request.order_type in TRAILING and not order.triggered:
+            order.stop = _stop_after_change(order, before, terms)
         self._state.put_order(order)
 
     def instrument(self, order: OrderRecord) -> Instrument:
@@ -174,7 +174,14 @@ class Entry:
         return to_micros(midnight + timedelta(days=1))
 
 
-def _trails_anew(before: Terms, after: Terms, stop: Decimal | None) -> bool:
-    """Tell whether a change asks for another trail: another distance, or another stop than the one shown."""
-    distance = (before.trail, before.trail_percent) != (after.trail, after.trail_percent)
-    return distance or after.trail_stop not in (before.trail_stop, stop, None)
+def _stop_after_change(order: OrderRecord, before: Terms, after: Terms) -> Decimal | None:
+    """Where a trailing stop stands after a change; None: it begins anew, as another distance makes it.
+
+    Clients send back the stop that they saw last, which may have moved since: only a better one counts.
+    """
+    if (before.trail, before.trail_percent) != (after.trail, after.trail_percent):
+        return None
+    if order.stop is None or after.trail_stop is None:
+        return order.stop
+    better = min if order.is_buy else max
+    return better(order.stop, after.trail_stop)

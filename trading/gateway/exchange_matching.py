@@ -81,7 +81,8 @@ class Matcher:
             stretch = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
             return self._take(order, fills.match(_fill_order(order), stretch), now)
         stretch = self._stretch(order, now)
-        tick = self._market.tick(order.contract.con_id, stretch.last)
+        waits = order.request.order_type in _WAITING
+        tick = self._market.tick(order.contract.con_id, stretch.last) if waits else None
         return self._take(order, fills.match(_fill_order(order), stretch, tick=tick), now)
 
     def _take(self, order: OrderRecord, outcome: fills.Outcome, now: datetime) -> list[VenueEvent]:
@@ -105,8 +106,8 @@ class Matcher:
         return [*events, PositionChanged(order.contract.con_id), AccountChanged()]
 
     def _auction(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        if order.auction_us is None or to_micros(now) < order.auction_us:
-            return []
+        if order.auction_us is None or to_micros(now) < order.auction_us or order.since_us > order.auction_us:
+            return []  # not yet, or over before the order was free to take part
         at = from_micros(order.auction_us)  # also when it is looked at later: overnight the clock of a replay jumps
         price = self._market.mark(order.contract.con_id, at)
         cross = fills.Stretch(price, price, price, price, price, price, price, opening=price, closing=price)

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from trading.gateway.model import OrderRequest, RequestError
 from trading.gateway.protocol_fields import parse_moment
+from trading.gateway.protocol_place_order import LEG_FIELDS
 
 # IB's spellings without their blanks mean the same.
 _SPELLINGS = {
@@ -25,7 +26,6 @@ _SPELLINGS = {
 TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
 CANCEL_GROUP, REDUCE_BLOCKED, REDUCE_OPEN = 1, 2, 3
 _REGULAR_ONLY = frozenset({"MKT", "MOC", "LOC"})
-_LEG_FIELDS = 8
 _UNSET = frozenset({"", "1.7976931348623157E308", "1.7976931348623157e+308", "1.7976931348623157E+308"})
 
 
@@ -109,7 +109,7 @@ def read_legs(request: OrderRequest) -> tuple[ComboLeg, ...]:
     if request.contract.sec_type != "BAG" or not text:
         return ()
     fields = text.split("\0")[1:]
-    return tuple(_leg(fields[at : at + _LEG_FIELDS]) for at in range(0, len(fields), _LEG_FIELDS))
+    return tuple(_leg(fields[at : at + LEG_FIELDS]) for at in range(0, len(fields), LEG_FIELDS))
 
 
 def _leg(fields: list[str]) -> ComboLeg:

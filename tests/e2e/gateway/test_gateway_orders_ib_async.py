@@ -69,6 +69,13 @@ async def test_resting_orders_of_every_type_come_back_as_sent(gateway: RunningGa
         assert shown[4].trailStopPrice >= round(price - 60, 2)  # it has followed the price up
         assert shown[5].trailingPercent == 40.0
         assert price * 0.4 < shown[5].trailStopPrice < price
+        shown[6].lmtPriceOffset = 0.75  # what TWS shows can be sent back with a change
+        ib.placeOrder(contract, shown[6])
+        await eventually(
+            lambda: gateway.call(
+                lambda: any(o.request.echo.get("lmtPriceOffset") == "0.75" for o in gateway.venue.open_orders())
+            )
+        )
 
 
 async def test_a_trailing_stop_sells_when_the_price_turns(gateway: RunningGateway) -> None:
@@ -176,6 +183,7 @@ async def test_a_resting_combination_shows_its_legs_to_others(gateway: RunningGa
             (AAPL_ID, 2, "SELL"),
         ]
         assert (shown.contract.secType, shown.order.lmtPrice) == ("BAG", -900.5)
+        assert shown.contract.comboLegsDescrip == f"{SPY_ID}|1,{AAPL_ID}|-2"
         ib.cancelOrder(resting.order)
         await eventually(lambda: resting.orderStatus.status == "Cancelled")
 

@@ -101,6 +101,17 @@ class TestBrackets:
         assert {e.execution.order_id for e in only(Executed, events)} == {1}
         assert working(exchange)[2].status == "PreSubmitted"
 
+    def test_a_child_on_close_whose_parent_filled_after_it_ends(self, exchange: Exchange) -> None:
+        close = START.replace(hour=21, minute=0, second=0)
+        price = last_price(venue(), close + SECOND)
+        exchange.place(order(1, order_type="LMT", limit_price="1.00", transmit=False), START)
+        exchange.place(order(2, "SELL", parent_id=1, order_type="MOC"), START)
+        assert executed(exchange.advance(close + SECOND)) == 0
+        request = order(1, order_type="LMT", limit_price=price + 50)
+        assert executed(exchange.place(request, close + SECOND)) == 100
+        assert codes(exchange.advance(close + 2 * SECOND)) == [202]
+        assert status_of(exchange, 2) == "Cancelled"
+
     def test_an_expired_parent_takes_its_children_along(self, exchange: Exchange) -> None:
         bracket(exchange, {**FAR, "tif": "DAY"}, target="5", stop="-5")
         events = exchange.advance(START + timedelta(days=1))

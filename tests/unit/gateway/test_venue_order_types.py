@@ -146,6 +146,12 @@ def test_a_changed_distance_trails_anew_and_an_unchanged_one_keeps_its_stop(exch
     reached, now = stop(), START + 30 * SECOND
     exchange.place(changed(request, quantity=D(50)), now)
     assert stop() >= reached
+    stale = {"trailStopPrice": str(reached - 1)}
+    exchange.place(changed(request, quantity=D(50), echo=stale), now)
+    assert stop() >= reached
+    better = {"trailStopPrice": str(reached + 1)}
+    exchange.place(changed(request, quantity=D(50), echo=better), now)
+    assert stop() >= reached + 1
     exchange.place(changed(request, quantity=D(50), aux_price=D(10)), now)
     assert stop() == last_price(exchange, now) - 10
 
