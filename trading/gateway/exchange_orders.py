@@ -276,6 +276,8 @@ class OrderDesk:
 
     def _end(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
         """Cancel a working order; the children that waited for it end, or start with what it filled."""
+        if order.is_done:  # a relative that ended in the same breath has taken it along
+            return []
         was_held = order.held
         self._state.set_status(order, "Cancelled", now)
         events: list[VenueEvent] = [] if was_held else [OrderChanged(order.snapshot())]
@@ -289,6 +291,8 @@ class OrderDesk:
 
     def _start_child(self, child: OrderRecord, parent: OrderRecord, now: datetime) -> list[VenueEvent]:
         """The parent is done: its child meets the market from now on, cut to what the parent filled."""
+        if child.is_done:
+            return []
         quantity = families.child_quantity(child, parent, self._entry.instrument(child).size_increment)
         child.since_us = max(child.since_us, to_micros(now))
         if quantity == child.request.quantity:
@@ -298,6 +302,8 @@ class OrderDesk:
 
     def _resize(self, order: OrderRecord, remaining: Decimal, now: datetime) -> list[VenueEvent]:
         """Leave an order that much to fill, or end it."""
+        if order.is_done:
+            return []
         if remaining <= 0:
             return self._end(order, now)
         order.request = replace(order.request, quantity=order.filled + remaining)

@@ -189,6 +189,13 @@ class TestGroups:
         assert executed(exchange.advance(START + 600 * SECOND)) == filled
         assert exchange.open_orders() == []
 
+    def test_a_member_that_is_also_a_child_of_another_ends_once(self, exchange: Exchange) -> None:
+        group: dict[str, Any] = {"oca_group": "a", "ocaType": 1}
+        exchange.place(order(1, **FAR, **group), START)
+        exchange.place(order(2, parent_id=1, **group), START)
+        events = exchange.place(order(3, **group), START)
+        assert codes(events) == [202, 202]
+
     def test_nobody_joins_a_group_that_is_filled(self, exchange: Exchange) -> None:
         exchange.place(order(1, oca_group="done"), START)
         assert codes(exchange.place(order(2, oca_group="done", **FAR), START)) == [201]

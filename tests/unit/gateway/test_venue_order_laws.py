@@ -59,7 +59,8 @@ def played(plan: list[tuple[Any, ...]]) -> tuple[Exchange, list[VenueEvent]]:
     for _ in range(5):
         now += 10 * SECOND
         events += exchange.advance(now)
-    return exchange, events
+    # Nothing may fill any more, so that the last commission is told as well.
+    return exchange, [*events, *exchange.global_cancel(now), *exchange.advance(now + SECOND)]
 
 
 @settings(max_examples=25, deadline=None)
