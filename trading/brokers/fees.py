@@ -1,4 +1,4 @@
-"""What IB takes for an order: fixed and tiered commissions of US stocks, futures, options, and FX.
+"""What IB takes for an order: fixed and tiered commissions of US stocks, options and futures by contract, and FX.
 
 Owns: fee schedules and the commission of an order's executions one after the other.
 Leaves: when it is reported (``gateway.exchange``, the backtest).
@@ -150,8 +150,10 @@ class ForexFees:
 class PerContractFees:
     """Futures and options: so much a contract, exchange and clearing fees included, with a minimum for the order.
 
-    >>> PerContractFees(Decimal("0.65"), Decimal(1)).total(Traded(Decimal(1), Decimal(500)))
-    Decimal('1')
+    >>> US_OPTION_FEES.total(Traded(Decimal(1), Decimal(300)))
+    Decimal('1.00')
+    >>> US_OPTION_FEES.total(Traded(Decimal(10), Decimal(3000)))
+    Decimal('6.50')
     """
 
     per_contract: Decimal
@@ -160,6 +162,10 @@ class PerContractFees:
     def total(self, traded: Traded) -> Decimal:
         """What the order has cost so far."""
         return max(traded.quantity * self.per_contract, self.minimum) if traded.quantity else ZERO
+
+
+US_OPTION_FEES = PerContractFees(Decimal("0.65"), Decimal("1.00"))
+US_FUTURE_FEES = PerContractFees(Decimal("2.25"))  # an index future's: execution, exchange and regulator
 
 
 def execution_fee(schedule: FeeSchedule, before: Traded, after: Traded) -> Decimal:

@@ -12,7 +12,7 @@ Average cost contains commission and multiplier, as IB's does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -174,16 +174,19 @@ class Account:
         liquidation = cash + stock + options
         return Figures(liquidation, cash, gross, stock, options, gain, initial, maintenance, unrealized, realized)
 
-    def what_if(self, trade: Trade, mark_of: MarkOf, rate_of: RateOf) -> WhatIf:
-        """Margin and equity before and after a trade that does not happen."""
+    def what_if(self, trades: Sequence[Trade], mark_of: MarkOf, rate_of: RateOf) -> WhatIf:
+        """Margin and equity before and after trades that do not happen: one, or one for each leg of a combination."""
         before = self.figures(mark_of, rate_of)
-        rate, contract = rate_of(trade.contract.currency), trade.contract
-        held = self.holdings.get(contract.con_id)
-        quantity, unit = held.quantity if held else ZERO, self.unit(contract)
-        now = margin_of(contract, quantity, unit, mark_of)
-        after = margin_of(contract, quantity + trade.quantity, unit, mark_of)
-        initial, maintenance = (after.initial - now.initial) * rate, (after.maintenance - now.maintenance) * rate
-        equity = -trade.commission * rate
+        initial = maintenance = equity = ZERO
+        for trade in trades:
+            rate, contract = rate_of(trade.contract.currency), trade.contract
+            held = self.holdings.get(contract.con_id)
+            quantity, unit = held.quantity if held else ZERO, self.unit(contract)
+            now = margin_of(contract, quantity, unit, mark_of)
+            after = margin_of(contract, quantity + trade.quantity, unit, mark_of)
+            initial += (after.initial - now.initial) * rate
+            maintenance += (after.maintenance - now.maintenance) * rate
+            equity -= trade.commission * rate
         return WhatIf(
             init_margin_before=before.initial_margin,
             init_margin_change=initial,
@@ -194,8 +197,8 @@ class Account:
             equity_before=before.net_liquidation,
             equity_change=equity,
             equity_after=before.net_liquidation + equity,
-            commission=trade.commission,
-            currency=contract.currency,
+            commission=sum((trade.commission for trade in trades), ZERO),
+            currency=trades[0].contract.currency,
         )
 
 

@@ -73,6 +73,10 @@ class VenueOptions:
     commission_delay_s: float = 0.05
     partial_fills: bool = True
     subscriptions: str = "all"  # market data: all, or security types and exchanges
+    max_active_orders: int = 20  # of one contract and side, as IB allows
+    size_limit: Decimal | None = None  # of the order presets: larger orders are error 383
+    tif_preset: bool = False  # say 10349 when a client leaves the time in force to the preset
+    processing_s: float = 0.0  # how long a new order is «still being processed» and cannot be modified
 
 
 def build_venue(options: VenueOptions) -> Exchange:
@@ -121,7 +125,14 @@ class Exchange(VenueData):
     ) -> None:
         self._options, self._table, self._market, self._state, self._journal = options, table, market, state, journal
         self._subscriptions = parse_subscriptions(options.subscriptions)
-        desk_options = DeskOptions(options.partial_fills, timedelta(seconds=options.commission_delay_s))
+        desk_options = DeskOptions(
+            partial_fills=options.partial_fills,
+            commission_delay=timedelta(seconds=options.commission_delay_s),
+            processing=timedelta(seconds=options.processing_s),
+            max_active=options.max_active_orders,
+            size_limit=options.size_limit,
+            tif_preset=options.tif_preset,
+        )
         self._desk = OrderDesk(table, market, state, desk_options, self._rates)
         self._expiries = Expiries(table, market, state, self._desk)
         self._now: datetime | None = None
@@ -215,6 +226,15 @@ class Exchange(VenueData):
         self._touch(now)
         return self._saved(self._desk.cancel_all(now))
 
+    def bind_manual(self, now: datetime) -> list[VenueEvent]:
+        """Give client 0 an order id for every order that was typed into TWS and has none yet."""
+        self._touch(now)
+        return self._saved(self._desk.bind_manual())
+
+    def auto_bind(self, bind: bool) -> None:
+        """From now on bind manual orders to client 0 as they come, or no longer."""
+        self._desk.binds_manual = bind
+
     def advance(self, now: datetime) -> list[VenueEvent]:
         """Let the market work; return what it caused."""
         self._touch(now)
@@ -239,8 +259,12 @@ class Exchange(VenueData):
         ]
 
     def completed_orders(self, *, api_only: bool) -> Sequence[OrderSnapshot]:
-        """Orders that ended today; all of them came through the API."""
-        return [order.snapshot() for order in self._state.by_perm.values() if order.is_done]
+        """Orders that ended today, those typed into TWS only on request."""
+        return [
+            order.snapshot()
+            for order in self._state.by_perm.values()
+            if order.is_done and not (api_only and order.manual)
+        ]
 
     def executions(self, filter_: ExecutionFilter) -> Sequence[tuple[Execution, Commission | None]]:
         """Executions of the day with the commissions told so far."""
@@ -293,12 +317,30 @@ class Exchange(VenueData):
         self._state.move_holding(self._table.get(con_id).contract, quantity)
         return self._saved([PositionChanged(con_id), AccountChanged()])
 
+    def place_manual(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
+        """An order that somebody typed into TWS: client 0, order id 0 until client 0 binds it, then a negative one.
+
+        Client and order id of ``request`` do not matter. It works like any other; its events are for client 0 and the
+        master, and nobody can change or cancel it through the API before it is bound.
+        Raises: RequestError with what TWS would show to that person.
+        """
+        self._touch(now)
+        return self._saved(self._desk.place_manual(request, now))
+
+    def cancel_by_hand(self, perm_id: int, now: datetime) -> list[VenueEvent]:
+        """Somebody cancels an order in TWS, whoever placed it.
+
+        Raises: RequestError when no such order works.
+        """
+        self._touch(now)
+        return self._saved(self._desk.cancel_by_hand(perm_id, now))
+
     def trade_by_hand(self, con_id: int, quantity: Decimal, price: Decimal | None = None) -> list[VenueEvent]:
         """A market order that somebody typed into TWS: client 0, a negative order id, no reference."""
         now = self._begun()
         request = OrderRequest(
             client_id=0,
-            order_id=min([0, *(order_id for _, order_id in self._state.orders)]) - 1,
+            order_id=self._state.next_manual_id(),
             contract=self._table.get(con_id).contract,
             action="BUY" if quantity > 0 else "SELL",
             quantity=abs(quantity),

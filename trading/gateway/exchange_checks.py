@@ -1,79 +1,99 @@
 """What IB refuses, with IB's codes and texts.
 
-Owns: checks of one order request against instrument and account rules, of a modification against its original.
-Leaves: margin (``exchange_orders`` asks the account), contract resolution (``instruments``).
-Rule: a check answers None or the refusal; the first refusal counts.
+Owns: checks of one order against instrument and account rules, of a modification against its original.
+Leaves: margin (the account says it), contract resolution (``instruments``, ``exchange_combos``), prices and times of an
+order (``exchange_price_checks``).
+Rule: a check answers None or the refusal; the first refusal counts. What would change an order's fate and is not
+simulated is refused, never ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Callable, Mapping
 
-from trading.gateway.exchange_state import OrderRecord
-from trading.gateway.instruments import Instrument, conforms
+from trading.gateway.exchange_price_checks import Case, Refusal, invalid, refuse_prices, refuse_times
+from trading.gateway.exchange_records import OrderRecord
+from trading.gateway.instruments import listed_types
 from trading.gateway.model import OrderRequest, WhatIf
 
-ORDER_TYPES = frozenset({"MKT", "LMT", "STP"})
-TIFS = frozenset({"DAY", "GTC"})
 ADAPTIVE_PRIORITIES = frozenset({"Urgent", "Normal", "Patient"})
-_INVALID = "Error validating request.-'bK' : cause - "
-FX_MINIMUM = Decimal(25_000)
+_NOT_SIMULATED = (
+    "conditions", "hedgeType", "scalePriceIncrement", "minQty", "discretionaryAmt", "percentOffset", "orderComboLegs",
+    "deltaNeutralContract", "adjustedOrderType", "deltaNeutralOrderType", "auctionStrategy", "duration",
+    "activeStartTime", "activeStopTime", "autoCancelParent", "discretionaryUpToLimitPrice", "faGroup", "faMethod",
+    "faPercentage", "faProfile", "modelCode",
+)  # fmt: skip
+_TRIGGERS = frozenset({"", "0", "2"})  # the default and «last» are the last price
+
+_REFUSED_SWITCHES = (
+    ("eTradeOnly", 10268, "The 'EtradeOnly' order attribute is not supported."),
+    ("firmQuoteOnly", 10269, "The 'firmQuoteOnly' order attribute is not supported."),
+    ("nbboPriceCap", 10270, "The 'nbboPriceCap' order attribute is not supported."),
+    ("cashQty", 10244, "Cash Quantity cannot be used for this order"),
+)
+# What openOrder shows where nothing was asked for: clients send it back.
+_NOTHING = frozenset({"", "0", "0.0", "None", "2147483647"})
+
+Check = Callable[[Case], Refusal | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """IB's code and text."""
-
-    code: int
-    text: str
-
-
-Check = Callable[[OrderRequest, Instrument], Refusal | None]
-
-
-def refuse_order(request: OrderRequest, instrument: Instrument) -> Refusal | None:
+def refuse_order(case: Case) -> Refusal | None:
     """The first reason why IB would not take the order."""
     for check in _CHECKS:
-        refusal = check(request, instrument)
+        refusal = check(case)
         if refusal is not None:
             return refusal
     return None
 
 
-def _action(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    if request.action in ("BUY", "SELL"):
-        return None
-    return Refusal(321, f"{_INVALID}Invalid action: {request.action or 'none'}; BUY or SELL is needed")
+def _action(case: Case) -> Refusal | None:
+    action = case.request.action
+    return None if action in ("BUY", "SELL") else invalid(f"Invalid action: {action or 'none'}; BUY or SELL is needed")
 
 
-def _tradable(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    if instrument.contract.sec_type != "IND":
+def _tradable(case: Case) -> Refusal | None:
+    if case.sec_type != "IND":
         return None
     return Refusal(203, "The security is not available or allowed for this account.")
 
 
-def _type(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    if request.order_type in ORDER_TYPES:
+def _type(case: Case) -> Refusal | None:
+    kind = case.request.order_type
+    if kind in listed_types(case.sec_type):
         return None
-    return Refusal(387, f"Unsupported order type for this exchange and security type: {request.order_type or 'none'}")
+    return Refusal(387, f"Unsupported order type for this exchange and security type: {kind or 'none'}")
 
 
-def _tif(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    if request.tif in TIFS:
-        return None
-    return Refusal(
-        321, f"{_INVALID}The time-in-force {request.tif} is invalid for this combination of exchange and type."
-    )
+def _attributes(case: Case) -> Refusal | None:
+    echo = case.request.echo
+    for name, code, text in _REFUSED_SWITCHES:
+        if echo.get(name, "") not in _NOTHING:
+            return Refusal(code, text)
+    if echo.get("triggerMethod", "") not in _TRIGGERS:
+        return Refusal(10340, "The following order attribute is not supported: triggerMethod")
+    asked = next((name for name in _NOT_SIMULATED if _is_asked(echo, name)), None)
+    return None if asked is None else Refusal(10340, f"The following order attribute is not supported: {asked}")
 
 
-def _size(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    quantity = request.quantity
+def _is_asked(echo: Mapping[str, str], name: str) -> bool:
+    text = echo.get(name, "")
+    if name == "orderComboLegs":  # a count, then a price for each leg, mostly unset
+        return any(price and not price.startswith("1.79769") for price in text.split("\0")[1:])
+    return text not in _NOTHING and not text.startswith("1.79769")
+
+
+def _size(case: Case) -> Refusal | None:
+    quantity, instrument = case.request.quantity, case.instrument
     if quantity == 0:
         return Refusal(434, "The order size cannot be zero.")
     if not quantity.is_finite() or quantity < 0:
-        return Refusal(321, f"{_INVALID}Invalid order size: {quantity}")
+        return invalid(f"Invalid order size: {quantity}")
+    if case.size_limit is not None and quantity > case.size_limit:
+        return Refusal(
+            383,
+            f'The following order "ID:{case.request.order_id}" size exceeds the Size Limit of {case.size_limit}. '
+            "Restriction is specified in Precautionary Settings of Global Configuration/Presets.",
+        )
     if quantity % instrument.size_increment == 0:
         return None
     if quantity % 1:
@@ -81,29 +101,19 @@ def _size(request: OrderRequest, instrument: Instrument) -> Refusal | None:
             10243,
             "Fractional-sized order cannot be placed via API. Please use desktop version to revise this order.",
         )
-    return Refusal(
-        388, f"The order size {quantity} does not conform to the size increment {instrument.size_increment}."
-    )
+    step = instrument.size_increment
+    if quantity < step:
+        return Refusal(388, f"The order size {quantity} is smaller than the minimum required size of {step}.")
+    return Refusal(10250, f"The size {quantity} does not conform to the minimum variation of {step} for this contract")
 
 
-def _prices(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    needed = {"LMT": request.limit_price, "STP": request.aux_price}
-    if request.order_type not in needed:
-        return None
-    price, name = needed[request.order_type], {"LMT": "limit", "STP": "stop"}[request.order_type]
-    if price is None or not price.is_finite() or price <= 0:
-        return Refusal(321, f"{_INVALID}The {name} price of the order is missing or not above zero")
-    if not conforms(price, instrument.tick(price)):
-        return Refusal(110, "The price does not conform to the minimum price variation for this contract.")
-    return None
-
-
-def _algo(request: OrderRequest, instrument: Instrument) -> Refusal | None:
+def _algo(case: Case) -> Refusal | None:
+    request = case.request
     if not request.algo_strategy:
         return None
     if request.algo_strategy != "Adaptive":
         return Refusal(439, "The order processing failed. Algorithm definition not found.")
-    if request.order_type not in ("MKT", "LMT") or instrument.contract.sec_type != "STK":
+    if request.order_type not in ("MKT", "LMT") or case.sec_type != "STK":
         return Refusal(442, "Specified algorithm is not allowed for this order.")
     unknown = [tag for tag, _ in request.algo_params if tag != "adaptivePriority"]
     if unknown:
@@ -114,25 +124,44 @@ def _algo(request: OrderRequest, instrument: Instrument) -> Refusal | None:
     return None
 
 
-_CHECKS: tuple[Check, ...] = (_action, _tradable, _type, _tif, _size, _prices, _algo)
+_CHECKS: tuple[Check, ...] = (_action, _tradable, _type, _attributes, refuse_times, _size, refuse_prices, _algo)
 
 
-def refuse_modification(original: OrderRecord, request: OrderRequest, con_id: int) -> Refusal | None:
-    """What may not change in a working order: its contract, side and type, and what has been filled."""
-    same = (
-        con_id == original.contract.con_id
-        and request.action == original.request.action
-        and request.order_type == original.request.order_type
-        and request.parent_id == original.request.parent_id
-    )
-    if not same:
-        return Refusal(105, "Order being modified does not match original order.")
+def refuse_modification(original: OrderRecord, case: Case, con_id: int) -> Refusal | None:
+    """What may not change in a working order: contract and legs, side, type, family, and what has been filled."""
+    request, before = case.request, original.request
+    if con_id != original.contract.con_id or case.terms.legs != original.terms.legs:
+        return _MISMATCH
+    if request.action != before.action:
+        return _MISMATCH
+    if request.order_type != before.order_type:
+        return Refusal(329, "Order modify failed. Cannot change to the new order type.")
+    if request.parent_id != before.parent_id:
+        return Refusal(10341, "Parent order id cannot be modified")
+    if request.oca_group != before.oca_group:
+        return Refusal(10326, "OCA group revision is not allowed")
+    if before.oca_group and case.terms.oca_type != original.terms.oca_type:
+        return Refusal(10327, "OCA group type revision is not allowed")
     if original.filled and request.quantity <= original.filled:
         return Refusal(
             201,
             f"Order rejected - reason:The quantity {request.quantity} is not above what was filled, {original.filled}",
         )
     return None
+
+
+GROUP_CLOSED = Refusal(201, "Order rejected - reason:OCA group is already filled")
+_MISMATCH = Refusal(105, "Order being modified does not match original order.")
+
+
+def refuse_crowd(active: int, limit: int) -> Refusal | None:
+    """IB's limit of working orders by contract, side and account."""
+    if active < limit:
+        return None
+    return Refusal(
+        201,
+        f"Order rejected - reason:The limit of {limit} active orders for this contract, side and account is reached",
+    )
 
 
 def refuse_margin(impact: WhatIf, currency: str) -> Refusal | None:
@@ -147,13 +176,15 @@ def refuse_margin(impact: WhatIf, currency: str) -> Refusal | None:
     )
 
 
-def odd_lot_notice(request: OrderRequest, instrument: Instrument) -> Refusal | None:
-    """IB's warning about small FX orders: the order lives."""
-    if instrument.contract.sec_type != "CASH" or request.quantity >= FX_MINIMUM:
+def refuse_parent(parent: OrderRecord | None, request: OrderRequest) -> Refusal | None:
+    """A child needs a parent that still works."""
+    if not request.parent_id:
         return None
-    contract = instrument.contract
-    return Refusal(
-        399,
-        f"Order Message:\n{request.action} {request.quantity} {contract.local_symbol} Forex\nWarning: Your order size "
-        f"is below the {contract.symbol} {FX_MINIMUM:,} IdealPro minimum and will be routed as an odd lot order.",
-    )
+    if parent is None:
+        return Refusal(135, f"Can't find order with id = {request.parent_id}")
+    return Refusal(10006, "Missing parent order") if parent.is_done else None
+
+
+def refuse_account(request: OrderRequest, account: str) -> Refusal | None:
+    """The one account, or none named."""
+    return None if request.account in ("", account) else invalid(f"Invalid account code '{request.account}'.")

@@ -4,6 +4,7 @@ Owns: which stretch of the market counts for an order, how much of it the order 
 Leaves: the model (``brokers.fills``, ``brokers.fees``), families of orders (``exchange_orders``).
 Rule: an order meets only the market after it was placed, since the last look, and of the session that runs. After a
 restart it meets all since it was placed: the path is the same, so it fills by what happened while the venue was down.
+An auction takes every order whole, at the price of its moment.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trading.brokers import fees, fills
+from trading.gateway import exchange_combos as combos
 from trading.gateway.account import RateOf
 from trading.gateway.derivatives import future_of
-from trading.gateway.exchange_state import OrderRecord, VenueState
+from trading.gateway.exchange_records import LegTrade, OrderRecord
+from trading.gateway.exchange_state import VenueState
+from trading.gateway.exchange_terms import TRAILING
 from trading.gateway.hours import from_micros, to_micros
 from trading.gateway.market import Market
 from trading.gateway.model import AccountChanged, Contract, Executed, OrderChanged, PositionChanged, VenueEvent
@@ -24,7 +28,8 @@ from trading.gateway.model import AccountChanged, Contract, Executed, OrderChang
 ZERO = Decimal(0)
 # Of what trades by, an order gets a fifth: more would move the price.
 PARTICIPATION = Decimal("0.2")
-OPTION_FEE, OPTION_MINIMUM, OTHER_FUTURE_FEE = Decimal("0.65"), Decimal("1.00"), Decimal("2.25")
+# These stay PreSubmitted until the market triggers them.
+_WAITING = frozenset({"STP", "STP LMT", "MIT", "LIT", *TRAILING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class DeskOptions:
 
     partial_fills: bool
     commission_delay: timedelta
+    processing: timedelta = timedelta(0)  # how long a new order cannot be modified
+    max_active: int = 20  # orders of one contract and side
+    size_limit: Decimal | None = None
+    tif_preset: bool = False  # say 10349 where a client leaves the time in force to the preset
 
 
 class Matcher:
@@ -52,23 +61,54 @@ class Matcher:
         self._looked_us = max(self._looked_us, to_micros(now))
         self._stretches.clear()
 
+    def is_open(self, order: OrderRecord, now: datetime) -> bool:
+        """Tell whether an order's market trades, all legs of a combination."""
+        if order.legs:
+            return combos.is_open(self._market, order.legs, now, outside_rth=order.outside_rth)
+        return self._market.is_open(order.contract.con_id, now, outside_rth=order.outside_rth)
+
     def work(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
         """Match an order against what the market did since it was last looked at."""
-        con_id = order.contract.con_id
-        if not self._market.is_open(con_id, now, outside_rth=order.request.outside_rth):
+        if order.auction_us is not None:
+            return self._auction(order, now)
+        if not self.is_open(order, now):
             return []
-        outcome = fills.match(_fill_order(order), self._stretch(order, now))
+        if order.legs:
+            stretch = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
+            return self._take(order, fills.match(_fill_order(order), stretch), now)
+        stretch = self._stretch(order, now)
+        waits = order.request.order_type in _WAITING
+        tick = self._market.tick(order.contract.con_id, stretch.last) if waits else None
+        return self._take(order, fills.match(_fill_order(order), stretch, tick=tick), now)
+
+    def _take(self, order: OrderRecord, outcome: fills.Outcome, now: datetime) -> list[VenueEvent]:
+        if outcome.stop is not None and outcome.stop != order.stop:
+            self._state.trail(order, outcome.stop, now)
         moved = outcome.triggered and not order.triggered
         if moved:
             order.triggered = True
             self._state.set_status(order, "Submitted", now)
         if outcome.quantity:
-            events = self.execute(order, outcome.quantity, outcome.price, now)
-            return [*events, PositionChanged(con_id), AccountChanged()]
-        if order.status == "PreSubmitted" and order.request.order_type != "STP":
+            return self._execute(order, outcome, now)
+        if order.status == "PreSubmitted" and order.request.order_type not in _WAITING:
             self._state.set_status(order, "Submitted", now)
             moved = True
         return [OrderChanged(order.snapshot())] if moved else []
+
+    def _execute(self, order: OrderRecord, outcome: fills.Outcome, now: datetime) -> list[VenueEvent]:
+        if order.legs:
+            return self._execute_combo(order, outcome, now)
+        events = self.execute(order, outcome.quantity, outcome.price, now)
+        return [*events, PositionChanged(order.contract.con_id), AccountChanged()]
+
+    def _auction(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
+        if order.auction_us is None or to_micros(now) < order.auction_us or order.since_us > order.auction_us:
+            return []  # not yet, or over before the order was free to take part
+        at = from_micros(order.auction_us)  # also when it is looked at later: overnight the clock of a replay jumps
+        price = self._market.mark(order.contract.con_id, at)
+        cross = fills.Stretch(price, price, price, price, price, price, price, opening=price, closing=price)
+        outcome = fills.match(_fill_order(order), cross)
+        return self._execute(order, outcome, at) if outcome.quantity else []
 
     def execute(self, order: OrderRecord, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
         """Book one execution."""
@@ -79,22 +119,54 @@ class Matcher:
         entry = self._state.add_execution(order, quantity, price, fee, now, now + self._options.commission_delay)
         return [Executed(entry.execution), OrderChanged(order.snapshot())]
 
+    def _execute_combo(self, order: OrderRecord, outcome: fills.Outcome, now: datetime) -> list[VenueEvent]:
+        """Book one execution of a combination and of each leg at the quotes that make its price."""
+        priced = combos.leg_prices(
+            order.legs, lambda leg: self._leg_stretch(order, leg, now), is_buy=order.is_buy
+        )  # fmt: skip
+        trades = [
+            self._leg_trade(order, leg, outcome.quantity * abs(leg.ratio), buys, price, now)
+            for leg, buys, price in priced
+        ]
+        due = now + self._options.commission_delay
+        entries = self._state.add_combo(order, outcome.quantity, outcome.price, trades, now, due)
+        changed = [PositionChanged(trade.contract.con_id) for trade in trades]
+        executed = [Executed(entry.execution) for entry in entries]
+        return [*executed, OrderChanged(order.snapshot()), *changed, AccountChanged()]
+
+    def _leg_trade(
+        self, order: OrderRecord, leg: combos.Leg, quantity: Decimal, buys: bool, price: Decimal, now: datetime
+    ) -> LegTrade:
+        contract = leg.contract
+        multiplier = Decimal(contract.multiplier or 1)
+        done, average = self._state.leg_filled(order.perm_id, contract.con_id)
+        before = fees.Traded(done, done * average * multiplier, not buys)
+        after = fees.Traded(done + quantity, before.value + quantity * price * multiplier, not buys)
+        fee = fees.execution_fee(self.schedule(contract, now), before, after)
+        return LegTrade(contract, quantity if buys else -quantity, price, fee)
+
     def schedule(self, contract: Contract, now: datetime) -> fees.FeeSchedule:
         """The fees of a contract."""
-        if contract.sec_type == "OPT":
-            return fees.PerContractFees(OPTION_FEE, OPTION_MINIMUM)
+        if contract.sec_type in ("OPT", "FOP"):
+            return fees.US_OPTION_FEES
         if contract.sec_type == "FUT":
             found = future_of(contract.con_id)
-            return fees.PerContractFees(OTHER_FUTURE_FEE if found is None else found.root.fee)
+            return fees.US_FUTURE_FEES if found is None else fees.PerContractFees(found.root.fee)
         if contract.sec_type != "CASH":
             return fees.FixedStockFees()
         # The minimum of 2 USD, in the currency that the pair is quoted in.
         rate = self._rate_of(now)
         return fees.ForexFees(minimum=(2 * rate("USD") / rate(contract.currency)).quantize(Decimal("0.01")))
 
+    def _leg_stretch(self, order: OrderRecord, leg: combos.Leg, now: datetime) -> fills.Stretch:
+        return self._stretch_of(order, leg.contract.con_id, now, buying=(leg.ratio > 0) is order.is_buy)
+
     def _stretch(self, order: OrderRecord, now: datetime) -> fills.Stretch:
-        con_id, now_us = order.contract.con_id, to_micros(now)
-        opened = self._market.session_start(con_id, now, outside_rth=order.request.outside_rth)
+        return self._stretch_of(order, order.contract.con_id, now, buying=order.is_buy)
+
+    def _stretch_of(self, order: OrderRecord, con_id: int, now: datetime, *, buying: bool) -> fills.Stretch:
+        now_us = to_micros(now)
+        opened = self._market.session_start(con_id, now, outside_rth=order.outside_rth)
         since = min(max(order.since_us, self._looked_us, 0 if opened is None else to_micros(opened)), now_us)
         key = (con_id, since, now_us)
         stretch = self._stretches.get(key)
@@ -102,17 +174,23 @@ class Matcher:
             stretch = self._stretches[key] = self._market.stretch(con_id, from_micros(since), now)
         if not self._options.partial_fills:
             return replace(stretch, volume=None)
-        shown = self._market.displayed(con_id, now, buying=order.is_buy)
+        shown = self._market.displayed(con_id, now, buying=buying)
         return replace(stretch, volume=max(shown, (stretch.volume or ZERO) * PARTICIPATION))
 
 
 def _fill_order(order: OrderRecord) -> fills.FillOrder:
-    request = order.request
+    request, terms = order.request, order.terms
+    trailing = request.order_type in TRAILING
     return fills.FillOrder(
         is_buy=order.is_buy,
         order_type=request.order_type,
         remaining=order.remaining,
         limit=request.limit_price,
-        stop=request.aux_price,
+        stop=(order.stop or terms.trail_stop) if trailing else request.aux_price,
         triggered=order.triggered,
+        trail=terms.trail,
+        trail_percent=terms.trail_percent,
+        limit_offset=terms.limit_offset,
+        at_open=request.tif == "OPG",
+        whole=request.tif == "FOK" or request.echo.get("allOrNone") == "1",
     )

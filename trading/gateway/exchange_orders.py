@@ -1,7 +1,8 @@
 """The order desk of the paper exchange: accepts, matches, changes and cancels orders.
 
 Owns: the life of an order and the sequence of events that a client sees of it.
-Leaves: checks (``exchange_checks``), fills (``exchange_matching``), what is stored (``exchange_state``).
+Leaves: checks (``exchange_checks``), relatives (``exchange_families``), fills (``exchange_matching``), entering
+(``exchange_entry``), what is stored (``exchange_state``).
 Rule: as on a real gateway, a marketable order is PreSubmitted, executes, is Filled; commissions follow later; an order
 that is refused before anyone worked on it ends in an error alone, one refused for margin is Inactive as well.
 """
@@ -10,23 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
-from trading.brokers import fees
 from trading.gateway import exchange_checks as checks
-from trading.gateway import hours
-from trading.gateway.account import RateOf, Trade
+from trading.gateway import exchange_families as families
+from trading.gateway.account import RateOf
+from trading.gateway.exchange_auctions import deadline_of
+from trading.gateway.exchange_entry import Entry, Prepared
 from trading.gateway.exchange_matching import DeskOptions, Matcher
-from trading.gateway.exchange_state import OrderRecord, VenueState
-from trading.gateway.hours import to_micros
-from trading.gateway.instruments import Instrument, InstrumentTable
+from trading.gateway.exchange_notices import PRESET, notices
+from trading.gateway.exchange_price_checks import Refusal, late
+from trading.gateway.exchange_records import OrderRecord
+from trading.gateway.exchange_state import VenueState
+from trading.gateway.exchange_terms import REDUCE_OPEN
+from trading.gateway.hours import from_micros, to_micros
+from trading.gateway.instruments import InstrumentTable
 from trading.gateway.market import Market
 from trading.gateway.model import (
     AccountChanged,
     CommissionReported,
-    Contract,
     Executed,
+    OrderBound,
     OrderChanged,
     OrderError,
     OrderRequest,
@@ -34,10 +40,10 @@ from trading.gateway.model import (
     PositionChanged,
     RequestError,
     VenueEvent,
-    WhatIf,
 )
 
-CANCELLED_TEXT = "Order Canceled - reason:"
+CANCELLED = Refusal(202, "Order Canceled - reason:")
+_AT_ONCE = frozenset({"IOC", "FOK"})
 
 
 class OrderDesk:
@@ -51,54 +57,90 @@ class OrderDesk:
         options: DeskOptions,
         rate_of: Callable[[datetime], RateOf],
     ) -> None:
-        self._table, self._market, self._state, self._options = table, market, state, options
-        self._rate_of = rate_of
+        self._market, self._state, self._options = market, state, options
         self._matcher = Matcher(market, state, options, rate_of)
+        self._families = families.Families(state)
+        self._entry = Entry(table, market, state, self._matcher, options, rate_of)
+        self._answers: list[families.GroupFill] = []  # of groups without block, until the look is over
         self.commissions_withheld = False  # as IB does at times: they come late, or with the statement
+        self.binds_manual = False
 
     # what clients ask
 
     def place(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
         """New order or modification; see ``model.Venue.place``."""
-        request = request if request.tif else replace(request, tif="DAY")
+        by_preset = not request.tif
         key = (request.client_id, request.order_id)
         known = self._state.orders.get(key)
         if known is not None and not known.is_done and not request.what_if:
             return self._modify(known, request, now)
-        if known is not None and known.status == "Filled":
-            return [_error(request, 104, "Cannot modify a filled order.")]
-        if request.order_id < self._state.next_ids.get(request.client_id, 1):
-            return [_error(request, 103, "Duplicate order id")]
+        refusal = self._refuse_id(known, request)
+        if refusal is not None:
+            return [_error(request, refusal)]
         if not request.what_if:
             self._state.use_id(*key)
             self._state.count_ref(request.order_ref)
         try:
-            instrument, contract = self._table.single(request.contract)
+            prepared = self._entry.prepare(request, now)
         except RequestError as error:
-            return [_error(request, error.code, error.text)]
-        refusal = self._refuse(request, instrument)
-        if refusal is not None:
-            return [_error(request, refusal.code, refusal.text)]
+            return [_error(request, Refusal(error.code, error.text))]
         if request.what_if:
-            return self._what_if(request, contract, now)
-        return self._enter(request, instrument, contract, now)
+            order = OrderRecord(prepared.request, prepared.contract, 0, to_micros(now), legs=prepared.legs)
+            return [OrderWhatIf(order.snapshot(), self._entry.impact(order.request, order, now))]
+        order = self._entry.record(prepared, now)
+        return self._transmit(order, now, PRESET if by_preset and self._options.tif_preset else None)
+
+    def place_manual(self, request: OrderRequest, now: datetime) -> list[VenueEvent]:
+        """An order that somebody typed into TWS; see ``Exchange.place_manual``.
+
+        Raises: RequestError with what TWS would show to that person.
+        """
+        typed = replace(request, client_id=0, order_id=0, parent_id=0, transmit=True, what_if=False)
+        order = self._entry.record(self._entry.prepare(typed, now), now, manual=True)
+        bound = self._bind(order) if self.binds_manual else []
+        return [*bound, *self._transmit(order, now)]
+
+    def bind_manual(self) -> list[VenueEvent]:
+        """Give client 0 an id for every manual order that works without one."""
+        unbound = [order for order in self._state.working.values() if order.manual and not order.request.order_id]
+        return [event for order in unbound for event in (*self._bind(order), OrderChanged(order.snapshot()))]
+
+    def _bind(self, order: OrderRecord) -> list[VenueEvent]:
+        order.request = replace(order.request, order_id=self._state.next_manual_id())
+        self._state.put_order(order)
+        return [OrderBound(order.perm_id, *order.key)]
 
     def cancel(self, client_id: int, order_id: int, now: datetime) -> list[VenueEvent]:
         """Cancel one order of a client."""
         order = self._state.orders.get((client_id, order_id))
         if order is None:
+            if not order_id:  # orders typed into TWS carry it until client 0 binds them
+                return [OrderError(client_id, order_id, 136, "This order cannot be cancelled.")]
             text = f"OrderId {order_id} that needs to be cancelled is not found."
             return [OrderError(client_id, order_id, 10147, text)]
         if order.is_done:
             text = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {order.status}."
             return [OrderError(client_id, order_id, 10148, text)]
+        if self._is_late(order, now):
+            text = f"Cancel attempted when order is not in a cancellable state.  Order permId = {order.perm_id}"
+            return [OrderError(client_id, order_id, 161, text)]
+        return self._closed_look(self._end(order, now), now)
+
+    def cancel_by_hand(self, perm_id: int, now: datetime) -> list[VenueEvent]:
+        """Somebody cancels an order in TWS, whoever placed it.
+
+        Raises: RequestError when there is no such working order.
+        """
+        order = self._state.working.get(perm_id)
+        if order is None:
+            raise RequestError(200, f"There is no working order with permId {perm_id}.")
         return self._end(order, now)
 
     def cancel_all(self, now: datetime) -> list[VenueEvent]:
-        """Cancel every working order of every client."""
+        """Cancel every working order of every client that can be cancelled."""
         events: list[VenueEvent] = []
         for order in list(self._state.working.values()):
-            if not order.is_done:
+            if not order.is_done and not self._is_late(order, now):
                 events.extend(self._end(order, now))
         return events
 
@@ -107,13 +149,10 @@ class OrderDesk:
         events: list[VenueEvent] = []
         if self._state.working:
             now_us = to_micros(now)
-            for order in list(self._state.working.values()):
-                if order.is_done or order.held:
-                    continue
-                if order.expires_us is not None and order.expires_us <= now_us:
-                    events.extend(self._end(order, now))
-                elif not self._waits_for_parent(order):
-                    events.extend(self._work(order, now))
+            for order in self._families.in_turn():
+                if not order.is_done and not order.held:
+                    events.extend(self._turn(order, now, now_us))
+        events = self._closed_look(events, now)
         self._matcher.looked(now)
         if self._state.unreported:
             events.extend(self.due_commissions(now))
@@ -132,16 +171,16 @@ class OrderDesk:
         if not due:
             return []
         self._state.report_commissions([entry.execution.exec_id for entry in due])
-        return [CommissionReported(entry.commission) for entry in due]
+        return [CommissionReported(entry.commission) for entry in due if entry.commission is not None]
 
     def inject(
         self, con_id: int, count: int, request: OrderRequest, quantity: Decimal, price: Decimal, now: datetime
     ) -> list[VenueEvent]:
         """One order with ``count`` executions at once, margin or not: for measurements and tests."""
-        instrument = self._table.get(con_id)
-        self._state.use_id(request.client_id, request.order_id)
+        if request.order_id > 0:
+            self._state.use_id(request.client_id, request.order_id)
         self._state.count_ref(request.order_ref)
-        order = self._record(request, instrument, instrument.contract, now)
+        order = self._entry.record_unchecked(request, con_id, now)
         events: list[VenueEvent] = [OrderChanged(order.snapshot())]
         for _ in range(count):
             events.extend(self._matcher.execute(order, quantity, price, now))
@@ -150,190 +189,178 @@ class OrderDesk:
     def correct(self, exec_id: str, quantity: Decimal, price: Decimal, now: datetime) -> list[VenueEvent]:
         """The next revision of an execution; its commission follows like that of any other."""
         entry = self._state.correct_execution(exec_id, quantity, price, now + self._options.commission_delay)
-        return [Executed(entry.execution), PositionChanged(entry.execution.contract.con_id), AccountChanged()]
+        contract = entry.execution.contract
+        events: list[VenueEvent] = [Executed(entry.execution)]
+        if contract.sec_type != "BAG":  # a combination's legs move the account, each by its own correction
+            events += [PositionChanged(contract.con_id), AccountChanged()]
+        return events
 
     # entering
 
-    def _refuse(self, request: OrderRequest, instrument: Instrument) -> checks.Refusal | None:
-        account = self._state.account.account_id
-        if request.account not in ("", account):
-            return checks.Refusal(
-                321, f"Error validating request.-'bK' : cause - Invalid account code '{request.account}'."
-            )
-        if request.parent_id and (request.client_id, request.parent_id) not in self._state.orders:
-            return checks.Refusal(135, f"Can't find order with id = {request.parent_id}")
-        return checks.refuse_order(request, instrument)
+    def _refuse_id(self, known: OrderRecord | None, request: OrderRequest) -> Refusal | None:
+        if known is not None and known.status == "Filled":
+            return Refusal(104, "Cannot modify a filled order.")
+        if request.order_id < self._state.next_ids.get(request.client_id, 1):
+            return Refusal(103, "Duplicate order id")
+        return None
 
-    def _enter(
-        self, request: OrderRequest, instrument: Instrument, contract: Contract, now: datetime
-    ) -> list[VenueEvent]:
-        order = self._record(request, instrument, contract, now)
-        if not request.transmit:
+    def _transmit(self, order: OrderRecord, now: datetime, notice: Refusal | None = None) -> list[VenueEvent]:
+        if order.held:
             return []
         events: list[VenueEvent] = []
-        for each in self._released_by(order):
-            events.extend(self._accept(each, now))
-        return events
+        for each in self._families.released_by(order):
+            events.extend(self._accept(each, now, notice if each is order else None))
+        return self._closed_look(events, now)
 
-    def _record(self, request: OrderRequest, instrument: Instrument, contract: Contract, now: datetime) -> OrderRecord:
-        perm_id = self._state.next_perm_id()
-        order = OrderRecord(
-            request=replace(request, transmit=True),
-            contract=contract,
-            perm_id=perm_id,
-            placed_us=to_micros(now),
-            since_us=to_micros(now),
-            held=not request.transmit,
-            expires_us=self._expiry(request, instrument, now),
-        )
-        self._state.put_order(order)
-        return self._state.by_perm[perm_id]
-
-    def _released_by(self, order: OrderRecord) -> list[OrderRecord]:
-        """The family that an order's transmission releases: parent first, then held siblings, then itself."""
-        parent_id = order.request.parent_id
-        parent = self._state.orders.get((order.request.client_id, parent_id)) if parent_id else None
-        if parent is None:
-            return [order]
-        family = [parent] if parent.held else []
-        family.extend(each for each in self._children(parent) if each.held and each is not order)
-        return [*family, order]
-
-    def _children(self, parent: OrderRecord) -> list[OrderRecord]:
-        client_id, order_id = parent.key
-        return [
-            each
-            for each in self._state.working.values()
-            if each.request.parent_id == order_id and each.request.client_id == client_id
-        ]
-
-    def _waits_for_parent(self, order: OrderRecord) -> bool:
-        if not order.request.parent_id:
-            return False
-        parent = self._state.orders.get((order.request.client_id, order.request.parent_id))
-        return parent is not None and parent.status != "Filled"
-
-    def _accept(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        """Check margin, announce the order, match it at once."""
+    def _accept(self, order: OrderRecord, now: datetime, notice: Refusal | None = None) -> list[VenueEvent]:
+        """Check limits and margin, announce the order, match it at once."""
         if order.held:
             order.held = False
+            order.since_us = max(order.since_us, to_micros(now))
             self._state.put_order(order)
-        if not order.request.parent_id:
-            refusal = checks.refuse_margin(self._impact(order.request, order.contract, now), self._currency)
-            if refusal is not None:
-                self._state.set_status(order, "Inactive", now, refusal.text)
-                error = OrderError(*order.key, refusal.code, refusal.text)
-                return [OrderChanged(order.snapshot()), error, *self._end_children(order, now)]
+        refusal = self._refuse_entry(order, now)
+        if refusal is not None:
+            self._state.set_status(order, "Inactive", now, refusal.text)
+            return [OrderChanged(order.snapshot()), *_told(order, refusal), *self._end_family(order, now)]
         events: list[VenueEvent] = [OrderChanged(order.snapshot())]
-        instrument = self._table.get(order.contract.con_id)
-        notice = checks.odd_lot_notice(order.request, instrument) or self._sleep_notice(order, instrument, now)
-        if notice is not None:
-            events.append(OrderError(*order.key, notice.code, notice.text))
-        if not self._waits_for_parent(order):
-            events.extend(self._work(order, now))
-        return events
+        said = [] if notice is None else [notice]
+        said.extend(notices(order, self._entry.instrument(order), now, is_open=self._matcher.is_open(order, now)))
+        events.extend(event for each in said for event in _told(order, each))
+        return [*events, *self._turn(order, now, to_micros(now))]
 
-    def _what_if(self, request: OrderRequest, contract: Contract, now: datetime) -> list[VenueEvent]:
-        order = OrderRecord(request=request, contract=contract, perm_id=0, placed_us=to_micros(now))
-        return [OrderWhatIf(order.snapshot(), self._impact(request, contract, now))]
-
-    def _impact(self, request: OrderRequest, contract: Contract, now: datetime) -> WhatIf:
-        mark = request.limit_price if request.order_type == "LMT" else None
-        price = mark or self._market.mark(contract.con_id, now)
-        is_sell = request.action == "SELL"
-        value = request.quantity * price * Decimal(contract.multiplier or 1)
-        commission = self._matcher.schedule(contract, now).total(fees.Traded(request.quantity, value, is_sell))
-        trade = Trade(contract, -request.quantity if is_sell else request.quantity, price, commission)
-        return self._state.account.what_if(trade, lambda con_id: self._market.mark(con_id, now), self._rate_of(now))
-
-    @property
-    def _currency(self) -> str:
-        return self._state.account.currency
-
-    def _expiry(self, request: OrderRequest, instrument: Instrument, now: datetime) -> int | None:
-        """The end of the session or, where the market never sleeps, of the New York day."""
-        if request.tif == "GTC":
-            return None
-        if self._market.exchange_hours:
-            extended = request.outside_rth and instrument.contract.sec_type == "STK"
-            closing = hours.next_close(instrument.calendar, now, extended=extended)
-            if closing is not None:
-                return to_micros(closing)
-        midnight = now.astimezone(hours.NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-        return to_micros(midnight + timedelta(days=1))
-
-    def _sleep_notice(self, order: OrderRecord, instrument: Instrument, now: datetime) -> checks.Refusal | None:
-        if self._market.is_open(order.contract.con_id, now, outside_rth=order.request.outside_rth):
-            return None
-        extended = order.request.outside_rth and instrument.contract.sec_type == "STK"
-        opens = hours.next_open(instrument.calendar, now, extended=extended)
-        local = (
-            "the next session" if opens is None else f"{opens.astimezone(hours.NEW_YORK):%Y-%m-%d %H:%M:%S} US/Eastern"
-        )
-        request = order.request
-        return checks.Refusal(
-            399,
-            f"Order Message:\n{request.action} {request.quantity} {order.contract.local_symbol}\n"
-            f"Warning: Your order will not be placed at the exchange until {local}.",
-        )
+    def _refuse_entry(self, order: OrderRecord, now: datetime) -> Refusal | None:
+        refusal = checks.refuse_crowd(self._families.active(order), self._options.max_active)
+        if refusal is not None or order.request.parent_id:
+            return refusal  # a child closes what its parent opens
+        return checks.refuse_margin(self._entry.impact(order.request, order, now), self._state.account.currency)
 
     # changing
 
     def _modify(self, order: OrderRecord, request: OrderRequest, now: datetime) -> list[VenueEvent]:
+        before = order.request
+        # A bracket's group is given by the venue: its client does not know it, or repeats it.
+        kept = {"ocaType": before.echo["ocaType"]} if "ocaType" in before.echo else {}
+        group = request.oca_group or before.oca_group
+        request = replace(request, oca_group=group, echo={**kept, **request.echo}, tif=request.tif or before.tif)
         try:
-            instrument, contract = self._table.single(request.contract)
+            prepared = self._entry.prepare(request, now, changes=order)
         except RequestError as error:
-            return [_error(request, error.code, error.text)]
-        refusal = checks.refuse_modification(order, request, contract.con_id) or self._refuse(request, instrument)
-        if refusal is None and not order.request.parent_id:
-            added = replace(request, quantity=request.quantity - order.filled)
-            refusal = checks.refuse_margin(self._impact(added, contract, now), self._currency)
+            return [_error(request, Refusal(error.code, error.text))]
+        refusal = self._refuse_change(order, prepared, now)
         if refusal is not None:
-            return [_error(request, refusal.code, refusal.text)]
-        order.request = replace(request, transmit=True)
-        order.since_us = to_micros(now)
-        order.expires_us = self._expiry(request, instrument, now)
-        self._state.put_order(order)
+            return [_error(request, refusal)]
+        self._entry.change(order, prepared, now)
         if order.held:
-            if not request.transmit:
-                return []
-            return [event for each in self._released_by(order) for event in self._accept(each, now)]
+            return [] if not request.transmit else self._release(order, now)
         events: list[VenueEvent] = [OrderChanged(order.snapshot())]
-        if not self._waits_for_parent(order):
-            events.extend(self._work(order, now))
-        return events
+        return self._closed_look([*events, *self._turn(order, now, to_micros(now))], now)
+
+    def _release(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
+        family = self._families.released_by(order)
+        return self._closed_look([event for each in family for event in self._accept(each, now)], now)
+
+    def _refuse_change(self, order: OrderRecord, prepared: Prepared, now: datetime) -> Refusal | None:
+        request = prepared.request
+        if not order.held and to_micros(now) < order.placed_us + self._options.processing.total_seconds() * 1e6:
+            return Refusal(2102, "Unable to modify this order as it is still being processed.")
+        if self._is_late(order, now) and order.auction_us is not None:
+            return late(from_micros(deadline_of(order.request, order.auction_us)))
+        if request.parent_id:
+            return None
+        added = replace(request, quantity=request.quantity - order.filled)
+        return checks.refuse_margin(self._entry.impact(added, order, now), self._state.account.currency)
+
+    def _is_late(self, order: OrderRecord, now: datetime) -> bool:
+        """Tell whether an order is in the exchange's hands until its auction."""
+        return order.auction_us is not None and to_micros(now) >= deadline_of(order.request, order.auction_us)
 
     def _end(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        """Cancel a working order and the children that waited for it."""
+        """Cancel a working order; the children that waited for it end, or start with what it filled."""
+        if order.is_done:  # a relative that ended in the same breath has taken it along
+            return []
         was_held = order.held
         self._state.set_status(order, "Cancelled", now)
         events: list[VenueEvent] = [] if was_held else [OrderChanged(order.snapshot())]
-        events.append(OrderError(*order.key, 202, CANCELLED_TEXT))
-        return events + self._end_children(order, now)
+        return [*events, *_told(order, CANCELLED), *self._end_family(order, now)]
 
-    def _end_children(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        if order.filled:
+    def _end_family(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
+        events: list[VenueEvent] = []
+        for child in self._families.children(order):
+            events.extend(self._start_child(child, order, now) if order.filled else self._end(child, now))
+        return events
+
+    def _start_child(self, child: OrderRecord, parent: OrderRecord, now: datetime) -> list[VenueEvent]:
+        """The parent is done: its child meets the market from now on, cut to what the parent filled."""
+        if child.is_done:
             return []
-        return [event for child in self._children(order) for event in self._end(child, now)]
+        quantity = families.child_quantity(child, parent, self._entry.instrument(child).size_increment)
+        child.since_us = max(child.since_us, to_micros(now))
+        if quantity == child.request.quantity:
+            self._state.put_order(child)
+            return []
+        return self._resize(child, quantity - child.filled, now)
+
+    def _resize(self, order: OrderRecord, remaining: Decimal, now: datetime) -> list[VenueEvent]:
+        """Leave an order that much to fill, or end it."""
+        if order.is_done:
+            return []
+        if remaining <= 0:
+            return self._end(order, now)
+        order.request = replace(order.request, quantity=order.filled + remaining)
+        self._state.put_order(order)
+        return [] if order.held else [OrderChanged(order.snapshot())]
 
     # working
 
-    def _work(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        return [*self._matcher.work(order, now), *self._after_fill(order, now)]
-
-    def _after_fill(self, order: OrderRecord, now: datetime) -> list[VenueEvent]:
-        """Children of a filled parent start; siblings of a filled child end, as IB links them."""
-        if order.status != "Filled":
+    def _turn(self, order: OrderRecord, now: datetime, now_us: int) -> list[VenueEvent]:
+        """One order's turn in a look at the market."""
+        if order.auction_us is None and order.expires_us is not None and order.expires_us <= now_us:
+            return self._end(order, now)
+        if (order.starts_us is not None and now_us < order.starts_us) or self._families.waits(order):
             return []
-        for child in self._children(order):
-            child.since_us = to_micros(now)
-            self._state.put_order(child)
-        if not order.request.parent_id:
-            return []
-        parent = self._state.orders.get((order.request.client_id, order.request.parent_id))
-        siblings = self._children(parent) if parent is not None else []
-        return [event for each in siblings if not each.held for event in self._end(each, now)]
+        before = order.remaining
+        events = self._matcher.work(order, now)
+        if order.remaining < before:
+            events.extend(self._after_fill(order, before, now))
+        missed = order.auction_us is not None and now_us >= order.auction_us
+        if not order.is_done and (missed or order.request.tif in _AT_ONCE):
+            events.extend(self._end(order, now))
+        return events
+
+    def _after_fill(self, order: OrderRecord, before: Decimal, now: datetime) -> list[VenueEvent]:
+        """Children of a filled parent start; the other members of a group answer, as IB links them."""
+        events: list[VenueEvent] = []
+        if order.status == "Filled":
+            events.extend(
+                event for child in self._families.children(order) for event in self._start_child(child, order, now)
+            )
+        if order.request.oca_group:
+            fill = families.GroupFill(order, before - order.remaining, before)
+            if self._families.group_type(order) == REDUCE_OPEN:
+                self._answers.append(fill)
+            else:
+                events.extend(self._answer(fill, now))
+        return events
+
+    def _answer(self, fill: families.GroupFill, now: datetime) -> list[VenueEvent]:
+        group_type = self._families.group_type(fill.order)
+        events: list[VenueEvent] = []
+        for other in self._families.others(fill.order):
+            step = self._entry.instrument(other).size_increment
+            events.extend(self._resize(other, families.left_after(other, fill, group_type, step), now))
+        return events
+
+    def _closed_look(self, events: list[VenueEvent], now: datetime) -> list[VenueEvent]:
+        """The look is over: groups without block answer to what filled in it."""
+        while self._answers:
+            events = [*events, *self._answer(self._answers.pop(0), now)]
+        return events
 
 
-def _error(request: OrderRequest, code: int, text: str) -> OrderError:
-    return OrderError(request.client_id, request.order_id, code, text)
+def _told(order: OrderRecord, said: Refusal) -> list[VenueEvent]:
+    """What the API says about an order; of one typed into TWS and not bound it cannot say anything."""
+    return [OrderError(*order.key, said.code, said.text)] if order.request.order_id else []
+
+
+def _error(request: OrderRequest, refusal: Refusal) -> OrderError:
+    return OrderError(request.client_id, request.order_id, refusal.code, refusal.text)

@@ -15,96 +15,24 @@ from decimal import Decimal
 from typing import Any
 
 from strategies.exceptions import ConfigError
-from trading.brokers.fees import Traded
 from trading.gateway.account import Account, Holding, Trade
+from trading.gateway.exchange_records import (
+    DONE,
+    ExecutionEntry,
+    LegTrade,
+    OrderRecord,
+    decode_order,
+    encode_order,
+    encode_past,
+    execution_exchange,
+)
 from trading.gateway.hours import from_micros, to_micros
 from trading.gateway.instruments import InstrumentTable
 from trading.gateway.market import Anchor
-from trading.gateway.model import Commission, Contract, Execution, OrderRequest, OrderSnapshot
+from trading.gateway.model import Commission, Contract, Execution
 from trading.gateway.persistence import Record
 
 ZERO = Decimal(0)
-DONE = frozenset({"Filled", "Cancelled", "Inactive"})
-
-
-@dataclass(slots=True)
-class OrderRecord:
-    """One order from its acceptance to the end of its day."""
-
-    request: OrderRequest
-    contract: Contract
-    perm_id: int
-    placed_us: int
-    expires_us: int | None = None  # None: good till cancelled
-    status: str = "PreSubmitted"
-    held: bool = False  # transmit was false: nobody knows of it yet
-    triggered: bool = False
-    since_us: int = 0  # the market before this moment does not count for it
-    filled: Decimal = ZERO
-    value: Decimal = ZERO  # Σ quantity times price
-    last_price: Decimal = ZERO
-    done_us: int | None = None
-    reason: str = ""
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Client and order id."""
-        return self.request.client_id, self.request.order_id
-
-    @property
-    def is_buy(self) -> bool:
-        """Tell whether it buys."""
-        return self.request.action == "BUY"
-
-    @property
-    def is_done(self) -> bool:
-        """Tell whether it will never work again."""
-        return self.status in DONE
-
-    @property
-    def remaining(self) -> Decimal:
-        """What is still to be filled."""
-        return self.request.quantity - self.filled
-
-    @property
-    def average_price(self) -> Decimal:
-        """Mean price of the fills, 0 without any."""
-        return self.value / self.filled if self.filled else ZERO
-
-    @property
-    def traded(self) -> Traded:
-        """What the fee schedule needs of it."""
-        multiplier = Decimal(self.contract.multiplier or 1)
-        return Traded(self.filled, self.value * multiplier, not self.is_buy)
-
-    def snapshot(self) -> OrderSnapshot:
-        """The order as the wire shows it."""
-        done = "" if self.done_us is None else self.status
-        return OrderSnapshot(
-            request=self.request,
-            contract=self.contract,
-            perm_id=self.perm_id,
-            status=self.status,
-            filled=self.filled,
-            remaining=self.remaining,
-            average_price=self.average_price,
-            last_price=self.last_price,
-            completed_time="" if self.done_us is None else ib_time(from_micros(self.done_us)),
-            completed_status={"Filled": f"Filled Size: {self.filled}", "Cancelled": "Cancelled by Trader"}.get(
-                done, done
-            ),
-            reject_reason=self.reason,
-        )
-
-
-@dataclass(slots=True)
-class ExecutionEntry:
-    """An execution with its commission, which is told only when due."""
-
-    execution: Execution
-    commission: Commission
-    due_us: int
-    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +42,13 @@ class _Deal:
     exec_id: str
     quantity: Decimal
     price: Decimal
-    fee: Decimal
+    fee: Decimal | None
     realized: Decimal | None
     time_us: int
     due_us: int
     cum: Decimal  # of the order, with this execution
     average: Decimal
+    leg: tuple[Contract, bool] | None = None  # contract and whether it was bought, where not those of the order
 
 
 @dataclass
@@ -140,6 +69,7 @@ class VenueState:
     order_refs: Counter[str] = field(default_factory=Counter)
     perm_ids: int = 0
     exec_ids: int = 0
+    manual_ids: int = 0  # how many negative order ids manual orders have got
     unsaved: list[Record] = field(default_factory=list)
 
     def restore(self, records: Iterable[Record]) -> None:
@@ -181,6 +111,15 @@ class VenueState:
         """Store a new or changed order whole."""
         self._do("order", encode_order(order))
 
+    def next_manual_id(self) -> int:
+        """Take the next order id for a manual order: −1, −2 and so on, never again."""
+        self._do("manual", self.manual_ids + 1)
+        return -self.manual_ids
+
+    def trail(self, order: OrderRecord, stop: Decimal, now: datetime) -> None:
+        """Move a trailing stop by what the market did until now."""
+        self._do("trail", order.perm_id, str(stop), to_micros(now))
+
     def set_status(self, order: OrderRecord, status: str, now: datetime, reason: str = "") -> None:
         """Move an order to a status."""
         done = to_micros(now) if status in DONE else None
@@ -197,6 +136,28 @@ class VenueState:
         self._apply(record)
         self.unsaved.append(record)
         return self.executions[-1]
+
+    def add_combo(
+        self, order: OrderRecord, quantity: Decimal, price: Decimal, legs: list[LegTrade], now: datetime, due: datetime
+    ) -> list[ExecutionEntry]:
+        """Book an execution of a combination: itself into the order, its legs into the account."""
+        exec_id = f"{self.born_s & 0xFFFFFFFF:08x}.{self.exec_ids + 1:08x}.01.01"
+        rows = [
+            [leg.contract.con_id, leg.contract.exchange, str(leg.quantity), str(leg.price), str(leg.fee)]
+            for leg in legs
+        ]
+        self._do(
+            "combo", exec_id, order.perm_id, str(quantity), str(price), to_micros(now), to_micros(due), rows
+        )  # fmt: skip
+        return self.executions[-len(legs) - 1 :]
+
+    def leg_filled(self, perm_id: int, con_id: int) -> tuple[Decimal, Decimal]:
+        """What an order has traded in one leg: quantity, average price."""
+        for entry in reversed(self.executions):
+            execution = entry.execution
+            if execution.perm_id == perm_id and execution.contract.con_id == con_id:
+                return execution.cum_quantity, execution.average_price
+        return ZERO, ZERO
 
     def book_cash(self, currency: str, amount: Decimal) -> None:
         """Book cash that no execution explains."""
@@ -263,7 +224,8 @@ class VenueState:
             for name in OrderRecord.__slots__:
                 setattr(known, name, getattr(order, name))
             order = known
-        self.orders[order.key] = order
+        if order.request.order_id:
+            self.orders[order.key] = order
         self.by_perm[order.perm_id] = order
         self.perm_ids = max(self.perm_ids, order.perm_id - self.born_s % 2_000_000_000)
         self._file(order)
@@ -279,11 +241,25 @@ class VenueState:
         order.status, order.triggered, order.done_us, order.reason = status, triggered, done_us, reason
         self._file(order)
 
+    def _apply_manual(self, count: int) -> None:
+        self.manual_ids = count
+
+    def _apply_trail(self, perm_id: int, stop: str, since_us: int) -> None:
+        order = self.by_perm[perm_id]
+        order.stop, order.since_us = Decimal(stop), since_us
+
     def _apply_exec(
         self, exec_id: str, perm_id: int, quantity_text: str, price_text: str, fee_text: str, time_us: int, due_us: int
     ) -> None:
         order = self.by_perm[perm_id]
         quantity, price, fee = Decimal(quantity_text), Decimal(price_text), Decimal(fee_text)
+        self._fill(order, quantity, price, time_us)
+        signed = quantity if order.is_buy else -quantity
+        realized = self.account.apply(Trade(order.contract, signed, price, fee))
+        cum, average = order.filled, order.average_price
+        self._file_execution(order, _Deal(exec_id, quantity, price, fee, realized, time_us, due_us, cum, average))
+
+    def _fill(self, order: OrderRecord, quantity: Decimal, price: Decimal, time_us: int) -> None:
         order.filled += quantity
         order.value += quantity * price
         order.last_price = price
@@ -293,10 +269,42 @@ class VenueState:
             self._file(order)
         else:
             order.status = "Submitted"
-        signed = quantity if order.is_buy else -quantity
-        realized = self.account.apply(Trade(order.contract, signed, price, fee))
-        cum, average = order.filled, order.average_price
-        self._file_execution(order, _Deal(exec_id, quantity, price, fee, realized, time_us, due_us, cum, average))
+
+    def _apply_combo(
+        self,
+        exec_id: str,
+        perm_id: int,
+        quantity_text: str,
+        price_text: str,
+        time_us: int,
+        due_us: int,
+        legs: list[Any],
+    ) -> None:
+        order = self.by_perm[perm_id]
+        quantity, price = Decimal(quantity_text), Decimal(price_text)
+        self._fill(order, quantity, price, time_us)
+        whole = _Deal(exec_id, quantity, price, None, None, time_us, due_us, order.filled, order.average_price)
+        self._file_execution(order, whole)
+        family = ".".join(exec_id.split(".")[:2])
+        for number, (con_id, exchange, *texts) in enumerate(legs, start=2):
+            signed, leg_price, fee = (Decimal(text) for text in texts)
+            contract = replace(self.table.get(con_id).contract, exchange=exchange)
+            cum, average = self.leg_filled(perm_id, con_id)
+            realized = self.account.apply(Trade(contract, signed, leg_price, fee))
+            done = cum + abs(signed)
+            deal = _Deal(
+                exec_id=f"{family}.{number:02d}.01.01",
+                quantity=abs(signed),
+                price=leg_price,
+                fee=fee,
+                realized=realized,
+                time_us=time_us,
+                due_us=due_us,
+                cum=done,
+                average=(cum * average + abs(signed) * leg_price) / done,
+                leg=(contract, signed > 0),
+            )
+            self._file_execution(order, deal)
 
     def _apply_flow(self, currency: str, amount: str) -> None:
         self.account.move_cash(currency, Decimal(amount))
@@ -312,15 +320,21 @@ class VenueState:
 
     def _apply_fixed(self, exec_id: str, quantity_text: str, price_text: str, due_us: int) -> None:
         entry = next(one for one in self.executions if one.execution.exec_id == exec_id)
-        old, fee = entry.execution, entry.commission.amount
+        old, fee = entry.execution, None if entry.commission is None else entry.commission.amount
         order = self.by_perm[old.perm_id]
         quantity, price = Decimal(quantity_text), Decimal(price_text)
-        sign = 1 if order.is_buy else -1
-        order.filled += quantity - old.quantity
-        order.value += quantity * price - old.quantity * old.price
-        self.account.apply(Trade(order.contract, -sign * old.quantity, old.price, ZERO))
-        if quantity:
-            self.account.apply(Trade(order.contract, sign * quantity, price, ZERO))
+        bought = old.side == "BOT"
+        sign = 1 if bought else -1
+        is_leg = old.contract.con_id != order.contract.con_id
+        cum, average = old.cum_quantity + quantity - old.quantity, old.average_price
+        if not is_leg:
+            order.filled += quantity - old.quantity
+            order.value += quantity * price - old.quantity * old.price
+            cum, average = order.filled, order.average_price
+        if old.contract.sec_type != "BAG":
+            self.account.apply(Trade(old.contract, -sign * old.quantity, old.price, ZERO))
+            if quantity:
+                self.account.apply(Trade(old.contract, sign * quantity, price, ZERO))
         family, _, revision = exec_id.rpartition(".")
         deal = _Deal(
             exec_id=f"{family}.{int(revision) + 1:02d}",
@@ -330,8 +344,9 @@ class VenueState:
             realized=None,
             time_us=to_micros(old.time),
             due_us=due_us,
-            cum=order.filled,
-            average=order.average_price,
+            cum=cum,
+            average=average,
+            leg=(old.contract, bought) if is_leg else None,
         )
         self._file_execution(order, deal)
 
@@ -340,12 +355,13 @@ class VenueState:
 
     def _file_execution(self, order: OrderRecord, deal: _Deal) -> None:
         request = order.request
+        contract, bought = deal.leg or (order.contract, order.is_buy)
         execution = Execution(
             exec_id=deal.exec_id,
             time=from_micros(deal.time_us),
             account=self.account.account_id,
-            contract=order.contract,
-            side="BOT" if order.is_buy else "SLD",
+            contract=contract,
+            side="BOT" if bought else "SLD",
             quantity=deal.quantity,
             price=deal.price,
             perm_id=order.perm_id,
@@ -353,13 +369,16 @@ class VenueState:
             order_id=request.order_id,
             cum_quantity=deal.cum,
             average_price=deal.average,
-            exchange=_execution_exchange(order.contract),
+            exchange=execution_exchange(contract),
             order_ref=request.order_ref,
         )
-        commission = Commission(deal.exec_id, deal.fee, order.contract.currency, deal.realized, request.client_id)
-        entry = ExecutionEntry(execution, commission, deal.due_us)
+        commission = None
+        if deal.fee is not None:
+            commission = Commission(deal.exec_id, deal.fee, contract.currency, deal.realized, request.client_id)
+        entry = ExecutionEntry(execution, commission, deal.due_us, reported=commission is None)
         self.executions.append(entry)
-        self.unreported[deal.exec_id] = entry
+        if commission is not None:
+            self.unreported[deal.exec_id] = entry
         self.exec_ids = max(self.exec_ids, int(deal.exec_id.split(".")[1], 16))
 
     def _apply_told(self, exec_ids: list[str]) -> None:
@@ -393,6 +412,7 @@ class VenueState:
         yield from (["id", client_id, next_id] for client_id, next_id in self.next_ids.items())
         yield from (["ref", ref, count] for ref, count in self.order_refs.items())
         yield ["counters", self.perm_ids, self.exec_ids]
+        yield ["manual", self.manual_ids]
         yield ["cash", {currency: str(amount) for currency, amount in self.account.cash.items()}]
         for holding in self.account.holdings.values():
             costs = [str(holding.quantity), str(holding.average_cost), str(holding.realized)]
@@ -400,7 +420,7 @@ class VenueState:
         if self.account.day_start_equity is not None:
             yield ["equity", str(self.account.day_start_equity)]
         yield from (["order", encode_order(order)] for order in self.by_perm.values())
-        yield from (_encode_past(entry) for entry in self.executions)
+        yield from (encode_past(entry, self.by_perm[entry.execution.perm_id]) for entry in self.executions)
         yield ["told", [e.execution.exec_id for e in self.executions if e.reported]]
 
     def _apply_counters(self, perm_ids: int, exec_ids: int) -> None:
@@ -421,77 +441,20 @@ class VenueState:
             exec_id=encoded["exec_id"],
             quantity=Decimal(encoded["quantity"]),
             price=Decimal(encoded["price"]),
-            fee=Decimal(encoded["commission"]),
+            fee=None if encoded["commission"] is None else Decimal(encoded["commission"]),
             realized=None if realized is None else Decimal(realized),
             time_us=encoded["time_us"],
             due_us=encoded["due_us"],
             cum=Decimal(encoded["cum"]),
             average=Decimal(encoded["average"]),
+            leg=None if "leg" not in encoded else (self._leg_contract(*encoded["leg"][:2]), encoded["leg"][2]),
         )
         self._file_execution(order, deal)
+
+    def _leg_contract(self, con_id: int, exchange: str) -> Contract:
+        return replace(self.table.get(con_id).contract, exchange=exchange)
 
 
 _APPLY: dict[str, Any] = {
     name.removeprefix("_apply_"): getattr(VenueState, name) for name in dir(VenueState) if name.startswith("_apply_")
 }
-
-
-def _encode_past(entry: ExecutionEntry) -> Record:
-    execution, commission = entry.execution, entry.commission
-    return [
-        "past",
-        {
-            "exec_id": execution.exec_id,
-            "perm_id": execution.perm_id,
-            "quantity": str(execution.quantity),
-            "price": str(execution.price),
-            "commission": str(commission.amount),
-            "realized": None if commission.realized_pnl is None else str(commission.realized_pnl),
-            "time_us": to_micros(execution.time),
-            "due_us": entry.due_us,
-            "cum": str(execution.cum_quantity),
-            "average": str(execution.average_price),
-        },
-    ]
-
-
-def encode_order(order: OrderRecord) -> dict[str, Any]:
-    """An order as JSON values."""
-    encoded = {name: getattr(order, name) for name in OrderRecord.__slots__}
-    encoded["request"] = asdict(order.request)
-    encoded["contract"] = {"con_id": order.contract.con_id, "exchange": order.contract.exchange}
-    for name in ("filled", "value", "last_price"):
-        encoded[name] = str(encoded[name])
-    for name in ("quantity", "limit_price", "aux_price"):
-        value = encoded["request"][name]
-        encoded["request"][name] = None if value is None else str(value)
-    return encoded
-
-
-def decode_order(encoded: dict[str, Any], table: InstrumentTable) -> OrderRecord:
-    """The order of its JSON values."""
-    values = dict(encoded)
-    request = dict(values["request"])
-    request["contract"] = Contract(**request["contract"])
-    request["algo_params"] = tuple((tag, value) for tag, value in request["algo_params"])
-    for name in ("quantity", "limit_price", "aux_price"):
-        request[name] = None if request[name] is None else Decimal(request[name])
-    values["request"] = OrderRequest(**request)
-    values["contract"] = replace(
-        table.get(values["contract"]["con_id"]).contract, exchange=values["contract"]["exchange"]
-    )
-    for name in ("filled", "value", "last_price"):
-        values[name] = Decimal(values[name])
-    return OrderRecord(**values)
-
-
-def ib_time(moment: datetime) -> str:
-    """IB's text of a moment: yyyymmdd hh:mm:ss UTC."""
-    return f"{moment:%Y%m%d %H:%M:%S} UTC"
-
-
-def _execution_exchange(contract: Contract) -> str:
-    """Smart-routed orders execute on a real exchange."""
-    if contract.exchange == "SMART":
-        return contract.primary_exchange or {"OPT": "CBOE"}.get(contract.sec_type, "NYSE")
-    return contract.exchange

@@ -1,6 +1,6 @@
 """One listed instrument, and the price steps that it trades in.
 
-Owns: what the table says of an instrument, market rules, tick arithmetic.
+Owns: what the table says of an instrument, market rules, tick arithmetic, the order types that are listed.
 Leaves: finding instruments (``instruments``), prices (``market``). Pure.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 
 from trading.gateway.model import Contract, PriceIncrement
 
@@ -24,6 +25,10 @@ MARKET_RULES: dict[int, tuple[PriceIncrement, ...]] = {
     635: (PriceIncrement(Decimal(0), Decimal("0.05")),),
     2521: (PriceIncrement(Decimal(0), Decimal("0.01")), PriceIncrement(Decimal(50), Decimal("0.02"))),
 }
+# In IB's spelling of orders; reqContractDetails lists them without blanks.
+_COMMON_TYPES = ("MKT", "LMT", "STP", "STP LMT", "MIT", "LIT", "TRAIL", "TRAIL LIMIT")
+_TYPES = {"STK": (*_COMMON_TYPES, "MOC", "LOC"), "BAG": ("MKT", "LMT"), "IND": ()}
+_ATTRIBUTES = ("ACTIVETIM", "ALERT", "ALGO", "AON", "DAY", "FOK", "GAT", "GTC", "GTD", "IOC", "OCA", "WHATIF")
 STOCK_EXCHANGES = ("SMART", "AMEX", "NYSE", "CBOE", "ARCA", "NASDAQ", "ISLAND", "BATS", "IEX", "DRCTEDGE", "BYX")
 
 
@@ -91,6 +96,18 @@ class Instrument:
     def tick(self, price: Decimal) -> Decimal:
         """The smallest price step at ``price``."""
         return tick_at(MARKET_RULES[self.market_rule], price)
+
+
+def listed_types(sec_type: str) -> tuple[str, ...]:
+    """The order types that the exchanges take for a kind of contract, in the spelling of orders."""
+    return _TYPES.get(sec_type, _COMMON_TYPES)
+
+
+@lru_cache(maxsize=16)
+def order_type_names(sec_type: str) -> tuple[str, ...]:
+    """The same and the attributes, as reqContractDetails lists them."""
+    types = (kind.replace("TRAIL LIMIT", "TRAILLMT").replace(" ", "") for kind in listed_types(sec_type))
+    return tuple(sorted({*_ATTRIBUTES, *types, *(("OPG", "RTH") if sec_type == "STK" else ())}))
 
 
 def tick_at(rule: Sequence[PriceIncrement], price: Decimal) -> Decimal:

@@ -22,7 +22,15 @@ from strategies.exceptions import ConfigError
 from trading.gateway import derivative_instruments
 from trading.gateway.derivatives import Derivatives
 from trading.gateway.hours import check_calendar, liquid_text, trading_text
-from trading.gateway.instrument import MARKET_RULES, Instrument, conforms, round_to_tick, tick_at
+from trading.gateway.instrument import (
+    MARKET_RULES,
+    Instrument,
+    conforms,
+    listed_types,
+    order_type_names,
+    round_to_tick,
+    tick_at,
+)
 from trading.gateway.model import Contract, ContractDetails, RequestError
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "InstrumentTable",
     "conforms",
     "details",
+    "listed_types",
     "load_table",
     "round_to_tick",
     "tick_at",
@@ -63,7 +72,6 @@ COLUMNS = (
     "volatility",
 )
 
-ORDER_TYPES = ("ACTIVETIM", "ADJUST", "ALERT", "ALGO", "DAY", "GTC", "LMT", "MKT", "STP", "WHATIF")
 SEC_TYPES = frozenset(
     {
         "STK",
@@ -278,7 +286,7 @@ def details(
         long_name=instrument.long_name,
         min_tick=min(step.increment for step in MARKET_RULES[instrument.market_rule]),
         valid_exchanges=exchanges,
-        order_types=ORDER_TYPES,
+        order_types=order_type_names(instrument.contract.sec_type),
         market_rule_ids=(instrument.market_rule,) * len(exchanges),
         time_zone=instrument.time_zone,
         trading_hours=trading_text(instrument.calendar, instrument.contract.sec_type, instrument.time_zone, day),

@@ -174,6 +174,10 @@ class Market:
         prices = self._of(con_id)
         return prices.last(prices.price(to_micros(now)))
 
+    def tick(self, con_id: int, price: Decimal) -> Decimal:
+        """The price step of an instrument at a price."""
+        return self._table.get(con_id).tick(price)
+
     def stretch(self, con_id: int, since: datetime, now: datetime) -> Stretch:
         """The market between two moments, as the fill model wants it."""
         prices = self._of(con_id)

@@ -121,13 +121,14 @@ class OrderSnapshot:
     completed_time: str = ""  # yyyymmdd hh:mm:ss ZONE, completed orders only
     completed_status: str = ""
     reject_reason: str = ""
+    manual: bool = False  # somebody typed it into TWS
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
     """One fill. ``time`` is aware UTC; ``cum_quantity`` and ``average_price`` are those of its order."""
 
-    exec_id: str  # 4 segments, 0000xxxx.xxxxxxxx.nn.nn
+    exec_id: str  # 4 segments, 0000xxxx.xxxxxxxx.nn.nn; 5 for the legs of a combination
     time: datetime
     account: str
     contract: Contract
@@ -339,6 +340,15 @@ class OrderWhatIf:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderBound:
+    """A manual order got an order id, by which its client may change and cancel it."""
+
+    perm_id: int
+    client_id: int
+    order_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """An execution happened."""
 
@@ -374,7 +384,16 @@ class AccountChanged:
     """Cash or margin changed: account subscribers hear of it."""
 
 
-VenueEvent = OrderChanged | OrderWhatIf | Executed | CommissionReported | OrderError | PositionChanged | AccountChanged
+VenueEvent = (
+    OrderChanged
+    | OrderWhatIf
+    | OrderBound
+    | Executed
+    | CommissionReported
+    | OrderError
+    | PositionChanged
+    | AccountChanged
+)
 
 
 class RequestError(Exception):
@@ -458,6 +477,12 @@ class Venue(Protocol):
         self, query: Contract, *, exercise: bool, quantity: Decimal, override: bool, now: datetime
     ) -> list[VenueEvent]:
         """Exercise long options early, or let them lapse."""
+
+    def bind_manual(self, now: datetime) -> list[VenueEvent]:
+        """Give client 0 an order id for every order that was typed into TWS and has none yet."""
+
+    def auto_bind(self, bind: bool) -> None:
+        """From now on bind manual orders to client 0 as they come, or no longer."""
 
     def advance(self, now: datetime) -> list[VenueEvent]: ...
     def open_orders(self, client_id: int | None = None) -> Sequence[OrderSnapshot]: ...

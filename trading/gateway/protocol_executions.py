@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from .model import Commission, Execution, OrderSnapshot
+from .model import Commission, Execution, OrderBound, OrderSnapshot
 from .protocol_fields import UNSET_DOUBLE, price, size, stamp
 from .protocol_responses import contract_text, message
 from .versions import PENDING_PRICE_REVISION
@@ -40,6 +40,11 @@ def commission_report(c: Commission) -> bytes:
     """commissionReport; realised P&L is the unset double on opening fills, as is the bond yield always."""
     realized = price(c.realized_pnl, UNSET_DOUBLE)
     return message("59", "1", c.exec_id, f"{c.amount:f}", c.currency, realized, UNSET_DOUBLE, "")
+
+
+def order_bound(bound: OrderBound) -> bytes:
+    """orderBound; its first field is the permId."""
+    return message("100", str(bound.perm_id), str(bound.client_id), str(bound.order_id))
 
 
 def order_status(o: OrderSnapshot) -> bytes:

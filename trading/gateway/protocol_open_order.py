@@ -14,7 +14,7 @@ from . import versions as v
 from .model import Contract, OrderRequest, OrderSnapshot, WhatIf
 from .protocol import frame
 from .protocol_fields import UNSET_DOUBLE, UNSET_INTEGER, flag, price, size
-from .protocol_place_order import SCALE_MORE, scaled
+from .protocol_place_order import LEG_FIELDS, SCALE_MORE, scaled
 from .protocol_responses import contract_text, message
 
 _DELTA_NEUTRAL_OPEN = (
@@ -222,8 +222,20 @@ def _trailing(echo: _Echo) -> list[str]:
     return [echo("trailStopPrice", UNSET_DOUBLE), echo("trailingPercent", UNSET_DOUBLE)]
 
 
+def _legs_text(run: str) -> str:
+    """comboLegsDescrip: conId and signed ratio of each leg, as TWS sums them up."""
+    fields = run.split("\0")[1:]
+    rows = [fields[at : at + LEG_FIELDS] for at in range(0, len(fields), LEG_FIELDS)]
+    return ",".join(f"{leg[0]}|{'' if leg[2] == 'BUY' else '-'}{leg[1]}" for leg in rows)
+
+
 def _combination(echo: _Echo) -> list[str]:
-    return ["", *echo.run("comboLegs"), *echo.run("orderComboLegs"), *echo.run("smartComboRoutingParams")]
+    return [
+        _legs_text(echo("comboLegs")),
+        *echo.run("comboLegs"),
+        *echo.run("orderComboLegs"),
+        *echo.run("smartComboRoutingParams"),
+    ]
 
 
 def _scale_and_hedge(echo: _Echo) -> list[str]:

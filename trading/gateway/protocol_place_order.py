@@ -22,6 +22,7 @@ _EMPTY = frozenset({"", "0", "0.0", UNSET_INTEGER, "1.7976931348623157E308", "1.
 _INFINITE = frozenset({"Infinite", "Infinity", "inf"})
 # Shapes of repeated fields: n a number or nothing, t any text.
 _LEG, _LEG_PRICE, _ROUTING, _DELTA_NEUTRAL = "nnttnntn", "n", "tt", "nnn"
+LEG_FIELDS = len(_LEG)
 _CONDITIONS = {
     1: "tnnntn",
     3: "tnt",

@@ -125,6 +125,8 @@ class Hub:
         """Forget a session whose socket is gone; its orders work on."""
         if self.context.sessions.get(session.client_id) is session:
             del self.context.sessions[session.client_id]
+            if session.auto_bind:
+                self.context.venue.auto_bind(False)
 
     def publish(self, events: Iterable[VenueEvent]) -> None:
         """Spread events that did not come from a request."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from . import protocol_executions as executions_wire
 from . import protocol_messages as m
 from . import protocol_open_order as orders_wire
-from .model import ExecutionFilter, OrderRequest, OrderSnapshot, RequestError
+from .model import ExecutionFilter, OrderBound, OrderRequest, OrderSnapshot, RequestError
 from .protocol_fields import parse_moment
 from .protocol_responses import message
 from .session import Session
@@ -21,7 +21,7 @@ def place(context: Context, session: Session, placed: m.PlacedOrder) -> None:
     request = OrderRequest(
         client_id=session.client_id, order_id=placed.order_id, contract=placed.contract, action=placed.action,
         quantity=Decimal(0) if placed.quantity is None else placed.quantity, order_type=placed.order_type,
-        limit_price=placed.limit_price, aux_price=placed.aux_price, tif=placed.tif or "DAY",
+        limit_price=placed.limit_price, aux_price=placed.aux_price, tif=placed.tif,
         account=context.account(placed.account, "bC"), order_ref=placed.order_ref, parent_id=placed.parent_id,
         transmit=placed.transmit, outside_rth=placed.outside_rth, what_if=placed.what_if,
         oca_group=placed.oca_group, algo_strategy=placed.algo_strategy, algo_params=placed.algo_params,
@@ -41,7 +41,10 @@ def global_cancel(context: Context, session: Session, request: m.GlobalCancel) -
 
 
 def open_orders(context: Context, session: Session, request: m.RequestOpenOrders) -> None:
-    """List this client's working orders."""
+    """List this client's working orders; client 0 gets those typed into TWS bound to it."""
+    if session.client_id == 0:
+        bound = context.venue.bind_manual(context.now())
+        publish(context, [event for event in bound if isinstance(event, OrderBound)])
     _send_orders(session, context.venue.open_orders(session.client_id))
 
 
@@ -55,6 +58,7 @@ def auto_open_orders(context: Context, session: Session, request: m.RequestAutoO
     if session.client_id != 0:
         raise RequestError(327, "Only the default client (i.e 0) can auto bind orders.")
     session.auto_bind = request.bind
+    context.venue.auto_bind(request.bind)
 
 
 def completed_orders(context: Context, session: Session, request: m.RequestCompletedOrders) -> None:

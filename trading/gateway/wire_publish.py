@@ -17,6 +17,7 @@ from .model import (
     CommissionReported,
     Contract,
     Executed,
+    OrderBound,
     OrderChanged,
     OrderError,
     OrderWhatIf,
@@ -45,7 +46,7 @@ def publish(context: Context, events: Iterable[VenueEvent]) -> None:
         _send_positions(context, list(changed))
 
 
-Told = OrderChanged | OrderWhatIf | Executed | CommissionReported | OrderError
+Told = OrderChanged | OrderWhatIf | OrderBound | Executed | CommissionReported | OrderError
 
 
 def _tell(context: Context, event: Told, listeners: dict[int, list[Session]]) -> None:
@@ -74,7 +75,7 @@ def _owner(event: Told) -> int:
         return event.execution.client_id
     if isinstance(event, CommissionReported):
         return event.commission.client_id
-    if isinstance(event, OrderError):
+    if isinstance(event, OrderError | OrderBound):
         return event.client_id
     return event.order.request.client_id
 
@@ -91,13 +92,15 @@ def _tell_order(context: Context, event: OrderChanged, audience: list[Session]) 
         session.outbox.append(status)
 
 
-def _tell_owner(event: OrderWhatIf | OrderError, audience: list[Session], owner: int) -> None:
+def _tell_owner(event: OrderWhatIf | OrderBound | OrderError, audience: list[Session], owner: int) -> None:
     """Errors and whatIf answers are private: the id spaces of other clients give the same number another meaning."""
     for session in audience:
         if session.client_id != owner:
             continue
         if isinstance(event, OrderError):
             session.error(event.order_id, event.code, event.text)
+        elif isinstance(event, OrderBound):
+            session.send(executions_wire.order_bound(event))
         else:
             session.send(orders_wire.open_order(event.order, session.version, event.what_if))
 

@@ -64,6 +64,7 @@ for _name in (
     "securityDefinitionOptionParameter", "tickOptionComputation", "tickByTickAllLast", "tickByTickBidAsk",
     "tickByTickMidPoint", "historicalTicks", "historicalTicksBidAsk", "historicalTicksLast", "histogramData",
     "scannerParameters", "scannerData", "scannerDataEnd", "newsProviders",
+    "orderBound",
 ):  # fmt: skip
     setattr(Official, _name, _keeper(_name))
 

@@ -85,7 +85,7 @@ def test_a_stop_without_volume_is_triggered_and_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("LMT", "needs a limit"), ("STP", "needs a stop"), ("MOC", "no order type")]
+    ("kind", "text"), [("LMT", "needs a limit"), ("STP", "needs a stop"), ("REL", "no order type")]
 )
 def test_orders_that_the_model_cannot_work_raise(kind: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):

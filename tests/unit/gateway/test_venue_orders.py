@@ -193,15 +193,17 @@ def test_a_modification_to_a_marketable_price_fills_at_once(exchange: Exchange) 
 
 
 @pytest.mark.parametrize(
-    "difference", [{"action": "SELL"}, {"contract": AAPL}, {"order_type": "MKT"}], ids=["side", "contract", "type"]
+    ("difference", "code"),
+    [({"action": "SELL"}, 105), ({"contract": AAPL}, 105), ({"order_type": "MKT"}, 329)],
+    ids=["side", "contract", "type"],
 )
-def test_a_modification_that_does_not_match_is_105_and_changes_nothing(
-    exchange: Exchange, difference: dict[str, object]
+def test_a_modification_that_does_not_match_is_refused_and_changes_nothing(
+    exchange: Exchange, difference: dict[str, object], code: int
 ) -> None:
     request = order(1, order_type="LMT", limit_price="1.00")
     exchange.place(request, START)
     before = exchange.open_orders()
-    assert codes(exchange.place(changed(request, **difference), START)) == [105]
+    assert codes(exchange.place(changed(request, **difference), START)) == [code]
     assert exchange.open_orders() == before
 
 
@@ -234,13 +236,13 @@ def test_order_ids_only_grow_and_each_client_has_its_own(exchange: Exchange) -> 
         ({"quantity": "1.5"}, 10243),
         ({"quantity": -5}, 321),
         ({"action": "HOLD"}, 321),
-        ({"order_type": "MOC"}, 387),
+        ({"order_type": "REL"}, 387),
         ({"order_type": "LMT"}, 321),
         ({"order_type": "LMT", "limit_price": "100.001"}, 110),
         ({"order_type": "LMT", "limit_price": "0"}, 321),
         ({"order_type": "STP"}, 321),
         ({"order_type": "STP", "aux_price": "100.001"}, 110),
-        ({"tif": "FOK"}, 321),
+        ({"tif": "GTX"}, 321),
         ({"account": "U999"}, 321),
         ({"parent_id": 77}, 135),
         ({"contract": Contract(symbol="NOPE", sec_type="STK", exchange="SMART", currency="USD")}, 200),
@@ -380,7 +382,7 @@ class TestExchangeHours:
         assert statuses(exchange.advance(self.OPEN)) == ["Filled"]
 
     def test_outside_regular_hours_it_wakes_when_the_early_session_does(self, exchange: Exchange) -> None:
-        exchange.place(order(1, outside_rth=True), self.NIGHT)
+        exchange.place(order(1, outside_rth=True, order_type="LMT", limit_price="900.00"), self.NIGHT)
         assert executed(exchange.advance(START.replace(hour=8, minute=59))) == 0
         assert executed(exchange.advance(START.replace(hour=9, minute=1))) == 100
 

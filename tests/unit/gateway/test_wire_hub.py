@@ -80,6 +80,28 @@ def test_order_errors_are_private_to_the_owner() -> None:
     assert heard(owner) == [["4", "2", "5", "201", "Order rejected - reason:margin", ""]]
 
 
+def test_binding_is_told_to_client_0_alone_before_the_list_of_its_orders() -> None:
+    bench = Bench()
+    zero, owner = bench.connect(0), bench.connect(1)
+    bench.venue.bindable = [model.OrderBound(777, 0, -1), model.OrderChanged(order(0, -1))]
+    frames = bench.say(zero, "5", "1")
+    assert frames[0] == ["100", "777", "0", "-1"]
+    assert ids(frames)[-1] == "53"
+    assert ids(frames).count("5") == 0  # the list says what openOrder would
+    bench.say(owner, "5", "1")
+    assert "100" not in ids(heard(owner))
+
+
+def test_auto_binding_lasts_as_long_as_client_0() -> None:
+    bench = Bench()
+    zero = bench.connect(0)
+    assert bench.say(zero, "15", "1", "1") == []
+    assert bench.venue.wishes == [True]
+    bench.hub.leave(zero)
+    assert bench.venue.wishes == [True, False]
+    assert bench.say(bench.connect(1), "15", "1", "1")[0][3] == "327"
+
+
 def test_modified_order_is_spelled_anew_after_its_fills_were_spelled_from_memory() -> None:
     bench = Bench()
     owner = bench.connect(1)

@@ -142,6 +142,39 @@ def test_a_field_too_few_or_too_many_anywhere_is_never_an_order(version: int) ->
             read([*fields[:position], "", *fields[position:]], version)
 
 
+NEW_ORDERS = {
+    "trail": ib_async.Order(
+        action="SELL", totalQuantity=10, orderType="TRAIL", trailingPercent=1.5, trailStopPrice=180.25
+    ),
+    "trail limit": ib_async.Order(
+        action="SELL", totalQuantity=10, orderType="TRAIL LIMIT", auxPrice=0.5, lmtPriceOffset=0.1, trailStopPrice=180
+    ),
+    "dated": ib_async.LimitOrder(
+        "BUY", 10, 1.0, tif="GTD", goodTillDate="20261118 15:00:00 UTC", goodAfterTime="20261118 14:00:00 UTC"
+    ),
+    "group": ib_async.LimitOrder("BUY", 10, 1.0, ocaGroup="pair", ocaType=2, allOrNone=True),
+}  # fmt: skip
+KEPT = {
+    "trail": {"trailingPercent": "1.5", "trailStopPrice": "180.25"},
+    "trail limit": {"lmtPriceOffset": "0.1", "trailStopPrice": "180"},
+    "dated": {"goodTillDate": "20261118 15:00:00 UTC", "goodAfterTime": "20261118 14:00:00 UTC"},
+    "group": {"ocaType": "2", "allOrNone": "1"},
+}
+
+
+@pytest.mark.parametrize("version", [157, 163, 170, 178])
+@pytest.mark.parametrize("kind", NEW_ORDERS)
+@pytest.mark.parametrize("contract", [STOCK, BAG])
+def test_what_the_desk_reads_beyond_the_head_arrives_under_its_name(
+    version: int, kind: str, contract: ib_async.Contract
+) -> None:
+    fields = sent_by_ib_async(version, contract, NEW_ORDERS[kind])
+    assert KEPT[kind].items() <= read(fields, version).echo.items()
+    for shifted in (fields[:-1], [*fields, ""]):
+        with pytest.raises(DecodeError):
+            read(shifted, version)
+
+
 @pytest.mark.parametrize("version", [157, 178])
 def test_error_of_an_unreadable_order_names_its_order_id(version: int) -> None:
     fields = sent_by_ib_async(version, STOCK, ib_async.MarketOrder("BUY", 1))

@@ -43,7 +43,25 @@ def order(order_id: int, action: str = "BUY", quantity: int | str = 100, **field
     for name in ("limit_price", "aux_price"):
         if name in given:
             given[name] = Decimal(given[name])
+    # Fields beyond the head, by IB's names: trailStopPrice="1", goodTillDate=…
+    beyond = {name: str(given.pop(name)) for name in list(given) if any(letter.isupper() for letter in name)}
+    given["echo"] = {**given.get("echo", {}), **beyond}
     return OrderRequest(order_id=order_id, action=action, quantity=Decimal(quantity), **given)
+
+
+def last_price(exchange: Exchange, now: datetime = START) -> Decimal:
+    """SPY's last price."""
+    price = exchange.quote(SPY_ID, now).last
+    assert price is not None
+    return price
+
+
+def status_of(exchange: Exchange, order_id: int, client_id: int = 1) -> str:
+    """The status of an order of today, ``unknown`` when nobody knows it."""
+    for each in (*exchange.open_orders(), *exchange.completed_orders(api_only=False)):
+        if (each.request.client_id, each.request.order_id) == (client_id, order_id):
+            return each.status
+    return "unknown"
 
 
 def changed(request: OrderRequest, **fields: Any) -> OrderRequest:

@@ -64,6 +64,8 @@ class FakeVenue:
         self.cancelled: list[tuple[int, int]] = []
         self.due: list[model.VenueEvent] = []
         self.saves = 0
+        self.bindable: list[model.VenueEvent] = []
+        self.wishes: list[bool] = []  # of auto_bind
         self.filters: list[model.ExecutionFilter] = []
         self.rows: list[model.PositionRow] = [held()]
         self.cash = Decimal(1000)
@@ -205,6 +207,14 @@ class FakeVenue:
     def global_cancel(self, now: datetime) -> list[model.VenueEvent]:
         """Nothing to cancel."""
         return []
+
+    def bind_manual(self, now: datetime) -> list[model.VenueEvent]:
+        """What the test put in to be bound."""
+        return list(self.bindable)
+
+    def auto_bind(self, bind: bool) -> None:
+        """Remember the wish."""
+        self.wishes.append(bind)
 
     def advance(self, now: datetime) -> list[model.VenueEvent]:
         """What the test put in."""

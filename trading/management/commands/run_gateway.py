@@ -56,6 +56,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--pacing", choices=("queue", "reject"), default="queue", help="above the limit: hold back, or error 100"
         )
+        parser.add_argument(
+            "--max-active-orders", type=int, default=20, help="working orders of one contract and side (IB: 20)"
+        )
+        parser.add_argument("--size-limit", type=int, default=None, help="order preset: larger orders are error 383")
+        parser.add_argument(
+            "--tif-preset", action="store_true", help="order preset: say 10349 when a time in force is left out"
+        )
         parser.add_argument("--strict-executions", action="store_true", help="clients get only their own executions")
         parser.add_argument("--state-file", type=Path, default=None, help="where account and orders are kept")
         parser.add_argument("--reset", action="store_true", help="begin with a fresh account, keeping nothing")
@@ -123,6 +130,8 @@ def _check(options: dict[str, Any]) -> None:
         raise CommandError(f"--account {options['account']} is not a paper account: those begin with D.", returncode=2)
     if options["max_clients"] < 1 or options["max_messages"] < 0:
         raise CommandError("--max-clients must be at least 1, --max-messages at least 0.", returncode=2)
+    if options["max_active_orders"] < 1 or (options["size_limit"] is not None and options["size_limit"] < 1):
+        raise CommandError("--max-active-orders and --size-limit must be at least 1.", returncode=2)
 
 
 def _venue(options: dict[str, Any], state_file: Path) -> Exchange:
@@ -144,6 +153,9 @@ def _venue(options: dict[str, Any], state_file: Path) -> Exchange:
             state_file=state_file,
             instruments_file=options["instruments"],
             subscriptions=options["subscriptions"],
+            max_active_orders=options["max_active_orders"],
+            size_limit=None if options["size_limit"] is None else Decimal(options["size_limit"]),
+            tif_preset=options["tif_preset"],
         )
     )
 
