@@ -56,7 +56,9 @@ def owner_of_ref(order_ref: str) -> str:
 
 def open_batch(trades: Iterable[TradeSnapshot], fills: Iterable[FillSnapshot], now: datetime) -> OrderBatch:
     """Read the orders that these name, for the functions below to share; whoever opens it writes it."""
-    refs = {row_ref(one.order_ref, one.perm_id) for one in (*trades, *fills)}
+    named = [(one.order_ref, one.perm_id) for one in trades]
+    named += [(one.order_ref, one.perm_id) for one in fills]
+    refs = {row_ref(*one) for one in named}
     return OrderBatch([ref for ref in refs if ref is not None], now, is_open=True)
 
 
