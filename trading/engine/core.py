@@ -38,9 +38,11 @@ from trading.engine.gate import Gate
 from trading.engine.handlers import Folding
 from trading.engine.jobs import (
     CHECKPOINT_EVERY_S,
+    MEMORY_EVERY_S,
     PRUNE_EVERY_S,
     Periodic,
     checkpoint,
+    give_memory_back,
     keep_rates,
     prune,
     snapshot_equity,
@@ -138,6 +140,7 @@ class EngineCore:
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
             Periodic("checkpoint", CHECKPOINT_EVERY_S, checkpoint),
+            Periodic("memory", MEMORY_EVERY_S, give_memory_back),
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
