@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import Counter
+from typing import Any
 
 import pytest
 from ib_async import Execution as IbExecution
@@ -14,8 +16,10 @@ from portfolio.books import Booked, Line
 from portfolio.facts import CommissionFact, ExecutionFact
 from portfolio.models import Execution
 from strategies.events import CommissionSnapshot, FillSnapshot, StatusSnapshot, TradeSnapshot
-from tests.e2e.engine.harness import Rig, until
+from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
+from trading.engine.broker_state import BrokerState
 from trading.engine.events import Event
+from trading.engine.handlers import Folding
 from trading.engine.message_queue import Slot
 from trading.ib import memory
 from trading.models import Order
@@ -59,3 +63,29 @@ def test_objects_made_for_fills_do_not_pile_up(rig: Rig, monkeypatch: pytest.Mon
         until(lambda: all(count <= first[name] + SPARE for name, count in kept().items()), 30.0, "objects pile up")
     finally:
         gc.enable()
+
+
+def test_a_restart_books_the_days_executions_as_they_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.engine().cleanup(1.0)
+    rig.inject("SPY", 30)
+    held: list[Slot] = []
+    booked: list[ExecutionFact] = []
+    ask, fold = BrokerState.replay, Folding._fold_money
+
+    async def replay(self: BrokerState) -> int:
+        count = await ask(self)
+        while not held and not booked:  # the answer does not end before something was done with it
+            await asyncio.sleep(0.01)
+        return count
+
+    def fold_money(self: Folding, *args: Any) -> Any:
+        found = fold(self, *args)
+        booked.extend(found[0].new_executions)
+        return found
+
+    monkeypatch.setattr(BrokerState, "replay", replay)
+    monkeypatch.setattr(Folding, "_fold_money", fold_money)
+    monkeypatch.setattr(Folding, "_hold", lambda self, slots: held.extend(slots))
+    rig.engine()
+    until(lambda: position(DISCRETIONARY, "SPY") == 30 or held)
+    assert not held

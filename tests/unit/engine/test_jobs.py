@@ -9,7 +9,6 @@ from django.conf import settings
 from django.db import connection
 
 from strategies.models import Strategy
-from trading.engine import jobs
 from trading.engine.jobs import checkpoint, give_memory_back
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,6 +41,6 @@ def test_log_is_copied_beside_the_commits_that_leave_it_alone() -> None:
 def test_memory_is_given_back_where_the_c_library_can(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
     found = SimpleNamespace(malloc_trim=trimmed.append) if library else SimpleNamespace()
-    monkeypatch.setattr(jobs.ctypes, "CDLL", lambda name: found)
+    monkeypatch.setattr("trading.engine.jobs.ctypes.CDLL", lambda name: found)
     give_memory_back()
     assert trimmed == ([0] if library else [])
