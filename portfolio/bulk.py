@@ -126,6 +126,43 @@ def read_rows(model: type[M], key: str, values: Iterable[Any]) -> list[M]:
     return [model.from_db(connection.alias, names, row) for row in select_rows(model, names, key, values)]
 
 
+def select_values(rows: models.QuerySet[M], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what ``rows.values(*names)`` says, with less work for each value.
+
+    Names may pass foreign keys (``order__owner``). Not for JSON fields: their text stays text.
+    """
+    sql, params = rows.values_list(*names).query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    for name, decode in _named_decoders(rows.model, names):
+        for row in found:
+            row[name] = decode(row[name])
+    return found
+
+
+@lru_cache(maxsize=64)
+def _named_decoders(model: type[models.Model], names: tuple[str, ...]) -> tuple[tuple[str, Adapter], ...]:
+    fields = ((name, _field_at(model, name)) for name in names)
+    found = ((name, _number if isinstance(field, models.DecimalField) else _decoder(field)) for name, field in fields)
+    return tuple((name, decode) for name, decode in found if decode)
+
+
+@lru_cache(maxsize=8192)
+def _number(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)  # sizes, prices and zero come again and again
+
+
+def _field_at(model: type[models.Model], path: str) -> models.Field[Any, Any]:
+    """Return the field that a name with foreign keys leads to."""
+    owner: Any = model
+    *keys, last = path.split("__")
+    for key in keys:
+        owner = owner._meta.get_field(key).related_model
+    field: models.Field[Any, Any] = owner._meta.get_field(last)
+    return field
+
+
 @lru_cache(maxsize=64)
 def _columns(model: type[models.Model]) -> tuple[str, ...]:
     return tuple(field.attname for field in model._meta.concrete_fields)

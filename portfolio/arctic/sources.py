@@ -11,11 +11,11 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from portfolio.arctic.hourly_rows import fx_rows, hourly_rows, split_fx, split_hourly
 from portfolio.arctic.records import Batch, Record, Target
 from portfolio.arctic.registry import Fetch, Row, registered_order_rows
+from portfolio.bulk import select_values
 from portfolio.ledger.positions import average_cost
 from portfolio.models import FormerTicker, Movement
 
@@ -62,7 +62,7 @@ class Source:
 
 def movement_rows(after: int, limit: int) -> Sequence[Row]:
     """Return movements above an id, in order, each with the ticker of its time."""
-    rows: list[dict[str, Any]] = list(Movement.objects.filter(id__gt=after).order_by("id").values(*_COLUMNS)[:limit])
+    rows = select_values(Movement.objects.filter(id__gt=after).order_by("id")[:limit], _COLUMNS)
     former = _former_tickers(after)
     if former:
         for row in rows:

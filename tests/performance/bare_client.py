@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
-import psutil
 from ib_async import IB, StartupFetchNONE
 
+from tests.performance.figures import anon_mb
 from tests.performance.floors import GROWTH_CLIENT
 
 
@@ -16,12 +17,12 @@ async def _grow(port: int, count: int) -> float:
 
     ib = IB()
     await ib.connectAsync("127.0.0.1", port, clientId=GROWTH_CLIENT, fetchFields=StartupFetchNONE)
-    before = psutil.Process().memory_info().rss
+    before = anon_mb(os.getpid())
     print("ready", flush=True)
     async with asyncio.timeout(600):
         while len(ib.wrapper.fills) < count:
             await asyncio.sleep(0.05)
-    return float(psutil.Process().memory_info().rss - before) / 1e6
+    return anon_mb(os.getpid()) - before
 
 
 if __name__ == "__main__":

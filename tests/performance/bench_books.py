@@ -69,14 +69,14 @@ def restart(folder: Path, past: int) -> Row:
     return Row(f"restart to tradable with {past:,} fills", ours, "s", "the same on an empty ledger", floor, "≤ 10 s")
 
 
-def soak(folder: Path, count: int) -> tuple[Row, str]:
-    """Send fills through one engine, and return how much its memory grows by 100,000 of them."""
+def soak(folder: Path, count: int, probe: Path | None = None) -> tuple[Row, str]:
+    """Send fills through one engine, and return how much its own memory grows by 100,000 of them."""
     bare = min(count, 100_000)
     with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:
         peer = bare_growth_mb(gateway, bare) * 100_000 / bare
     with GatewayProcess(server={"max_messages_per_s": 0}) as gateway:  # another one: an engine replays the whole day
         mats = prepared_mats(folder / "soak", gateway.port)
-        with running_engine(mats):
+        with running_engine(mats, probe=probe):
             start = time.perf_counter()
             series = _memory_series(gateway, mats, count)
             rate = count / (time.perf_counter() - start)
@@ -93,14 +93,14 @@ def _memory_series(gateway: GatewayProcess, mats: Mats, count: int) -> list[tupl
         for _ in range(BLOCK // FILLS_PER_ORDER):
             gateway.inject(SPY, FILLS_PER_ORDER, new_ref("BENCH"), 1)
         _wait_for_rows(mats, sent)
-        series.append((sent, mats.memory_mb("engine")))
+        series.append((sent, mats.anon_mb("engine")))
     return series
 
 
 def _wait_for_rows(mats: Mats, count: int) -> None:
     import sqlite3
 
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     connection = sqlite3.connect(f"file:{mats.database}?mode=ro", uri=True, timeout=20)
     while (connection.execute("select max(id) from portfolio_execution").fetchone()[0] or 0) < count:
         if time.monotonic() > deadline:
@@ -122,7 +122,7 @@ def report(folder: Path, options: argparse.Namespace) -> str:
     rows.append(restart(folder, options.past))
     notes = ""
     if options.soak:
-        row, notes = soak(folder, options.soak)
+        row, notes = soak(folder, options.soak, options.probe)
         rows.append(row)
     load = f"Load of the machine in the last minute: {os.getloadavg()[0]:.1f}; {psutil.cpu_count()} cores."
     return f"Commit {commit()}.\n\n{table(rows)}\n\n{notes} {load}"
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=50_000, help="fills folded into SQLite; four times as many purely")
     parser.add_argument("--past", type=int, default=1_000_000, help="fills in the ledger that an engine restarts on")
     parser.add_argument("--soak", type=int, default=1_000_000, help="fills through one engine; 0 leaves it out")
+    parser.add_argument("--probe", type=Path, metavar="FILE", help="have the soak write there what memory is made of")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that every process is ended

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from tests.performance.figures import ROOT
+from tests.performance.figures import ROOT, anon_mb
 
 IDLE_STRATEGY = '''"""Stays connected and leaves the trading to the gateway's injected fills."""
 
@@ -95,6 +95,10 @@ class Mats:
         """Resident memory of one process."""
         return float(psutil.Process(self.processes[name].pid).memory_info().rss) / 1e6
 
+    def anon_mb(self, name: str) -> float:
+        """Memory that is one process's own."""
+        return anon_mb(self.processes[name].pid)
+
     def cpu_s(self, name: str) -> float:
         """CPU seconds that one process has used."""
         times = psutil.Process(self.processes[name].pid).cpu_times()
@@ -146,14 +150,18 @@ def running_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Itera
 
 
 @contextmanager
-def running_engine(mats: Mats, *, strategies: int = 1) -> Iterator[float]:
-    """Start an engine on a prepared home; give the seconds from its start until orders may flow."""
+def running_engine(mats: Mats, *, strategies: int = 1, probe: Path | None = None) -> Iterator[float]:
+    """Start an engine on a prepared home; give the seconds from its start until orders may flow.
+
+    With ``probe`` it writes into that file what its memory is made of.
+    """
+    command = ["manage.py", "run_engine"] if probe is None else ["-m", "tests.performance.engine_probe", str(probe)]
     output = mats.home / "engine.out"
     output.unlink(missing_ok=True)
     mats.environment["MATS_LOG_LEVEL"] = "INFO"
     start = time.perf_counter()
     try:
-        mats.start("engine", "manage.py", "run_engine")
+        mats.start("engine", *command)
         _wait(lambda: "engine state=running" in output.read_text(errors="replace"), 180, mats, 0.01)
         spent = time.perf_counter() - start
         _wait(lambda: _strategies_run(mats, strategies), 90, mats)

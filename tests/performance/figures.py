@@ -47,6 +47,14 @@ class Row:
         return self.ours / self.floor if self.floor else float("nan")
 
 
+def anon_mb(pid: int) -> float:
+    """Return the memory that is a process's own, in MB: mapped pages of files are the system's to take back."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError("the system does not tell what memory is a process's own")
+
+
 def commit() -> str:
     """Return the commit measured, marked when the tree differs from it."""
 

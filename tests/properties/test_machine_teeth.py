@@ -200,7 +200,7 @@ def let_a_stale_engine_write(patch: pytest.MonkeyPatch) -> None:
 def give_every_fill_to_nobody(patch: pytest.MonkeyPatch) -> None:
     """The order of a fill is not looked at."""
     patch.setattr(order_services, "owner_of", lambda report: NOBODY)
-    patch.setattr(order_services, "owners_of_batch", lambda: lambda report: NOBODY)
+    patch.setattr(order_services, "owners_of_batch", lambda *_: lambda report: NOBODY)
 
 
 def lose_what_cannot_be_booked(patch: pytest.MonkeyPatch) -> None:

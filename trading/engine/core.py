@@ -36,7 +36,17 @@ from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
 from trading.engine.handlers import Folding
-from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
+from trading.engine.jobs import (
+    CHECKPOINT_EVERY_S,
+    MEMORY_EVERY_S,
+    PRUNE_EVERY_S,
+    Periodic,
+    checkpoint,
+    give_memory_back,
+    keep_rates,
+    prune,
+    snapshot_equity,
+)
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
 from trading.engine.links import StrategyLinks
@@ -129,6 +139,8 @@ class EngineCore:
             self._rates,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
+            Periodic("checkpoint", CHECKPOINT_EVERY_S, checkpoint),
+            Periodic("memory", MEMORY_EVERY_S, give_memory_back),
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),

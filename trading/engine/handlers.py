@@ -28,6 +28,7 @@ from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.models import Order
 from trading.orders import services as orders
+from trading.orders.rows import OrderBatch
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +95,15 @@ class Folding:
         now = datetime.now(UTC)
         changed: dict[str, Order] = {}
         placed = [message["trade"] for message in batch.orders if message["trade"] is not None]
-        _note(changed, orders.record_orders(placed, now) if placed else [])
-        result, after = self._fold_money(batch, now)
-        report_contradictions(result.contradictions, now)
-        _note(changed, orders.record_executions(result.new_executions, now) if result.new_executions else [])
         heard = [(m["trade"], m["status"]) for m in batch.statuses if m["trade"] is not None]
-        _note(changed, orders.record_statuses(heard, now) if heard else [])
+        fills = [item for item in batch.money if isinstance(item, FillSnapshot)]
+        opened = orders.open_batch([*placed, *(trade for trade, _ in heard)], fills, now)
+        _note(changed, orders.record_orders(placed, now, opened))
+        result, after = self._fold_money(batch, opened, now)
+        report_contradictions(result.contradictions, now)
+        _note(changed, orders.record_executions(result.new_executions, now, opened))
+        _note(changed, orders.record_statuses(heard, now, opened))
+        opened.write()
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])
         after += [settled for settled in (_do(job) for job in batch.jobs) if settled is not None]
         return after
@@ -126,14 +130,17 @@ class Folding:
         self._refused.add(what)
         return True
 
-    def _fold_money(self, batch: Sorted, now: datetime) -> tuple[FoldResult, list[Callable[[], object]]]:
+    def _fold_money(
+        self, batch: Sorted, opened: OrderBatch, now: datetime
+    ) -> tuple[FoldResult, list[Callable[[], object]]]:
         if not batch.money:
             return FoldResult(), []
         with self._lock:
             if self._holding:
                 # Moved only after the commit: a batch that fails comes again with the same slots.
                 return FoldResult(), [lambda: self._hold(batch.money_slots)]
-        return books.fold_batch(self._account(), batch.money, orders.owners_of_batch(), now), []
+        owners = orders.owners_of_batch(opened.write)
+        return books.fold_batch(self._account(), batch.money, owners, now), []
 
     def _hold(self, slots: list[Slot]) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What the engine does by the clock: heartbeat, equity, projections, pruning.
+"""What the engine does by the clock: heartbeat, equity, projections, pruning, checkpoints, memory.
 
 Owns: the periodic threads and their work. Leaves: what is written (``portfolio``, ``lease``, ``events``).
 Rule: the heartbeat waits for nothing slow; ArcticDB has a thread of its own, because it may hang, and trading goes on.
@@ -6,6 +6,7 @@ Rule: the heartbeat waits for nothing slow; ArcticDB has a thread of its own, be
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import time
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 KEEP_EVENTS = timedelta(days=7)
 KEEP_COMMANDS = timedelta(days=30)
 PRUNE_EVERY_S = 600.0
+CHECKPOINT_EVERY_S = 1.0
+MEMORY_EVERY_S = 60.0
 _PRUNE_BLOCK = 5_000
 _STALL_NOTE_S = 60.0
 
@@ -97,6 +100,23 @@ class Periodic:
             self._noted_at = now
             logger.error("job=%s trouble=%s", self.name, trouble, exc_info=trace)
         self.trouble = trouble
+
+
+def checkpoint() -> None:
+    """Copy what SQLite's log holds into the database file, so that seldom a commit of the message thread has to.
+
+    PASSIVE: nobody waits for it. A commit copies for itself once the log is long (``wal_autocheckpoint``).
+    """
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def give_memory_back() -> None:
+    """Have the C library return the pages between its blocks; with threads that come and go it keeps tens of MB."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others return pages by themselves
+    if trim is not None:
+        trim(0)
 
 
 def snapshot_equity(account: str) -> None:

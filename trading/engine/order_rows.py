@@ -6,10 +6,35 @@ side) from the order: writing the history again gives the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portfolio.bulk import select_values
 from trading.models import OrderEvent
+
+_SAME = {
+    "seq": "id",
+    "at": "at",
+    "strategy": "order__owner",
+    "order_ref": "order__order_ref",
+    "con_id": "order__con_id",
+    "symbol": "order__symbol",
+    "asset_class": "order__sec_type",
+    "currency": "order__currency",
+    "side": "order__side",
+    "order_type": "order_type",
+    "tif": "tif",
+    "total_quantity": "quantity",
+    "filled_quantity": "filled",
+    "remaining_quantity": "remaining",
+    "avg_fill_price": "average_price",
+    "limit_price": "limit_price",
+    "stop_price": "stop_price",
+    "state": "state",
+    "status": "ib_status",
+    "message": "message",
+}
+_READ = (*_SAME.values(), "account_id", "sent_id", "perm_id", "client_id")
 
 
 def order_rows_after(seq: int, limit: int) -> Sequence[dict[str, Any]]:
@@ -17,35 +42,15 @@ def order_rows_after(seq: int, limit: int) -> Sequence[dict[str, Any]]:
 
     Events of orders whose account IB has not said yet are left for the account's own rows.
     """
-    found = OrderEvent.objects.filter(id__gt=seq).select_related("order").order_by("id")[:limit]
-    return [_row(event) for event in found]
+    found = OrderEvent.objects.filter(id__gt=seq).order_by("id")[:limit]
+    return [_row(event) for event in select_values(found, _READ)]
 
 
-def _row(event: OrderEvent) -> dict[str, Any]:
-    order = event.order
+def _row(event: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "seq": event.id,
-        "at": event.at,
-        "account": event.account_id or "unknown",
-        "strategy": order.owner,
-        "order_ref": order.order_ref,
-        "order_id": event.sent_id or 0,
-        "perm_id": event.perm_id or 0,
-        "client_id": event.client_id if event.client_id is not None else -1,
-        "con_id": order.con_id,
-        "symbol": order.symbol,
-        "asset_class": order.sec_type,
-        "currency": order.currency,
-        "side": order.side,
-        "order_type": event.order_type,
-        "tif": event.tif,
-        "total_quantity": event.quantity,
-        "filled_quantity": event.filled,
-        "remaining_quantity": event.remaining,
-        "avg_fill_price": event.average_price,
-        "limit_price": event.limit_price,
-        "stop_price": event.stop_price,
-        "state": event.state,
-        "status": event.ib_status,
-        "message": event.message,
+        **{column: event[name] for column, name in _SAME.items()},
+        "account": event["account_id"] or "unknown",
+        "order_id": event["sent_id"] or 0,
+        "perm_id": event["perm_id"] or 0,
+        "client_id": event["client_id"] if event["client_id"] is not None else -1,
     }

@@ -104,10 +104,11 @@ class Reconciler:
         with self._state.listening(whole=not is_opened) as heard:
             asked_at = _now()
             if is_opened:
+                self._release_fills()  # before the replay: else a day's executions would wait in memory for its end
                 await self._state.replay()
             else:
                 await self._open_books(heard)
-            self._release_fills()
+                self._release_fills()
             answers = await self._state.orders()
             await self._job(lambda: self._resolve(answers, heard), "resolve_unconfirmed")
         await self._learn(await self._job(books.parked_contracts, "parked_contracts"))

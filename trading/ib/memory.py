@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventkit import Event
 from ib_async import IB, Trade
 
 KEPT_TRADES = 500
@@ -65,6 +66,7 @@ class Forgetting:
         del wrapper.trades[key]
         if wrapper.permId2Trade.get(trade.order.permId) is trade:
             del wrapper.permId2Trade[trade.order.permId]
+        _untie(trade)
         self.forgotten += 1
 
     def _forget_strangers(self, fills: dict[str, Any]) -> None:
@@ -76,3 +78,12 @@ class Forgetting:
             )
             if known is None:
                 del fills[exec_id]
+
+
+def _untie(trade: Trade) -> None:
+    """Cut the circle of a trade and its events, each of which keeps what it told last: the trade itself.
+
+    Else a trade that went waits with all its fills for the collector, which looks at old objects once in a million.
+    """
+    for name in trade.events:
+        getattr(trade, name)._value = Event.NO_VALUE

@@ -53,14 +53,23 @@ class Owners:
             known = self._find_ref(order_ref)
         return known or DISCRETIONARY
 
+    def of_new_ref(self, order_ref: str) -> str:
+        """Return the owner of a reference under which no order is kept: the strategy that it names."""
+        known = self._by_ref.get(order_ref)
+        if known is not None:
+            return known
+        named = owner_named(order_ref) or order_ref
+        return named if named in self._strategies() else DISCRETIONARY
+
     def of_fill(self, fill: FillSnapshot) -> str:
         """Return the owner of an execution."""
         return self._named_by_ref(fill) or _of_perm_id(fill, _same_perm_id(fill))
 
-    def for_batch(self) -> Callable[[FillSnapshot], str]:
+    def for_batch(self, before_reading: Callable[[], object] = lambda: None) -> Callable[[FillSnapshot], str]:
         """Return ``of_fill`` for one batch: an order that is found by its permId is looked up once.
 
-        No longer than a batch: the next one may begin with the order that a permId belongs to.
+        No longer than a batch: the next one may begin with the order that a permId belongs to. ``before_reading``
+        is called before such a look: it writes the orders of this batch.
         """
         found: dict[tuple[object, ...], list[Order]] = {}
 
@@ -70,6 +79,7 @@ class Owners:
                 return named
             key = (fill.perm_id, fill.contract.con_id, fill.side, fill.account)
             if key not in found:
+                before_reading()
                 found[key] = _same_perm_id(fill)
             return _of_perm_id(fill, found[key])
 

@@ -2,15 +2,15 @@
 
 Owns: Order and OrderEvent rows after the intent. Leaves: quantities and cash (``portfolio.services``), who writes and
 when (``engine.handlers``), what goes to the pages (``engine.events``).
-Rule: every function takes a batch, reads the rows it touches with one query and writes them with one; repeating a
-message changes nothing; an event row is written only when the order changed.
+Rule: every function takes a batch, reads the rows it touches with one query and writes them with one, or leaves both to
+who gives it an open batch; repeating a message changes nothing; an event row is written only when the order changed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -44,9 +44,9 @@ def owner_of(fill: FillSnapshot) -> str:
     return owners.of_fill(fill)
 
 
-def owners_of_batch() -> Callable[[FillSnapshot], str]:
-    """Return ``owner_of`` for the executions of one batch."""
-    return owners.for_batch()
+def owners_of_batch(before_reading: Callable[[], object] = lambda: None) -> Callable[[FillSnapshot], str]:
+    """Return ``owner_of`` for the executions of one batch; ``before_reading`` writes orders not written yet."""
+    return owners.for_batch(before_reading)
 
 
 def owner_of_ref(order_ref: str) -> str:
@@ -54,14 +54,22 @@ def owner_of_ref(order_ref: str) -> str:
     return owners.of_ref(order_ref)
 
 
+def open_batch(trades: Iterable[TradeSnapshot], fills: Iterable[FillSnapshot], now: datetime) -> OrderBatch:
+    """Read the orders that these name, for the functions below to share; whoever opens it writes it."""
+    named = [(one.order_ref, one.perm_id) for one in trades]
+    named += [(one.order_ref, one.perm_id) for one in fills]
+    refs = {row_ref(*one) for one in named}
+    return OrderBatch([ref for ref in refs if ref is not None], now, is_open=True)
+
+
 def record_order(trade: TradeSnapshot, now: datetime) -> list[Order]:
     """Record one order as placed or as IB describes it; return it if it changed."""
     return record_orders([trade], now)
 
 
-def record_orders(trades: Sequence[TradeSnapshot], now: datetime) -> list[Order]:
+def record_orders(trades: Sequence[TradeSnapshot], now: datetime, opened: OrderBatch | None = None) -> list[Order]:
     """Record orders as placed or as IB describes them; return those that changed."""
-    batch = _open_batch(trades, now)
+    batch = _batch_of(trades, now, opened)
     for trade in trades:
         row = _row_for(batch, trade)
         if row is None:
@@ -80,9 +88,11 @@ def record_status(trade: TradeSnapshot, status: StatusSnapshot, now: datetime) -
     return record_statuses([(trade, status)], now)
 
 
-def record_statuses(items: Sequence[tuple[TradeSnapshot, StatusSnapshot]], now: datetime) -> list[Order]:
+def record_statuses(
+    items: Sequence[tuple[TradeSnapshot, StatusSnapshot]], now: datetime, opened: OrderBatch | None = None
+) -> list[Order]:
     """Record statuses and errors in order of arrival; return the orders that changed."""
-    batch = _open_batch([trade for trade, _ in items], now)
+    batch = _batch_of([trade for trade, _ in items], now, opened)
     for trade, status in items:
         row = _row_for(batch, trade)
         if row is None:
@@ -98,13 +108,13 @@ def record_statuses(items: Sequence[tuple[TradeSnapshot, StatusSnapshot]], now: 
     return batch.save()
 
 
-def record_executions(facts: Sequence[ExecutionFact], now: datetime) -> list[Order]:
+def record_executions(facts: Sequence[ExecutionFact], now: datetime, opened: OrderBatch | None = None) -> list[Order]:
     """Record executions that the ledger just took in for the first time; return the orders that changed."""
     by_order: dict[tuple[str, int], list[ExecutionFact]] = defaultdict(list)
     for fact in facts:
         ref = row_ref(fact.order_ref, fact.perm_id) or f"exec/{fact.exec_id}"[:64]
         by_order[ref, fact.perm_id].append(fact)
-    batch = OrderBatch([ref for ref, _ in by_order], now)
+    batch = _batch_for([ref for ref, _ in by_order], now, opened)
     for (named, perm_id), group in by_order.items():
         ref, row = _order_meant(batch, named, perm_id)
         if row is None:
@@ -155,9 +165,16 @@ def _totals(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decima
     return filled, value / filled if filled else None
 
 
-def _open_batch(trades: Sequence[TradeSnapshot], now: datetime) -> OrderBatch:
+def _batch_of(trades: Sequence[TradeSnapshot], now: datetime, opened: OrderBatch | None) -> OrderBatch:
     refs = (row_ref(trade.order_ref, trade.perm_id) for trade in trades)
-    return OrderBatch([ref for ref in refs if ref is not None], now)
+    return _batch_for([ref for ref in refs if ref is not None], now, opened)
+
+
+def _batch_for(refs: Sequence[str], now: datetime, opened: OrderBatch | None) -> OrderBatch:
+    if opened is None:
+        return OrderBatch(refs, now)
+    opened.load(refs)
+    return opened
 
 
 def _row_for(batch: OrderBatch, trade: TradeSnapshot) -> Order | None:
@@ -166,7 +183,9 @@ def _row_for(batch: OrderBatch, trade: TradeSnapshot) -> Order | None:
         return None  # a foreign order that IB has not numbered yet; its next message carries the number
     ref, row = _order_meant(batch, ref, trade.perm_id)
     if row is None:
-        row = _row_from_trade(ref, trade, batch.now)
+        namesake = batch.get(trade.order_ref)
+        owner = owners.of_new_ref(trade.order_ref) if namesake is None else namesake.owner
+        row = _row_from_trade(ref, trade, owner, batch.now)
         batch.add(row)
     owners.learn(ref, row.owner)
     return row
@@ -185,11 +204,11 @@ def _order_meant(batch: OrderBatch, ref: str, perm_id: int) -> tuple[str, Order 
     return copy, found
 
 
-def _row_from_trade(ref: str, trade: TradeSnapshot, now: datetime) -> Order:
+def _row_from_trade(ref: str, trade: TradeSnapshot, owner: str, now: datetime) -> Order:
     contract = trade.contract
     return Order(
         order_ref=ref,
-        owner=owners.of_ref(trade.order_ref),
+        owner=owner,
         state=OrderState.SENT,
         account_id=trade.account,
         con_id=contract.con_id,

@@ -5,6 +5,7 @@ owners (``owners``), intents (``intents``).
 """
 
 from trading.orders.recording import (
+    open_batch,
     owner_of,
     owner_of_ref,
     owners,
@@ -18,6 +19,7 @@ from trading.orders.recording import (
 from trading.orders.recovery import resolve_unconfirmed
 
 __all__ = [
+    "open_batch",
     "owner_of",
     "owner_of_ref",
     "owners",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from ib_async import IB
 
@@ -67,6 +70,18 @@ async def test_replay_after_an_order_went_adds_nothing_to_a_trade_and_does_not_s
     assert len(gone.fills) == 1
     assert all(len(trade.fills) == 1 for trade in ib.trades())
     assert len(ib.fills()) <= 60
+
+
+async def test_what_went_is_freed_at_once_and_does_not_wait_for_the_collector(ib: IB) -> None:
+    made: list[weakref.ref[object]] = []
+    gc.disable()
+    try:
+        for order_id in range(1, 301):
+            filled(ib, order_id)
+            made.append(weakref.ref(ib.trades()[-1]))
+        assert sum(1 for one in made if one() is not None) <= 31
+    finally:
+        gc.enable()
 
 
 async def test_log_of_a_busy_order_keeps_its_last_lines(ib: IB) -> None:

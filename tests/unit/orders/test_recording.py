@@ -16,6 +16,7 @@ from tests.unit.orders.evidence import NOW, draft, fact, fill, status, trade
 from trading.models import Order, OrderEvent
 from trading.orders import services
 from trading.orders.intents import IntentWriter
+from trading.orders.refs import new_ref
 
 pytestmark = pytest.mark.django_db
 
@@ -203,3 +204,51 @@ def test_executions_of_a_second_order_under_one_reference_do_not_fill_the_first(
     services.record_executions([fact(ref, 100, perm_id=901), fact(ref, 10)], NOW)
     assert (row(ref).state, row(ref).filled) == ("partial", Decimal(10))
     assert row("perm/901").filled == Decimal(100)
+
+
+STEPS: dict[str, tuple[str, str, int]] = {  # words of the order, of its status, and how much is executed meanwhile
+    "filled": ("PreSubmitted", "Filled", 100),
+    "cancelled": ("Submitted", "Cancelled", 40),
+    "cancelled before its executions": ("Submitted", "Cancelled", 0),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["intent", "new"])
+@pytest.mark.parametrize("case", STEPS)
+def test_steps_that_share_one_batch_leave_what_separate_ones_do(case: str, known: bool) -> None:
+    said, ended, executed = STEPS[case]
+
+    def live(shared: bool) -> list[Any]:
+        ref = IntentWriter(lambda: None, lambda: NOW).commit(draft()) if known else new_ref("T")
+        counted = 40 if ended == "Cancelled" else 100
+        last = trade(ref, ended, filled=counted), status(ended, counted)
+        opened = services.open_batch([trade(ref)], [], NOW) if shared else None
+        services.record_orders([trade(ref, said)], NOW, opened)
+        services.record_executions([fact(ref, executed)] if executed else [], NOW, opened)
+        services.record_statuses([last], NOW, opened)
+        if opened is not None:
+            opened.write()
+        services.record_executions([fact(ref, 40)] if not executed else [], NOW)
+        left = row(ref)
+        events = OrderEvent.objects.filter(order=left).order_by("id")
+        told = events.values_list("state", "ib_status", "filled", "remaining", "quantity", "average_price", "perm_id")
+        return [left.state, left.filled, left.average_price, left.owner, *told]
+
+    assert live(shared=True) == live(shared=False)
+
+
+def test_owner_by_perm_id_is_found_though_its_order_stands_in_the_same_batch(ref: str) -> None:
+    opened = services.open_batch([trade(ref)], [], NOW)
+    services.record_orders([trade(ref, perm_id=955)], NOW, opened)
+    owner_of = services.owners_of_batch(opened.write)
+    assert owner_of(fill("", 10, perm_id=955)) == "T"
+
+
+def test_order_of_a_batch_is_read_once_and_written_once(ref: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        opened = services.open_batch([trade(ref)], [], NOW)
+        services.record_orders([trade(ref)], NOW, opened)
+        services.record_executions([fact(ref, 100)], NOW, opened)
+        services.record_statuses([(trade(ref, "Filled"), status("Filled", 100))], NOW, opened)
+        opened.write()
+    assert len(queries) == 3
