@@ -152,6 +152,17 @@ class OrderDesk:
         entry = self._state.correct_execution(exec_id, quantity, price, now + self._options.commission_delay)
         return [Executed(entry.execution), PositionChanged(entry.execution.contract.con_id), AccountChanged()]
 
+    def reject(self, order: OrderRecord, code: int, text: str, now: datetime) -> list[VenueEvent]:
+        """End a working order as refused by its exchange."""
+        self._state.set_status(order, "Inactive", now, text)
+        return [OrderChanged(order.snapshot()), OrderError(*order.key, code, text), *self._end_children(order, now)]
+
+    def overfill(self, order: OrderRecord, quantity: Decimal, now: datetime) -> list[VenueEvent]:
+        """Execute an order beyond what it asked for."""
+        con_id = order.contract.con_id
+        events = self._matcher.execute(order, quantity, self._market.mark(con_id, now), now)
+        return [*events, PositionChanged(con_id), AccountChanged()]
+
     # entering
 
     def _refuse(self, request: OrderRequest, instrument: Instrument) -> checks.Refusal | None:
