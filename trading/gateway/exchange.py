@@ -315,15 +315,15 @@ class Exchange:
             raise RequestError(135, f"No order of {order_ref or 'anybody'} works.")
         return self._saved(self._desk.reject(working[-1], code, text, self._begun()))
 
-    def overfill(self, order_ref: str | None, quantity: Decimal) -> list[VenueEvent]:
-        """Execute ``quantity`` of an order, whatever it asked for: of the newest, or the newest of a reference.
+    def fill_order(self, order_ref: str | None, quantity: Decimal, price: Decimal | None = None) -> list[VenueEvent]:
+        """Execute ``quantity`` of the newest order, or the newest of a reference, whatever it asked for.
 
         Raises: RequestError when the day has none.
         """
         known = [o for o in self._state.by_perm.values() if order_ref in (None, o.request.order_ref)]
         if not known:
             raise RequestError(135, f"There is no order of {order_ref or 'anybody'}.")
-        return self._saved(self._desk.overfill(known[-1], quantity, self._begun()))
+        return self._saved(self._desk.fill_order(known[-1], quantity, price, self._begun()))
 
     def _begun(self) -> datetime:
         if self._now is None:

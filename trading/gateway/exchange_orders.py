@@ -157,10 +157,13 @@ class OrderDesk:
         self._state.set_status(order, "Inactive", now, text)
         return [OrderChanged(order.snapshot()), OrderError(*order.key, code, text), *self._end_children(order, now)]
 
-    def overfill(self, order: OrderRecord, quantity: Decimal, now: datetime) -> list[VenueEvent]:
-        """Execute an order beyond what it asked for."""
+    def fill_order(
+        self, order: OrderRecord, quantity: Decimal, price: Decimal | None, now: datetime
+    ) -> list[VenueEvent]:
+        """Execute an order at once, beyond what it asked for if need be, and also when it has ended."""
         con_id = order.contract.con_id
-        events = self._matcher.execute(order, quantity, self._market.mark(con_id, now), now)
+        at = self._market.mark(con_id, now) if price is None else price
+        events = self._matcher.execute(order, quantity, at, now)
         return [*events, PositionChanged(con_id), AccountChanged()]
 
     # entering

@@ -254,7 +254,10 @@ VERBS: dict[str, Verb] = {
         {"seconds": seconds}, 1, {"back": _word("1101", "1102"), "fills": _word("told", "late", "lost")},
     ),
     "reject": Verb("refuse a working order after all", {"code": number}, 0, {"ref": str}),
-    "overfill": Verb("execute more of an order than it asked for", {"quantity": _decimal}, 1, {"ref": str}),
+    "fill": Verb(
+        "execute so much of the newest order, whatever it asked for and whether it works", {"quantity": _decimal}, 1,
+        {"ref": str, "price": _decimal},
+    ),
     "fix": Verb("correct an execution, by default the newest", {"exec_id": str}, 0,
                 {"quantity": _decimal, "price": _decimal, "told": _word("yes", "no")}),
     "hand": Verb("a trade typed into TWS", {"symbol": str, "quantity": _decimal, "price": _decimal}, 2),

@@ -70,7 +70,9 @@ class TroubledVenue(Protocol):
     def forget_executions(self) -> None: ...
     def roll_back_ids(self, by: int) -> None: ...
     def reject_working(self, order_ref: str | None, code: int, text: str) -> list[VenueEvent]: ...
-    def overfill(self, order_ref: str | None, quantity: Decimal) -> list[VenueEvent]: ...
+    def fill_order(
+        self, order_ref: str | None, quantity: Decimal, price: Decimal | None = None
+    ) -> list[VenueEvent]: ...
     def inject_fills(
         self,
         con_id: int,
@@ -286,6 +288,9 @@ class FaultDesk:
             verb = "lose" if fault.get("fills") == "lost" else f"lag {length}"
             for message in _ORDER_REPORTS:
                 self._arm_rule(faults.parse(f"{verb} {message} count=all for={length}").fault)
+        if fault.get("back") == "1101":
+            for session in self._server.hub.context.sessions.values():
+                session.forget_market_data()
         for code in (1100, 2103, 2105):
             self.do(faults.parse(f"say {code}").fault)
         for code in (2104, 2106, fault.get("back", "1102")):
@@ -346,8 +351,8 @@ class FaultDesk:
         code = fault.get("code", 201)
         self._tell(self._venue.reject_working(fault.get("ref"), code, IB_TEXTS.get(code, f"Error {code}")))
 
-    def _do_overfill(self, fault: Fault) -> None:
-        self._tell(self._venue.overfill(fault.get("ref"), fault.get("quantity")))
+    def _do_fill(self, fault: Fault) -> None:
+        self._tell(self._venue.fill_order(fault.get("ref"), fault.get("quantity"), fault.get("price")))
 
     def _do_move(self, fault: Fault) -> None:
         self._begin()

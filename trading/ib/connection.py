@@ -93,7 +93,16 @@ class IBConnection:
 
     def _closed_by_us(self) -> None:
         self._by_us = True
+        self._fail_requests()
         self._close_client()
+
+    def _fail_requests(self) -> None:
+        """Tell all who wait for an answer: ib_async does so only when the other side closes, else they wait on."""
+        wrapper: Any = self.ib.wrapper
+        for future in wrapper._futures.values():
+            if not future.done():
+                future.set_exception(ConnectionError("The line was closed."))
+                future.exception()  # nobody may wait for it any more, which is no news
 
     # ids
 
