@@ -19,6 +19,7 @@ from strategies.exceptions import StrategyError
 from trading.engine.message_queue import MessageQueue
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
+from trading.ib.resubscribe import Subscriptions
 from trading.orders.db_threads import in_db_thread
 from trading.orders.queries import first_free_order_id
 
@@ -72,6 +73,7 @@ class StrategyLinks:
             on_state=lambda connected, message: self._on_state(symbol, client_id, connected, message),
         )
         Capture(connection.ib, self._queue.put, symbol)
+        Subscriptions(connection.ib)
         link = Link(connection, asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._links[symbol] = (strategy, link)

@@ -29,6 +29,9 @@ ErrorListener = Callable[[int, str, int], None]
 
 PAPER_PREFIX = "D"  # DU…, DF…: IB's paper accounts
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 15.0
+# IB counts 50 messages in any second as they arrive. Bursts that left a second apart may come closer, and TWS drops
+# what is too much without saying which message it was, a cancel for example.
+MAX_MESSAGES, PACE_S = 45, 1.25
 MAX_FRAME = 16 * 1024 * 1024  # bytes; scanner parameters, the largest real answer, are some 2 MB
 PROBE_AFTER_S, PROBE_TIMEOUT_S = 5.0, 8.0  # a dead line is noticed within 15 s
 
@@ -85,6 +88,7 @@ class IBConnection:
         ib.client.apiError += self._handle_socket_error
         WireTap.of(ib).decode_errors.append(self._handle_decode_error)
         client: Any = ib.client
+        client.MaxRequests, client.RequestsInterval = MAX_MESSAGES, PACE_S
         self._close_client = client.disconnect
         client.disconnect = self._closed_by_us
         client.conn.hasData += self._check_frame

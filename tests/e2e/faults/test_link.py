@@ -15,6 +15,7 @@ from portfolio.models import Execution
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, position, until
 from tests.e2e.faults.truth import assert_books_hold, assert_sent_once, fault, figure, open_again, started
+from trading.gateway.wire_pacing import Pacing
 from trading.ib import connection
 from trading.models import EngineEvent, Order
 
@@ -26,7 +27,7 @@ from strategies.base import BaseStrategy
 class ListeningStrategy(BaseStrategy):
     async def initialize_strategy(self):
         self.reconnects = 0
-        await self.get_market_data(Stock("SPY", "SMART", "USD"))
+        self.subscribe_bars(await self.qualify(Stock("SPY", "SMART", "USD")))
     async def run_strategy(self):
         await self.until_stopped()
     async def on_reconnected(self):
@@ -49,13 +50,14 @@ def subscriptions(rig: Rig) -> dict[int, list[int]]:
 
 
 def test_a_half_open_line_is_noticed_and_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PROBE_AFTER_S", 0.4)
-    monkeypatch.setattr(connection, "PROBE_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(connection, "PROBE_AFTER_S", 0.5)
+    monkeypatch.setattr(connection, "PROBE_TIMEOUT_S", 2.0)
     rig.strategy("ALPHA")
     engine = started(rig)
     alpha = rig.start(engine, "ALPHA")
+    ref = rig.trade(alpha, "SPY", 1).order_ref
     fault(rig, "hole")
-    rig.inject("SPY", 7, client_id=1, order_ref="ALPHA/01K0000000000000000000HOLE")
+    rig.inject("SPY", 6, ref, 1)
     until(lambda: not engine.gate.is_open)
     open_again(engine)
     until(lambda: alpha.is_connected and alpha.reconnects == 1)
@@ -91,7 +93,7 @@ def test_what_was_lost_before_1102_is_found_by_asking(rig: Rig) -> None:
     open_again(engine)
     assert_books_hold(rig, engine)
     assert position("ALPHA", "SPY") == 5
-    assert rig.gateway.fired("lose execDetails count=all for=0.5") == 8  # the owner and the drop copy
+    assert rig.gateway.fired("lose execDetails count=all for=0.5") >= 8  # the owner's, the drop copy's, replays
 
 
 def test_reports_that_come_late_after_an_outage_count_once(rig: Rig) -> None:
@@ -129,7 +131,7 @@ def test_a_night_of_restarts_and_refusals_ends_with_exact_books_and_no_order_sen
     rig.trade(alpha, "SPY", -3)
     assert_books_hold(rig, engine)
     assert position("ALPHA", "SPY") == 16
-    assert_sent_once(rig)
+    assert_sent_once(rig, injected={ref})
 
 
 def test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_end(rig: Rig) -> None:
@@ -145,24 +147,24 @@ def test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_e
     assert_books_hold(rig, engine)
 
 
-@pytest.mark.parametrize("moment", ["placeOrder", "openOrder", "execDetails", "commissionReport"])
+@pytest.mark.parametrize("moment", ["placeOrder", "openOrder", "execDetails"])
 def test_a_reboot_that_rolls_ids_back_right_after_a_send_reuses_none(rig: Rig, moment: str) -> None:
     rig.strategy("ALPHA")
     engine = started(rig)
     alpha = rig.start(engine, "ALPHA")
-    for _ in range(3):
-        rig.trade(alpha, "SPY", 1)
+    for quantity in (1, 2, 3):
+        rig.trade(alpha, "SPY", quantity)
     fault(rig, f"when {moment} reboot 4")
-    rig.place(alpha, "SPY", 10, 1000.0)  # marketable
+    rig.place(alpha, "SPY", 10, 1000.0)
     until(lambda: alpha.reconnects == 1 and alpha.is_connected and engine.gate.is_open)
-    used = set(Order.objects.values_list("client_id", "order_id"))
     rig.trade(alpha, "SPY", -2)
-    newest = Order.objects.latest("created_at")
-    assert (newest.client_id, newest.order_id) not in used
+    until(lambda: not Order.objects.filter(order_id=None).exists())
+    used = list(Order.objects.values_list("client_id", "order_id"))
+    assert len(used) == len(set(used)) == 5
     assert_books_hold(rig, engine)
     assert_sent_once(rig)
     until(lambda: set(Order.objects.values_list("state", flat=True)) == {"filled"})
-    assert position("ALPHA", "SPY") == 11
+    assert position("ALPHA", "SPY") == 14
 
 
 def test_a_report_repeated_a_thousand_times_counts_once(rig: Rig) -> None:
@@ -222,20 +224,20 @@ def test_a_gateway_that_rejects_what_is_too_fast_gets_nothing_too_fast(rig: Rig)
 
     async def _burst() -> list[Any]:
         spy = Stock("SPY", "SMART", "USD")
-        tickets = [await alpha.place_order(spy, 1, "LMT", algo=False, limit=10.0 + n / 100) for n in range(40)]
+        tickets = [await alpha.place_order(spy, 1, "LMT", algo=False, limit=10.0 + n / 100) for n in range(17)]
+        for n in range(60):
+            await alpha.broker.modify_order(tickets[n % 17].order_ref, limit=Decimal(11) + Decimal(n) / 100)
         for ticket in tickets:
-            await alpha.cancel_order(ticket.order_ref)
+            await alpha.broker.cancel_order(ticket.order_ref)
         return tickets
 
     tickets = rig.on_loop(alpha, _burst(), 30.0)
     until(lambda: all(ticket.is_done for ticket in tickets), 30.0)
-    assert not Order.objects.exclude(state="cancelled").exists()
+    until(lambda: not Order.objects.exclude(state="cancelled").exists(), 30.0)
     assert not figure(rig, lambda gateway: sum(peer._pacer.breaks for peer in gateway.server.peers))
     assert_sent_once(rig)
     assert position("ALPHA", "SPY") == Decimal(0)
 
 
 def _reject(server: Any) -> None:
-    from trading.gateway.wire_pacing import Pacing
-
     server.pacing = Pacing.REJECT
