@@ -155,7 +155,7 @@ class IBConnection:
             return
         try:
             await self._open()
-            self._check_account(self.ib.client.getAccounts())
+            self._check_account(self._accounts())
         except BaseException:
             self._close()
             raise
@@ -205,6 +205,14 @@ class IBConnection:
             start.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await start
+
+    def _accounts(self) -> list[str]:
+        try:
+            return self.ib.client.getAccounts()
+        except ConnectionError as error:
+            where = f"{self.host}:{self.port}"
+            message = f"{where} closed the connection as soon as the session was up."
+            raise TransientError(message, code="connection_closed") from error
 
     def _check_account(self, accounts: list[str]) -> None:
         expected = self._expected_account or self.account  # after a reconnect no other account either
