@@ -6,6 +6,7 @@ Rows of the fault model that stand elsewhere are named in ``rows.py``.
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import pytest
@@ -147,24 +148,24 @@ def test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_e
     assert_books_hold(rig, engine)
 
 
-@pytest.mark.parametrize("moment", ["placeOrder", "openOrder", "execDetails"])
-def test_a_reboot_that_rolls_ids_back_right_after_a_send_reuses_none(rig: Rig, moment: str) -> None:
+def test_a_reboot_that_rolls_ids_back_right_after_a_send_reuses_none(rig: Rig) -> None:
     rig.strategy("ALPHA")
     engine = started(rig)
     alpha = rig.start(engine, "ALPHA")
-    for quantity in (1, 2, 3):
-        rig.trade(alpha, "SPY", quantity)
-    fault(rig, f"when {moment} reboot 4")
-    rig.place(alpha, "SPY", 10, 1000.0)
-    until(lambda: alpha.reconnects == 1 and alpha.is_connected and engine.gate.is_open)
+    for turn, moment in enumerate(("placeOrder", "openOrder", "execDetails"), 1):
+        rig.trade(alpha, "SPY", turn)
+        fault(rig, f"when {moment} reboot 4")
+        rig.place(alpha, "SPY", 10 + turn, 1000.0)
+        until(lambda: alpha.reconnects == turn and alpha.is_connected, what=f"{moment}")  # noqa: B023 - now
+        open_again(engine)
     rig.trade(alpha, "SPY", -2)
     until(lambda: not Order.objects.filter(order_id=None).exists())
     used = list(Order.objects.values_list("client_id", "order_id"))
-    assert len(used) == len(set(used)) == 5
+    assert len(used) == len(set(used)) == 7
     assert_books_hold(rig, engine)
     assert_sent_once(rig)
     until(lambda: set(Order.objects.values_list("state", flat=True)) == {"filled"})
-    assert position("ALPHA", "SPY") == 14
+    assert position("ALPHA", "SPY") == 1 + 2 + 3 + 11 + 12 + 13 - 2
 
 
 def test_a_report_repeated_a_thousand_times_counts_once(rig: Rig) -> None:
@@ -200,18 +201,19 @@ def test_a_client_id_that_another_program_holds_is_waited_for_and_not_taken(rig:
     assert_books_hold(rig, engine)
 
 
-@pytest.mark.parametrize("kind", ["frame", "length", "bytes"])
-@pytest.mark.parametrize("client", [0, 1])
-def test_junk_on_the_line_ends_in_a_new_line_or_a_new_look(rig: Rig, kind: str, client: int) -> None:
+def test_junk_on_the_line_ends_in_a_new_line_or_a_new_look(rig: Rig) -> None:
     rig.strategy("ALPHA")
     engine = started(rig)
     alpha = rig.start(engine, "ALPHA")
     ref = rig.trade(alpha, "SPY", 1).order_ref
-    fault(rig, f"junk {kind} client={client}")
-    rig.inject("SPY", 3, ref, 1)
-    until(lambda: position("ALPHA", "SPY") == 4)
-    until(lambda: engine.gate.is_open and alpha.is_connected)
-    rig.trade(alpha, "SPY", -4)
+    cases = product(("frame", "length", "bytes 3000"), (0, 1))
+    for turn, (kind, client) in enumerate(cases, 1):
+        fault(rig, f"junk {kind} client={client}")
+        rig.inject("SPY", 3, ref, 1)
+        held = 1 + 3 * turn
+        until(lambda: position("ALPHA", "SPY") == held, what=f"fills behind {kind} for {client}")  # noqa: B023 - now
+        until(lambda: engine.gate.is_open and alpha.is_connected)
+    rig.trade(alpha, "SPY", -19)
     assert_books_hold(rig, engine)
 
 
