@@ -103,10 +103,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault and its moment."""
+    """A fault and its moment; ``text`` is the line as it was given."""
 
     moment: Moment
     fault: Fault
+    text: str
 
 
 # values
@@ -291,7 +292,7 @@ def parse(line: str, number_: int = 0) -> Planned:
         raise FaultError("There is no verb.", number_)
     try:
         moment, rest = _moment(words)
-        return Planned(moment, _fault(rest))
+        return Planned(moment, _fault(rest), " ".join(words))
     except ValueError as error:
         raise FaultError(f"{error}.", number_) from error
 

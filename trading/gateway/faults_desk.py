@@ -130,11 +130,13 @@ class FaultDesk:
         if moment.is_now:
             return self.do(planned.fault)
         if moment.message is not None:
-            rule = Rule(planned.fault, moment.message, 1, skip=moment.nth - 1, triggers=planned.fault)
+            rule = Rule(
+                planned.fault, moment.message, 1, skip=moment.nth - 1, triggers=planned.fault, line=planned.text
+            )
             self.wire.add(rule)
         else:
             self._waiting.append(self._wait(planned))
-        return f"planned: {planned.fault.text}"
+        return f"planned: {planned.text}"
 
     def do(self, fault: Fault) -> str:
         """Carry a fault out now."""
@@ -199,7 +201,7 @@ class FaultDesk:
 
     # the wire
 
-    def _arm_rule(self, fault: Fault) -> None:
+    def _arm_rule(self, fault: Fault) -> str:
         length = fault.get("for")
         self.wire.add(
             Rule(
@@ -213,19 +215,20 @@ class FaultDesk:
                 partner=fault.get("with"),
             )
         )
+        return f"in force: {fault.text}"
 
-    def _arm_as(self, line: str, fault: Fault, **values: Any) -> None:
+    def _arm_as(self, line: str, fault: Fault, **values: Any) -> str:
         meant = faults.parse(line).fault
         given = {key: value for key, value in fault.values.items() if key in ("client", "count")}
-        self._arm_rule(replace(meant, values={"count": ALL, **meant.values, **given, **values}, text=fault.text))
+        return self._arm_rule(replace(meant, values={"count": ALL, **meant.values, **given, **values}, text=fault.text))
 
-    def _do_drop_status(self, fault: Fault) -> None:
-        self._arm_as(_STATUS[fault.verb], fault)
+    def _do_drop_status(self, fault: Fault) -> str:
+        return self._arm_as(_STATUS[fault.verb], fault)
 
     _do_dup_status = _do_exec_before_status = _do_drop_status
 
-    def _do_commission_delay(self, fault: Fault) -> None:
-        self._arm_as("lag 0 commissionReport", fault, seconds=fault.get("seconds"))
+    def _do_commission_delay(self, fault: Fault) -> str:
+        return self._arm_as("lag 0 commissionReport", fault, seconds=fault.get("seconds"))
 
     # sockets
 
@@ -377,7 +380,7 @@ class FaultDesk:
 
     def _do_status(self, fault: Fault) -> str:
         lines = [f"in force: {rule.text}" for rule in self.wire.rules]
-        lines += [f"waiting: {each.planned.fault.text}" for each in self._waiting]
+        lines += [f"waiting: {each.planned.text}" for each in self._waiting]
         lines += [f"happened: {text} ({times} times)" for text, times in self.wire.fired.items()]
         return "\n".join(lines) or "no faults"
 

@@ -33,12 +33,13 @@ class Rule:
     until_s: float | None = None
     partner: MessageName | None = None
     triggers: Fault | None = None
+    line: str = ""
     fired: int = 0
 
     @property
     def text(self) -> str:
         """The rule as it was given."""
-        return self.fault.text
+        return self.line or self.fault.text
 
 
 @dataclass(slots=True)

@@ -186,6 +186,7 @@ ROWS: dict[int, Row] = {
         "a new line or a new look",
         (
             LINK + "test_junk_on_the_line_ends_in_a_new_line_or_a_new_look",
+            LINK + "test_what_a_strategys_line_could_not_read_is_asked_for_again_and_alerted",
             "tests/unit/ib/test_reader_fuzz.py::test_damaged_messages_never_stop_the_ones_behind_them",
             "tests/e2e/faults/test_greetings.py::test_damaged_greetings_are_refused_in_time_or_carry_a_whole_login",
         ),

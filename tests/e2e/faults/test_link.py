@@ -16,9 +16,10 @@ from portfolio.models import Execution
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, position, until
 from tests.e2e.faults.truth import assert_books_hold, assert_sent_once, fault, figure, open_again, started
+from trading.gateway.protocol_responses import message
 from trading.gateway.wire_pacing import Pacing
 from trading.ib import connection
-from trading.models import EngineEvent, Order
+from trading.models import Alert, EngineEvent, Order
 
 pytestmark = pytest.mark.e2e
 LISTENS = """
@@ -214,6 +215,21 @@ def test_junk_on_the_line_ends_in_a_new_line_or_a_new_look(rig: Rig) -> None:
         until(lambda: position("ALPHA", "SPY") == held, what=f"fills behind {kind} for {client}")  # noqa: B023 - now
         until(lambda: engine.gate.is_open and alpha.is_connected)
     rig.trade(alpha, "SPY", -19)
+    assert_books_hold(rig, engine)
+
+
+def test_what_a_strategys_line_could_not_read_is_asked_for_again_and_alerted(rig: Rig) -> None:
+    rig.strategy("ALPHA")
+    engine = started(rig)
+    alpha = rig.start(engine, "ALPHA")
+    rig.trade(alpha, "SPY", 1)
+    asked = figure(rig, lambda gateway: gateway.server.faults.wire)
+    fault(rig, "when execDetailsEnd say 2104")  # tells that the day was asked for
+    nonsense = message("3", "7", "Filled", "much")
+    figure(rig, lambda gateway: [peer.write_raw(nonsense) for peer in gateway.server.peers_of(alpha.client_id)])
+    until(lambda: Alert.objects.filter(key__startswith="unreadable:", cleared_at=None).exists())
+    until(lambda: asked.fired["when execDetailsEnd say 2104"] == 1)
+    open_again(engine)
     assert_books_hold(rig, engine)
 
 

@@ -46,7 +46,7 @@ def test_a_gateway_takes_a_script_and_a_control_port_and_the_command_reaches_it(
         token_file = tmp_path / "gateway" / FILE_NAME
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
         call_command("gateway_fault", "status", stdout=out)
-        assert "in force: reboot 4" in out.getvalue()
+        assert "in force: when execDetails 3 reboot 4" in out.getvalue()
         assert not refused(port)
         call_command("gateway_fault", "refuse", "1h", stdout=out)
         assert refused(port)
