@@ -122,8 +122,10 @@ class EngineCore:
         self.pool = ClientIdPool(self.settings.max_clients)
         self.intents = IntentWriter(self.lease.assert_epoch)
         self.supervisor = Supervisor(self)
-        self.links = StrategyLinks(self.message_queue, self.make_connection, self._on_link_state)
         self.session = MasterSession(self, self.message_queue, self.folding.release)
+        self.links = StrategyLinks(
+            self.message_queue, self.make_connection, self._on_link_state, self.session.note_unreadable
+        )
         self.companion = QueueConnection(
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )

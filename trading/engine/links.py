@@ -19,6 +19,7 @@ from strategies.exceptions import StrategyError
 from trading.engine.message_queue import MessageQueue
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
+from trading.ib.resubscribe import Subscriptions
 from trading.orders.db_threads import in_db_thread
 from trading.orders.queries import first_free_order_id
 
@@ -40,10 +41,12 @@ class StrategyLinks:
         queue: MessageQueue,
         make: Callable[..., IBConnection],
         on_state: Callable[[str, int, bool, str], None],
+        on_unreadable: Callable[[str], None],
     ) -> None:
         self._queue = queue
         self._make = make
         self._on_state = on_state
+        self._on_unreadable = on_unreadable
         self._links: dict[str, tuple[Any, Link]] = {}
         self._lock = threading.Lock()
 
@@ -70,8 +73,10 @@ class StrategyLinks:
             name=symbol,
             first_order_id=first,
             on_state=lambda connected, message: self._on_state(symbol, client_id, connected, message),
+            on_decode_error=self._on_unreadable,
         )
         Capture(connection.ib, self._queue.put, symbol)
+        Subscriptions(connection.ib)
         link = Link(connection, asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._links[symbol] = (strategy, link)

@@ -151,6 +151,10 @@ class MasterSession:
         """Ask for a replay and comparison soon; returns at once. Thread-safe."""
         self._call(lambda: self._check_soon.set())
 
+    def note_unreadable(self, what: str) -> None:
+        """Have IB asked for what a strategy's connection could not read; returns at once. Thread-safe."""
+        self._call(lambda: self._on_unreadable(what))
+
     @property
     def copies_skipped(self) -> int:
         """Count the messages of the drop copy that were taken off undecoded since the engine started."""

@@ -372,6 +372,31 @@ class Exchange(VenueData):
         self._state.forget_executions()
         self._saved([])
 
+    def roll_back_ids(self, by: int) -> None:
+        """Know nothing of every client's last order ids, as after a restart from an older state."""
+        self._state.roll_back_ids(by)
+        self.save()
+
+    def reject_working(self, order_ref: str | None, code: int, text: str) -> list[VenueEvent]:
+        """Refuse an accepted order after all: the newest that works, or the newest of a reference.
+
+        Raises: RequestError when none works.
+        """
+        working = [o for o in self._state.working.values() if order_ref in (None, o.request.order_ref)]
+        if not working:
+            raise RequestError(135, f"No order of {order_ref or 'anybody'} works.")
+        return self._saved(self._desk.reject(working[-1], code, text, self._begun()))
+
+    def fill_order(self, order_ref: str | None, quantity: Decimal, price: Decimal | None = None) -> list[VenueEvent]:
+        """Execute ``quantity`` of the newest order, or the newest of a reference, whatever it asked for.
+
+        Raises: RequestError when the day has none.
+        """
+        known = [o for o in self._state.by_perm.values() if order_ref in (None, o.request.order_ref)]
+        if not known:
+            raise RequestError(135, f"There is no order of {order_ref or 'anybody'}.")
+        return self._saved(self._desk.fill_order(known[-1], quantity, price, self._begun()))
+
     def _begun(self) -> datetime:
         if self._now is None:
             raise RuntimeError("the venue has not started: advance it once")

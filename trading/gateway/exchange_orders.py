@@ -195,6 +195,20 @@ class OrderDesk:
             events += [PositionChanged(contract.con_id), AccountChanged()]
         return events
 
+    def reject(self, order: OrderRecord, code: int, text: str, now: datetime) -> list[VenueEvent]:
+        """End a working order as refused by its exchange."""
+        self._state.set_status(order, "Inactive", now, text)
+        return [OrderChanged(order.snapshot()), OrderError(*order.key, code, text), *self._end_family(order, now)]
+
+    def fill_order(
+        self, order: OrderRecord, quantity: Decimal, price: Decimal | None, now: datetime
+    ) -> list[VenueEvent]:
+        """Execute an order at once, beyond what it asked for if need be, and also when it has ended."""
+        con_id = order.contract.con_id
+        at = self._market.mark(con_id, now) if price is None else price
+        events = self._matcher.execute(order, quantity, at, now)
+        return [*events, PositionChanged(con_id), AccountChanged()]
+
     # entering
 
     def _refuse_id(self, known: OrderRecord | None, request: OrderRequest) -> Refusal | None:

@@ -196,6 +196,13 @@ class VenueState:
         """Record the equity that the day began with."""
         self._do("equity", str(equity))
 
+    def roll_back_ids(self, by: int) -> None:
+        """Let every client's next order ids be used again; finished orders that had them lose their place."""
+        for client_id, next_id in self.next_ids.items():
+            self.next_ids[client_id] = max(1, next_id - by)
+        for key in [key for key, order in self.orders.items() if order.is_done and key[1] >= self.next_ids[key[0]]]:
+            del self.orders[key]
+
     # their effects
 
     def _apply_born(self, seconds: int, account: str, currency: str) -> None:

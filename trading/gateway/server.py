@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Literal, cast
 
+from .faults_desk import FaultDesk
 from .model import Venue, VenueEvent
 from .protocol import Frame, Handshake, ServerCodec, handshake_reply
 from .protocol_errors import ProtocolError
@@ -58,6 +59,7 @@ class GatewayServer:
         strict_executions: bool = False,
         stall_s: float = STALL_S,
         buffer_bytes: int = BUFFER_HARD_BYTES,
+        fault_seed: int = 0,
     ) -> None:
         self.venue = venue
         self.pacing = Pacing(pacing)
@@ -73,7 +75,8 @@ class GatewayServer:
                 strict_executions=strict_executions,
             )
         )
-        self.peers: set[_Peer] = set()
+        self.peers: set[Peer] = set()
+        self.faults = FaultDesk(self, fault_seed)
         self._host, self._port = host, port
         self._tick_s = tick_s
         self._server: asyncio.Server | None = None
@@ -100,9 +103,9 @@ class GatewayServer:
         loop = asyncio.get_running_loop()
         self.hub.context.uptime_s = time.monotonic()
         if listener is not None:
-            self._server = await loop.create_server(lambda: _Peer(self), sock=listener)
+            self._server = await loop.create_server(lambda: Peer(self), sock=listener)
         else:
-            self._server = await loop.create_server(lambda: _Peer(self), self._host, self._port, backlog=128)
+            self._server = await loop.create_server(lambda: Peer(self), self._host, self._port, backlog=128)
         if not self._port:
             self._port = self._server.sockets[0].getsockname()[1]
         self._ticker = asyncio.create_task(self._run(), name="gateway-tick")
@@ -130,9 +133,14 @@ class GatewayServer:
         self.flush()
 
     def flush(self) -> None:
-        """Write every outbox, each in one piece."""
+        """Write every outbox, each in one piece; then come the faults that waited for what was written."""
         for peer in list(self.peers):
             peer.flush()
+        self.faults.run_triggered()
+
+    def peers_of(self, client_id: int | None) -> list[Peer]:
+        """Return the sockets of a client; of everyone, started or not, for None."""
+        return [peer for peer in self.peers if client_id in (None, peer.client_id)]
 
     async def _run(self) -> None:
         while True:
@@ -144,13 +152,14 @@ class GatewayServer:
                 if not self._failing:  # once per failure, not twenty times a second
                     logger.exception("the market stands still: a tick failed")
                 self._failing = True
-            self.flush()
             now = time.monotonic()
+            self.faults.tick(now)
+            self.flush()
             for peer in list(self.peers):
                 peer.check_stall(now)
 
 
-class _Peer(asyncio.Protocol):
+class Peer(asyncio.Protocol):
     """One accepted socket."""
 
     def __init__(self, server: GatewayServer) -> None:
@@ -165,12 +174,16 @@ class _Peer(asyncio.Protocol):
         self._written = 0
         self._drained = 0
         self._drained_at = 0.0
+        self._silent = server.faults.silences(time.monotonic())
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept, or drop at once when sockets run out."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._server.faults.refuses(time.monotonic()):
+            self._transport.abort()
+            return
         if len(self._server.peers) >= self._server.max_sockets:
             logger.warning("socket dropped: %s sockets are open", len(self._server.peers))
             self._transport.abort()
@@ -184,6 +197,8 @@ class _Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came and answer what is complete."""
+        if self._silent:
+            return
         try:
             events = self._codec.receive(data)
         except ProtocolError as error:
@@ -205,6 +220,7 @@ class _Peer(asyncio.Protocol):
         self._transport = None
         self._inbox.clear()
         self._server.peers.discard(self)
+        self._server.faults.wire.forget(id(self))
         self._server.hub.leave(self._session)
         if self._session.started:
             logger.info("client left client_id=%s", self._session.client_id)
@@ -226,16 +242,55 @@ class _Peer(asyncio.Protocol):
         if transport is None or transport.is_closing():
             session.outbox.clear()
             return
-        if session.outbox:
-            data = b"".join(session.outbox)
+        if self._silent:
             session.outbox.clear()
-            self._written += len(data)
-            transport.write(data)
+            return
+        frames = session.outbox if self._server.faults.wire.is_idle else self._disturbed()
+        if frames:
+            data = b"".join(frames)
+            session.outbox.clear()
+            self.write_raw(data)
             if transport.get_write_buffer_size() > self._server.buffer_bytes:
-                self._drop("it does not read")
+                self.drop("it does not read")
                 return
         if session.closing:
             self.close()
+
+    def _disturbed(self) -> list[bytes]:
+        """What the faults in force leave of the outbox."""
+        session = self._session
+        sent = self._server.faults.wire.outgoing(id(self), session.client_id, session.outbox, time.monotonic())
+        session.outbox.clear()
+        session.closing |= sent.close
+        return sent.frames
+
+    # what faults ask
+
+    @property
+    def client_id(self) -> int:
+        """The client behind the socket; NO_ID before it started."""
+        return self._session.client_id
+
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._written += len(data)
+            self._transport.write(data)
+
+    def silence(self) -> None:
+        """Take bytes from now on and say nothing, as a line that is cut without a word."""
+        self._silent = True
+        self._inbox.clear()
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def drop(self, reason: str) -> None:
+        """Close now; what was not sent is lost."""
+        logger.warning("client dropped client_id=%s: %s", self._session.client_id, reason)
+        self._session.outbox.clear()
+        self._inbox.clear()
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close after what is buffered has been sent."""
@@ -250,18 +305,13 @@ class _Peer(asyncio.Protocol):
         if progress != self._drained:
             self._drained, self._drained_at = progress, now
         elif now - self._drained_at > self._server.stall_s:
-            self._drop("it stopped reading")
+            self.drop("it stopped reading")
 
     # inside
 
     def _progress(self) -> int:
         waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return self._written - waiting
-
-    def _drop(self, reason: str) -> None:
-        logger.warning("client dropped client_id=%s: %s", self._session.client_id, reason)
-        if self._transport is not None:
-            self._transport.abort()
 
     def _refuse(self, reason: str) -> None:
         if self._session.started:
@@ -272,7 +322,7 @@ class _Peer(asyncio.Protocol):
 
     def _check_started(self) -> None:
         if not self._session.started:
-            self._drop("it did not start a session in time")
+            self.drop("it did not start a session in time")
 
     def _greet(self, handshake: Handshake) -> None:
         self._session.version = handshake.version
@@ -301,7 +351,7 @@ class _Peer(asyncio.Protocol):
     def _work(self) -> None:
         """Handle what waits, as far as the pace allows, then write for everyone who heard of it."""
         self._wakeup = None
-        session, hub = self._session, self._server.hub
+        session = self._session
         while self._inbox and not session.closing:
             if self._server.pacing is Pacing.QUEUE:
                 now = time.monotonic()
@@ -310,7 +360,24 @@ class _Peer(asyncio.Protocol):
                     self._wakeup = asyncio.get_running_loop().call_later(wait, self._work)
                     break
                 self._pacer.passed(now)
-            hub.handle(session, self._inbox.popleft())
+            self._hear(self._inbox.popleft())
+        self._server.faults.run_triggered()
         if self._transport is not None and len(self._inbox) < INBOX_LOW and not self._transport.is_closing():
             self._transport.resume_reading()
         self._server.flush()
+
+    def _hear(self, fields: list[str]) -> None:
+        """Hand a request to its handler, unless a fault keeps it back or away."""
+        wire = self._server.faults.wire
+        late_s = 0.0 if wire.is_idle else wire.incoming(self._session.client_id, fields[0], time.monotonic())
+        if late_s is None:
+            return
+        if late_s:
+            asyncio.get_running_loop().call_later(late_s, self._hear_late, fields)
+            return
+        self._server.hub.handle(self._session, fields)
+
+    def _hear_late(self, fields: list[str]) -> None:
+        if self._transport is not None and not self._session.closing:
+            self._server.hub.handle(self._session, fields)
+            self._server.flush()

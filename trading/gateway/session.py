@@ -127,6 +127,11 @@ class Session:
         """Queue an error or notice."""
         self.outbox.append(respond.error(req_id, code, text, self.version))
 
+    def forget_market_data(self) -> None:
+        """Lose every market data request, as IB does with 1101."""
+        for requests in (self.ticks, self.bars, self.history):
+            requests.clear()
+
     def hears(self, owner: int, master_id: int | None) -> bool:
         """Say whether orders and executions of client ``owner`` are this session's business."""
         return self.client_id == owner or (master_id is not None and self.client_id == master_id)

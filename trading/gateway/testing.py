@@ -49,6 +49,17 @@ class RunningGateway:
     venue: Exchange
     loop: asyncio.AbstractEventLoop
 
+    def fault(self, line: str) -> str:
+        """Have trouble: one line of the language of ``faults``. Returns what came of it.
+
+        Raises: FaultError when the line is no fault or cannot be had now.
+        """
+        return self.call(lambda: self.server.faults.ask(line))
+
+    def fired(self, line: str) -> int:
+        """How often the wire fault of that line has happened."""
+        return self.call(lambda: self.server.faults.wire.fired[line])
+
     def call(self, function: Callable[[], T], timeout_s: float = 30.0) -> T:
         """Run ``function`` on the gateway's loop and return its result; exceptions come back as they are."""
 

@@ -34,6 +34,7 @@ class Context:
     max_clients: int = 32
     strict_executions: bool = False
     sessions: dict[int, Session] = field(default_factory=dict)
+    squatted: frozenset[int] = frozenset()  # ids that another program holds
     account_dirty: bool = False
     uptime_s: float = 0.0  # real seconds, as of the last tick
     single_ticked_s: float | None = None  # when single ticks last went out

@@ -20,7 +20,7 @@ def start_api(context: Context, session: Session, request: m.StartApi) -> None:
     if session.started:
         session.error(-1, 501, "Already Connected.")
         return
-    if request.client_id in context.sessions:
+    if request.client_id in context.sessions or request.client_id in context.squatted:
         session.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
         session.closing = True
         return

@@ -29,6 +29,9 @@ ErrorListener = Callable[[int, str, int], None]
 
 PAPER_PREFIX = "D"  # DU…, DF…: IB's paper accounts
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 15.0
+# IB counts 50 messages in any second as they arrive. Bursts that left a second apart may come closer, and TWS drops
+# what is too much without saying which message it was, a cancel for example.
+MAX_MESSAGES, PACE_S = 45, 1.25
 MAX_FRAME = 16 * 1024 * 1024  # bytes; scanner parameters, the largest real answer, are some 2 MB
 PROBE_AFTER_S, PROBE_TIMEOUT_S = 5.0, 8.0  # a dead line is noticed within 15 s
 
@@ -85,6 +88,7 @@ class IBConnection:
         ib.client.apiError += self._handle_socket_error
         WireTap.of(ib).decode_errors.append(self._handle_decode_error)
         client: Any = ib.client
+        client.MaxRequests, client.RequestsInterval = MAX_MESSAGES, PACE_S
         self._close_client = client.disconnect
         client.disconnect = self._closed_by_us
         client.conn.hasData += self._check_frame
@@ -93,7 +97,16 @@ class IBConnection:
 
     def _closed_by_us(self) -> None:
         self._by_us = True
+        self._fail_requests()
         self._close_client()
+
+    def _fail_requests(self) -> None:
+        """Tell all who wait for an answer: ib_async does so only when the other side closes, else they wait on."""
+        wrapper: Any = self.ib.wrapper
+        for future in wrapper._futures.values():
+            if not future.done():
+                future.set_exception(ConnectionError("The line was closed."))
+                future.exception()  # nobody may wait for it any more, which is no news
 
     # ids
 
@@ -142,7 +155,7 @@ class IBConnection:
             return
         try:
             await self._open()
-            self._check_account(self.ib.client.getAccounts())
+            self._check_account(self._accounts())
         except BaseException:
             self._close()
             raise
@@ -192,6 +205,14 @@ class IBConnection:
             start.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await start
+
+    def _accounts(self) -> list[str]:
+        try:
+            return self.ib.client.getAccounts()
+        except ConnectionError as error:
+            where = f"{self.host}:{self.port}"
+            message = f"{where} closed the connection as soon as the session was up."
+            raise TransientError(message, code="connection_closed") from error
 
     def _check_account(self, accounts: list[str]) -> None:
         expected = self._expected_account or self.account  # after a reconnect no other account either

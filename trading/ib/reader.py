@@ -17,6 +17,8 @@ from typing import Any
 
 from ib_async import IB, Trade
 
+logger = logging.getLogger(__name__)
+
 Gate = Callable[[bytes], bool]  # gets a message without its length; True takes it out of the stream
 
 OPEN_ORDER, ORDER_STATUS, EXECUTION, COMMISSION = b"5", b"3", b"11", b"59"
@@ -103,9 +105,21 @@ class FrameReader:
 
     def _handle(self, message: bytes) -> None:
         for gate in self.gates.get(message[: message.find(0)], ()):
-            if gate(message):
+            if self._takes(gate, message):
                 return
         self.decode(message)
+
+    @staticmethod
+    def _takes(gate: Gate, message: bytes) -> bool:
+        """Ask a gate; a message that it cannot read goes to the decoder, which says what is wrong with it.
+
+        An error that escaped from here would take the rest of the chunk with it, and the place in the stream.
+        """
+        try:
+            return gate(message)
+        except (ValueError, IndexError, ArithmeticError) as error:
+            logger.warning("gate cannot read a message kind=%r error=%r", message[:8], error)
+            return False
 
     def decode(self, message: bytes) -> None:
         """Have ib_async decode a message now."""

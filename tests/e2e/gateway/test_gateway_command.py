@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @contextmanager
-def gateway_process(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def gateway_process(home: Path, port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A running gateway process with a home of its own; ended when the test has not."""
-    line = [sys.executable, str(ROOT / "manage.py"), "run_gateway", "--port", str(port)]
+    line = [sys.executable, str(ROOT / "manage.py"), "run_gateway", "--port", str(port), *options]
     environment = {**os.environ, "MATS_HOME": str(home), "DJANGO_SETTINGS_MODULE": "mats_site.settings"}
     process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

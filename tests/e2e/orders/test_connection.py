@@ -175,3 +175,20 @@ async def test_absurd_message_length_drops_the_line(connect: Connect) -> None:
     assert not connection.connected
     assert "unreadable" in said[-1]
     assert len(unreadable) == 1
+
+
+async def test_what_was_asked_on_a_line_that_we_drop_fails_at_once(connect: Connect, gateway: RunningGateway) -> None:
+    """Else a check of the books would wait out its whole limit on a line that is gone, and orders with it."""
+    connection = connect(1)
+    await connection.connect_once()
+    await asyncio.to_thread(gateway.fault, "lose positionEnd")
+    asked = asyncio.create_task(
+        requests.ask_in_turn(connection.ib, connection.ib.reqPositionsAsync, "positions", timeout_s=60.0)
+    )
+    await until(lambda: connection.ib.wrapper._futures, "positions are asked for")
+    connection._lose_line("The gateway was silent.")
+    async with asyncio.timeout(5):
+        with pytest.raises(TransientError) as caught:
+            await asked
+    assert caught.value.code == "not_connected"
+    await asyncio.to_thread(gateway.fault, "clear")

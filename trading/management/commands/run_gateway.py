@@ -17,6 +17,8 @@ from django.core.management.base import BaseCommand, CommandError
 from strategies.exceptions import ConfigError
 from trading.gateway import persistence
 from trading.gateway.exchange import Exchange, VenueOptions, build_venue
+from trading.gateway.faults import FaultError, Planned, parse, parse_script
+from trading.gateway.faults_control import FILE_NAME, ControlPort
 from trading.gateway.server import GatewayServer
 
 EPHEMERAL_PORTS = 32_768
@@ -73,9 +75,21 @@ class Command(BaseCommand):
         )
         parser.add_argument("--instruments", type=Path, default=None, help="file with instruments of your own")
 
+        parser.add_argument("--faults", type=Path, default=None, help="script of faults, a line each (docs/faults.md)")
+        parser.add_argument(
+            "--control-port", type=int, default=None, help="take faults on this port of 127.0.0.1; off by default"
+        )
+        parser.add_argument(
+            "--restart-at", default=None, metavar="HH:MM", help="restart daily at this New York time, as TWS does"
+        )
+        parser.add_argument(
+            "--restart-for", type=float, default=20.0, help="seconds that the daily restart takes (default 20)"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or Ctrl-C; exit 2 when the port or the state cannot be had."""
         _check(options)
+        planned = _faults(options)
         state_file: Path = options["state_file"] or settings.MATS.mats_home / "gateway" / "state.json"
         # The port comes first: whoever holds it may also hold the state file, which --reset would pull away.
         listener = _listen(options["host"], options["port"])
@@ -87,18 +101,24 @@ class Command(BaseCommand):
         except (ConfigError, OSError) as error:
             listener.close()
             raise CommandError(str(error), returncode=2) from error
-        asyncio.run(self._serve(venue, listener, options))
+        asyncio.run(self._serve(venue, listener, options, planned))
 
-    async def _serve(self, venue: Exchange, listener: socket.socket, options: dict[str, Any]) -> None:
+    async def _serve(
+        self, venue: Exchange, listener: socket.socket, options: dict[str, Any], planned: list[Planned]
+    ) -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         server = _server(venue, options)
         await server.start(listener)
+        control = await _control(server, options)
+        server.faults.arm(planned)
         self.stdout.write(f"Paper gateway listens on {server.host}:{server.port}, market {options['market']}.")
         self.stdout.flush()
         await stopping.wait()
+        if control is not None:
+            await control.stop()
         await server.stop()
         venue.close()
         self.stdout.write("Paper gateway stopped; its state is saved.")
@@ -172,4 +192,39 @@ def _server(venue: Exchange, options: dict[str, Any]) -> GatewayServer:
         max_messages_per_s=options["max_messages"],
         pacing=options["pacing"],
         strict_executions=options["strict_executions"],
+        fault_seed=options["seed"],
     )
+
+
+def _faults(options: dict[str, Any]) -> list[Planned]:
+    """Read the script and the daily restart.
+
+    Raises: CommandError (exit 2) that names file and line.
+    """
+    script: Path | None = options["faults"]
+    try:
+        planned = parse_script(script.read_text(encoding="utf-8")) if script is not None else []
+    except (FaultError, OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--faults {script}: {error}", returncode=2) from error
+    if options["restart_at"] is not None:
+        try:
+            planned.append(parse(f"daily {options['restart_at']} restart {options['restart_for']:g}"))
+        except FaultError as error:
+            raise CommandError(f"--restart-at {options['restart_at']}: {error.message}", returncode=2) from error
+    return planned
+
+
+async def _control(server: GatewayServer, options: dict[str, Any]) -> ControlPort | None:
+    """Open the control port where one is wanted.
+
+    Raises: CommandError (exit 2) when it is taken or its file cannot be written.
+    """
+    if options["control_port"] is None:
+        return None
+    control = ControlPort(server.faults.ask, settings.MATS.mats_home / "gateway" / FILE_NAME, options["control_port"])
+    try:
+        await control.start()
+    except (OSError, OverflowError) as error:
+        await server.stop()
+        raise CommandError(f"--control-port {options['control_port']} cannot be used: {error}", returncode=2) from error
+    return control
