@@ -18,11 +18,12 @@ from datetime import datetime
 from typing import Literal, cast
 
 from .faults_desk import FaultDesk
-from .model import Venue, VenueEvent
+from .model import VenueEvent
 from .protocol import Frame, Handshake, ServerCodec, handshake_reply
 from .protocol_errors import ProtocolError
 from .protocol_fields import stamp
 from .session import Session
+from .venue import Venue
 from .wire_context import Context
 from .wire_hub import Hub
 from .wire_pacing import MAX_BREAKS, Pacer, Pacing

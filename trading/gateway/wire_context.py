@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .model import Bar, Contract, ContractDetails, RequestError, Venue
+from .model import Bar, Contract, ContractDetails, RequestError
 from .protocol_open_order import OpenOrderWriter
 from .session import Session
+from .venue import Venue
 from .wire_history_pacing import HistoryPacer
 
 # Periods are of real time, also where the venue lives in the faster time of its bars.
