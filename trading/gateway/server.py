@@ -9,6 +9,7 @@ socket is closed, the client's orders work on.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import time
@@ -37,6 +38,7 @@ BUFFER_HARD_BYTES = 256 << 20  # from here on it is dropped
 STALL_S = 15.0  # a congested reader that takes nothing for so long is dropped
 INBOX_HIGH = 2_000
 INBOX_LOW = 500
+PIECE = 500  # messages of a long answer that are written before others have their turn
 
 
 class GatewayServer:
@@ -234,6 +236,21 @@ class Peer(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The reader has caught up."""
         self._session.congested = False
+        self._feed()
+
+    def _feed(self) -> None:
+        """Write the next piece of a long answer, as fast as it is read; at its end go on with what waits."""
+        session, transport = self._session, self._transport
+        if session.backlog is None or session.congested or transport is None or transport.is_closing():
+            return
+        piece = list(itertools.islice(session.backlog, PIECE))
+        session.outbox.extend(piece)
+        self.flush()
+        if len(piece) == PIECE:
+            asyncio.get_running_loop().call_soon(self._feed)
+        else:
+            session.backlog = None
+            self._work()
 
     # what the server asks
 
@@ -353,7 +370,7 @@ class Peer(asyncio.Protocol):
         """Handle what waits, as far as the pace allows, then write for everyone who heard of it."""
         self._wakeup = None
         session = self._session
-        while self._inbox and not session.closing:
+        while self._inbox and not session.closing and session.backlog is None:
             if self._server.pacing is Pacing.QUEUE:
                 now = time.monotonic()
                 wait = self._pacer.wait_s(now)
@@ -376,9 +393,14 @@ class Peer(asyncio.Protocol):
         if late_s:
             asyncio.get_running_loop().call_later(late_s, self._hear_late, fields)
             return
+        self._handle(fields)
+
+    def _handle(self, fields: list[str]) -> None:
         self._server.hub.handle(self._session, fields)
+        if self._session.backlog is not None:
+            asyncio.get_running_loop().call_soon(self._feed)
 
     def _hear_late(self, fields: list[str]) -> None:
         if self._transport is not None and not self._session.closing:
-            self._server.hub.handle(self._session, fields)
+            self._handle(fields)
             self._server.flush()

@@ -8,6 +8,7 @@ go to whoever subscribed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -100,6 +101,7 @@ class Session:
     auto_bind: bool = False
     data_type: int = 1
     outbox: list[bytes] = field(default_factory=list)
+    backlog: Iterator[bytes] | None = None  # an answer too long for one piece; the next request waits for its end
     account_updates: ValueSubscription | None = None
     positions: bool = False
     positions_multi: dict[int, str] = field(default_factory=dict)

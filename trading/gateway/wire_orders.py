@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from . import protocol_executions as executions_wire
 from . import protocol_messages as m
 from . import protocol_open_order as orders_wire
-from .model import ExecutionFilter, OrderBound, OrderRequest, OrderSnapshot, RequestError
+from .model import Commission, Execution, ExecutionFilter, OrderBound, OrderRequest, OrderSnapshot, RequestError
 from .protocol_fields import parse_moment
 from .protocol_responses import message
 from .session import Session
@@ -84,12 +84,15 @@ def executions(context: Context, session: Session, request: m.RequestExecutions)
             client_id, request.account, since, request.symbol, request.sec_type, request.exchange, request.side
         )
     )
+    session.backlog = _repeated(found, request.req_id, session.version)
+
+
+def _repeated(found: Sequence[tuple[Execution, Commission | None]], req_id: int, version: int) -> Iterator[bytes]:
     for execution, commission in found:
-        body = executions_wire.execution_body(execution)
-        session.send(executions_wire.execution_details(request.req_id, body, session.version))
+        yield executions_wire.execution_details(req_id, executions_wire.execution_body(execution), version)
         if commission is not None:
-            session.send(executions_wire.commission_report(commission))
-    session.send(executions_wire.execution_details_end(request.req_id))
+            yield executions_wire.commission_report(commission)
+    yield executions_wire.execution_details_end(req_id)
 
 
 def _send_orders(session: Session, orders: Sequence[OrderSnapshot]) -> None:

@@ -243,3 +243,26 @@ async def test_taken_port_is_an_os_error() -> None:
         second = GatewayServer(FakeVenue(), port=server.port, clock=lambda: datetime.now(UTC))
         with pytest.raises(OSError, match="address already in use"):
             await second.start()
+
+
+async def test_long_answer_leaves_other_clients_their_turn_and_its_own_next_request_waits() -> None:
+    venue = FakeVenue()
+    venue.executions = lambda filter_: [(execution(1, number), None) for number in range(60_000)]  # type: ignore[method-assign]
+    async with serving(venue) as server:
+        asker, other = await join(server, 1), await join(server, 2)
+        await asker.until("9")
+        await other.until("9")
+        asker.say("7", "3", "1", "0", "", "", "", "", "", "")
+        asker.say("49", "1")
+        await asker.until("11")
+        other.say("49", "1")
+        await other.until("49")
+        assert any(peer._session.backlog is not None for peer in server.peers), "it was written in one piece"
+        rest = [fields async for fields in _until_time(asker)]
+        assert [fields[0] for fields in rest[-2:]] == ["11", "55"]
+        assert len(rest) == 60_000
+
+
+async def _until_time(client: Client) -> AsyncIterator[list[str]]:
+    while (fields := await client.read())[0] != "49":
+        yield fields

@@ -288,6 +288,8 @@ class Bench:
 
 def heard(session: Session) -> list[list[str]]:
     """Return and forget what waits in a session's outbox, as fields."""
+    session.outbox.extend(session.backlog or ())
+    session.backlog = None
     frames = [data[4:-1].decode().split("\0") for data in session.outbox]
     assert all(frame(data[4:]) == data for data in session.outbox)
     session.outbox.clear()
