@@ -17,11 +17,13 @@ from portfolio.models import ParkedReport, ParkedState
 from trading.alerts import Trouble, clear_alert, clear_alerts, raise_alert, raise_alerts
 from trading.engine import events
 from trading.engine.events import Event, EventKind
+from trading.engine.ladder import Concern
 from trading.models import Alert, Severity
 
 EXECUTIONS = "executions:differ"
 COMMISSIONS = "commissions:unknown"
 STORE = "arctic:space"
+LINK = "link"
 _PARKED = "parked:"
 _NAMED = 10
 
@@ -92,6 +94,14 @@ def report_store(words: str) -> None:
         raise_alert(STORE, Severity.WARNING, "The research store needs room", words)
     else:
         clear_alert(STORE)
+
+
+def report_link(concern: Concern | None) -> None:
+    """Open the alert of the link to IB, bring it up to date, or clear it."""
+    if concern is None:
+        clear_alert(LINK)
+    else:
+        raise_alert(LINK, concern.severity, concern.title, concern.text)
 
 
 def report_unreadable(what: str) -> None:

@@ -31,7 +31,7 @@ from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine import commands
 from trading.engine import gate as gates
-from trading.engine.check_alerts import report_store
+from trading.engine.check_alerts import report_link, report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
@@ -39,6 +39,7 @@ from trading.engine.handlers import Folding
 from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
+from trading.engine.link_watch import LinkWatch
 from trading.engine.links import StrategyLinks
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
@@ -52,6 +53,7 @@ from trading.engine.supervisor import Supervisor
 from trading.engine.writer import LedgerWriter
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
+from trading.ib.pacing import Budget
 from trading.market.fx_source import FxSource, renewed_rates
 from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
@@ -110,6 +112,17 @@ class EngineCore:
             on_parked=self._on_parked,
         )
         self.pool = ClientIdPool(self.settings.max_clients)
+        self.budget = Budget(
+            sockets=self.settings.max_clients,
+            messages_per_s=self.settings.messages_per_s,
+            lines=self.settings.market_lines,
+        )
+        self.link = LinkWatch(
+            self.settings.resets,
+            patience_s=self.settings.link_patience_s,
+            tell=lambda concern: void(self.message_queue.submit(lambda: report_link(concern), "link")),
+        )
+        self.gate.reset_hold = self.link.hold
         self.intents = IntentWriter(self.lease.assert_epoch)
         self.supervisor = Supervisor(self)
         self.links = StrategyLinks(self.message_queue, self.make_connection, self._on_link_state)
@@ -279,6 +292,7 @@ class EngineCore:
             connect_timeout_s=self.settings.ib_connect_timeout_s,
             expected_account=self.account_id,
             paper_only=self._account_rule.paper_only,
+            budget=self.budget,
             **options,
         )
 
@@ -414,6 +428,8 @@ class EngineCore:
     def _beat(self) -> None:
         self.lease.renew(self.heartbeat_status())
         self.supervisor.tick()
+        if self.link.tick():
+            self.session.request_check()
         if time.monotonic() - self._beats_written >= BEATS_EVERY_S:
             self._beats_written = time.monotonic()
             rows = [runner.row() for runner in self.supervisor.alive() if runner.beat_at is not None]
@@ -437,6 +453,8 @@ class EngineCore:
             "account": self.account_id,
             "gate": self.gate.reason,
             "connections": self.connection_rows(),
+            "link": self.link.status(),
+            "budget": self.budget.figures(time.monotonic()),
             "queue": {
                 "size": figures.size,
                 "high_water": figures.high_water,
