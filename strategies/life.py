@@ -31,6 +31,7 @@ BEAT_S = 1.0
 DRAIN_POLL_S = 1.0
 STOP_TIMEOUT_S = 300.0
 UNWIND_S = 5.0  # what run_strategy gets to return by itself, and then to bear its cancellation
+DATA_LOST = 1101  # IB is back and has dropped every market data subscription
 BACKLOG_WARNING = 500  # waiting hook calls: the strategy is slower than its market
 
 Hook = Callable[..., Any]
@@ -67,7 +68,7 @@ class StrategyLife(ABC):
         """Work until ``is_running`` is False; returning earlier ends the strategy."""
 
     async def on_reconnected(self) -> None:  # noqa: B027 - a hook: nothing is a fine answer
-        """Subscribe again: a lost connection took every subscription with it."""
+        """Subscribe again: a lost connection took every subscription with it, and so did IB when it says so (1101)."""
 
     def on_fill(self, trade: Trade, fill: Fill) -> Any:  # noqa: B027 - a hook: nothing is a fine answer
         """React to an own execution. The ledger is fed elsewhere: overriding this loses nothing."""
@@ -266,16 +267,26 @@ class StrategyLife(ABC):
         ib.disconnectedEvent += self._on_disconnected
         ib.execDetailsEvent += self._on_exec_details
         ib.orderStatusEvent += self._on_order_status
+        ib.errorEvent += self._on_ib_error
         self._initialize_broker()
 
     def _detach(self, ib: IB) -> None:
         ib.disconnectedEvent -= self._on_disconnected
         ib.execDetailsEvent -= self._on_exec_details
         ib.orderStatusEvent -= self._on_order_status
+        ib.errorEvent -= self._on_ib_error
 
     def _initialize_broker(self) -> None:
         """Make the broker over the present connection."""
         self.broker = self.strategy_manager.make_broker(self)
+
+    def _on_ib_error(self, req_id: int, code: int, text: str, contract: Any) -> None:
+        if code == DATA_LOST and self._initialized.is_set():
+            self._drop_subscriptions()
+            self._enqueue(self.on_reconnected)
+
+    def _drop_subscriptions(self) -> None:  # noqa: B027 - there may be none
+        """Forget subscriptions that IB has dropped; what makes them overrides this."""
 
     def _on_disconnected(self) -> None:
         self._lost_event.set()

@@ -130,7 +130,7 @@ def _is_wanted(alert: Standing, record: Record, rules: Rules, now: datetime) -> 
 
 def backoff(tries: int) -> timedelta:
     """Return how long to wait after so many failures."""
-    return min(RETRY_MAX, RETRY_FIRST * 2 ** min(tries - 1, 16))
+    return min(RETRY_MAX, RETRY_FIRST * (1 << min(tries - 1, 16)))
 
 
 def has_room(sent: Sequence[datetime], severity: str, rules: Rules, now: datetime) -> bool:

@@ -32,10 +32,10 @@ class LinkWatch:
         tell: Callable[[Concern | None], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.rules = tuple(rules)
+        self.rules: Sequence[ResetRule] = tuple(rules)
         self._patience = timedelta(seconds=patience_s)
         self._tell = tell
-        self._now = now
+        self.now = now
         self._lock = threading.Lock()
         self._link = ladder.started(now())
         self._was_up = False
@@ -57,7 +57,7 @@ class LinkWatch:
 
     def hear(self, word: Word, detail: str = "") -> frozenset[ladder.Action]:
         """Take a word in; return what has to be done."""
-        now = self._now()
+        now = self.now()
         with self._lock:
             before = self._link
             self._link = ladder.hear(before, word, detail, now, resets.window_at(self.rules, now))
@@ -80,7 +80,7 @@ class LinkWatch:
 
     def tick(self) -> bool:
         """Let time pass; tell whether a reset ended without a look, which is then due."""
-        now = self._now()
+        now = self.now()
         with self._lock:
             before = self._link
             self._link = ladder.pass_time(before, now, resets.window_at(self.rules, now), self._patience)
@@ -96,7 +96,7 @@ class LinkWatch:
             return None
         with self._lock:
             seen = self._seen
-        return resets.hold_at(self.rules, seen, self._now())
+        return resets.hold_at(self.rules, seen, self.now())
 
     def _note(self, before: Link, now: datetime) -> None:
         if before.state is not self._link.state:
@@ -115,7 +115,7 @@ class LinkWatch:
 
     def status(self) -> dict[str, Any]:
         """Describe the link for the heartbeat row. Times ISO 8601 UTC."""
-        now = self._now()
+        now = self.now()
         with self._lock:
             link, since, seen = self._link, self._since, self._seen
         coming, hold = resets.next_window(self.rules, now), resets.hold_at(self.rules, seen, now)

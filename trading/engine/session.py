@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from django.db import DatabaseError
@@ -297,7 +296,7 @@ class MasterSession:
             if not was_open:
                 self._host.gate.shut(gates.NOT_RECONCILED)
                 self._host.set_state("reconciling", "Replaying the day's executions and comparing positions.")
-            begun_at, losses = datetime.now(UTC), self._losses
+            begun_at, losses = self._host.link.now(), self._losses
             result = await self._reconciler.cycle()
             # what IB lost and found again meanwhile may have lost a fill behind the part that was asked already
             is_whole = losses == self._losses and not self._lost.is_set()

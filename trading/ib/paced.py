@@ -48,7 +48,8 @@ class PacedSender:
 
     def __init__(self, ib: IB, client_id: int, budget: Budget) -> None:
         self._ib = ib
-        self._client: Any = ib.client
+        client: Any = ib.client  # untyped in ib_async
+        self._client = client
         self._client_id = client_id
         self._budget = budget
         self._urgent: deque[str] = deque()
@@ -56,7 +57,7 @@ class PacedSender:
         self._bars: deque[_Bars] = deque()
         self._asked: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._client.sendMsg = self.send
+        client.sendMsg = self.send
         self._client.conn.disconnected += self._on_end
         wrapper: Any = ib.wrapper
         self._end_request = wrapper._endReq
