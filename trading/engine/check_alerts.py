@@ -15,6 +15,7 @@ from portfolio.facts import BreakFact, Contradiction
 from portfolio.ledger.money import plain
 from portfolio.models import ParkedReport, ParkedState
 from trading.alerts import Trouble, clear_alert, clear_alerts, raise_alert, raise_alerts
+from trading.channels import OWN_ALERT
 from trading.engine import events
 from trading.engine.events import Event, EventKind
 from trading.engine.ladder import Concern
@@ -102,6 +103,16 @@ def report_link(concern: Concern | None) -> None:
         clear_alert(LINK)
     else:
         raise_alert(LINK, concern.severity, concern.title, concern.text)
+
+
+def report_channel(name: str, error: str) -> None:
+    """Open the alert of a channel that does not deliver, or clear it; ``error`` carries no address."""
+    key = f"{OWN_ALERT}{name}"
+    if not error:
+        clear_alert(key)
+        return
+    text = f"{error} MATS goes on trying. Check MATS_ALERT_URLS and try manage.py send_test_alert."
+    raise_alert(key, Severity.WARNING, f"Alerts do not reach channel {name}", text)
 
 
 def report_unreadable(what: str) -> None:

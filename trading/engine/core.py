@@ -14,7 +14,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import psutil
 from django.conf import settings as django_settings
 from django.db import connection as database
 from django.db import transaction
@@ -28,14 +27,17 @@ from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
 from strategies.services import effective_params, store_params
+from trading.alert_rules import Rules
 from trading.brokers.live import LiveBroker
+from trading.channels import AlertSender
 from trading.engine import commands
 from trading.engine import gate as gates
-from trading.engine.check_alerts import report_link, report_store
+from trading.engine.check_alerts import report_channel, report_link, report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
 from trading.engine.handlers import Folding
+from trading.engine.heartbeat import heartbeat_status
 from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
@@ -66,10 +68,12 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
+ALERTS_EVERY_S = 2.0
 DRAIN_S = 30.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
 _STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
+LEDGER_ALERT = "ledger:trouble"
 
 
 class EngineCore:
@@ -123,6 +127,15 @@ class EngineCore:
             tell=lambda concern: void(self.message_queue.submit(lambda: report_link(concern), "link")),
         )
         self.gate.reset_hold = self.link.hold
+        self.alert_sender = AlertSender(
+            self.settings.alert_channels,
+            Rules(
+                timedelta(seconds=self.settings.alert_repeat_s),
+                self.settings.alerts_per_hour,
+                self.settings.alert_quiet,
+            ),
+            tell=lambda name, error: void(self.message_queue.submit(lambda: report_channel(name, error), "channel")),
+        )
         self.intents = IntentWriter(self.lease.assert_epoch)
         self.supervisor = Supervisor(self)
         self.links = StrategyLinks(self.message_queue, self.make_connection, self._on_link_state)
@@ -145,6 +158,7 @@ class EngineCore:
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
+            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -270,7 +284,9 @@ class EngineCore:
         self.gate.set_ledger_trouble(bool(text))
         if text:
             self.state_message = text
+            self.alert_sender.shout(LEDGER_ALERT, "The ledger cannot be written", text)
         else:
+            self.alert_sender.hush(LEDGER_ALERT)
             self.session.request_check()
 
     def _on_parked(self, slot: Slot, error: BaseException) -> None:
@@ -445,30 +461,7 @@ class EngineCore:
 
     def heartbeat_status(self) -> dict[str, Any]:
         """Return the figures of the heartbeat row."""
-        process = psutil.Process()
-        figures = self.message_queue.figures()
-        return {
-            "state": self.state,
-            "message": self.state_message,
-            "account": self.account_id,
-            "gate": self.gate.reason,
-            "connections": self.connection_rows(),
-            "link": self.link.status(),
-            "budget": self.budget.figures(time.monotonic()),
-            "queue": {
-                "size": figures.size,
-                "high_water": figures.high_water,
-                "coalesced": figures.coalesced,
-                "spilled": figures.spilled,
-                "duplicates": figures.duplicates,
-                "parked": self.writer.figures.parked,
-            },
-            "arctic": self.projection.status(),
-            "memory_mb": round(process.memory_info().rss / 1_048_576, 1),
-            "threads": process.num_threads(),
-            "started_at": self.started_at.isoformat().replace("+00:00", "Z") if self.started_at else None,
-            "version": VERSION,
-        }
+        return heartbeat_status(self, VERSION)
 
     def connection_rows(self) -> list[dict[str, Any]]:
         """Return all connections as they are now: master, message queue, strategies."""
