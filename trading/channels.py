@@ -45,7 +45,8 @@ def send_by_apprise(channel: Channel, title: str, text: str, severity: str) -> s
 
     _muffle()
     service = apprise.Apprise()
-    with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:
+    capture: Any = apprise.LogCapture  # untyped there
+    with capture(level=logging.WARNING, fmt="%(message)s") as said:
         if not service.add(channel.url):
             return _UNREADABLE
         is_sent = bool(service.notify(body=text, title=title, notify_type=_KINDS[severity], timeout=SEND_TIMEOUT_S))

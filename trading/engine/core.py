@@ -27,12 +27,10 @@ from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
 from strategies.services import effective_params, store_params
-from trading.alert_rules import Rules
 from trading.brokers.live import LiveBroker
-from trading.channels import AlertSender
 from trading.engine import commands
 from trading.engine import gate as gates
-from trading.engine.check_alerts import report_channel, report_link, report_store
+from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
@@ -41,8 +39,7 @@ from trading.engine.heartbeat import heartbeat_status
 from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
-from trading.engine.link_watch import LinkWatch
-from trading.engine.links import StrategyLinks
+from trading.engine.lines import StrategyLines
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
@@ -52,6 +49,7 @@ from trading.engine.reconciler import allocate_missing
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
+from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.writer import LedgerWriter
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
@@ -99,7 +97,6 @@ class EngineCore:
         self.recorder: MarketRecorder | None = None
         self._state_lock = threading.Lock()
         self._autostarted = False
-        self._live_clients: frozenset[int] = frozenset()
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
         self._make_parts()
@@ -115,30 +112,22 @@ class EngineCore:
             on_trouble=self._on_ledger_trouble,
             on_parked=self._on_parked,
         )
-        self.pool = ClientIdPool(self.settings.max_clients)
         self.budget = Budget(
             sockets=self.settings.max_clients,
             messages_per_s=self.settings.messages_per_s,
             lines=self.settings.market_lines,
         )
-        self.link = LinkWatch(
-            self.settings.resets,
-            patience_s=self.settings.link_patience_s,
-            tell=lambda concern: void(self.message_queue.submit(lambda: report_link(concern), "link")),
-        )
+        self.link = link_watch(self.settings, self.message_queue)
         self.gate.reset_hold = self.link.hold
-        self.alert_sender = AlertSender(
-            self.settings.alert_channels,
-            Rules(
-                timedelta(seconds=self.settings.alert_repeat_s),
-                self.settings.alerts_per_hour,
-                self.settings.alert_quiet,
-            ),
-            tell=lambda name, error: void(self.message_queue.submit(lambda: report_channel(name, error), "channel")),
-        )
+        self.alert_sender = alert_sender(self.settings, self.message_queue)
         self.intents = IntentWriter(self.lease.assert_epoch)
         self.supervisor = Supervisor(self)
-        self.links = StrategyLinks(self.message_queue, self.make_connection, self._on_link_state)
+        self.lines = StrategyLines(
+            self,
+            self.message_queue,
+            max_clients=self.settings.max_clients,
+            router_size=self.settings.strategies_per_connection,
+        )
         self.session = MasterSession(self, self.message_queue, self.folding.release)
         self.companion = QueueConnection(
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
@@ -208,6 +197,7 @@ class EngineCore:
         timeout_s = self.settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
         ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)
         self.dispatcher.stop(self.stop_grace_s)
+        self.lines.routers.stop(self.stop_grace_s)
         self.session.stop()
         if self.recorder is not None:
             self.recorder.join(DRAIN_S)  # ended with its connection; the process must not exit under its last append
@@ -241,6 +231,7 @@ class EngineCore:
         for job in self._jobs:
             job.stop(1.0)
         self.dispatcher.stop(1.0)
+        self.lines.routers.stop(1.0)
         self.session.stop()
         self.writer.stop(1.0)
         logging.getLogger().removeHandler(self._log_handler)
@@ -318,7 +309,7 @@ class EngineCore:
 
     def is_live_client(self, client_id: int) -> bool:
         """Tell whether a strategy is connected as that client and so hears its own orders."""
-        return client_id in self._live_clients
+        return self.lines.is_live(client_id)
 
     def on_master_state(self, connected: bool, message: str) -> None:
         """Show the master's connection."""
@@ -362,18 +353,19 @@ class EngineCore:
             client_id, self, effective_params(row, loaded), broker_type="live", strategy_symbol=row.symbol
         )
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
+        self.lines.settle(strategy)
         if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
             self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
             self._rates.wake()
         return strategy
 
-    def acquire_client_id(self) -> int:
-        """Take the lowest free client id."""
-        return self.pool.acquire()
+    def acquire_client_id(self, row: Strategy) -> int:
+        """Take a client id, or a place on a shared connection."""
+        return self.lines.acquire(row)
 
     def release_client_id(self, client_id: int) -> None:
         """Give a client id back."""
-        self.pool.release(client_id)
+        self.lines.release(client_id)
 
     def publish_run(self, row: StrategyRun) -> None:
         """Store and report a strategy's runtime state."""
@@ -381,11 +373,11 @@ class EngineCore:
 
     def interrupt_connect(self, symbol: str) -> None:
         """End a strategy's attempts to connect."""
-        self.links.interrupt(symbol)
+        self.lines.interrupt(symbol)
 
     def forget_connection(self, symbol: str) -> None:
         """Forget the connection of a strategy that has ended."""
-        self.links.drop(symbol)
+        self.lines.forget(symbol)
 
     # -- what strategies ask (strategies.ports.EnginePort)
 
@@ -410,11 +402,13 @@ class EngineCore:
 
     async def connect_strategy(self, strategy: Any) -> IB:
         """Connect the strategy's own IB on the calling loop, retrying with backoff."""
-        return await self.links.connect(strategy)
+        return await self.lines.connect(strategy)
 
     def make_broker(self, strategy: Any) -> Broker:
         """Return the live broker over the strategy's connection."""
-        return LiveBroker(strategy.ib, strategy.symbol, None, engine=self, intents=self.intents, strategy=strategy)
+        broker = LiveBroker(strategy.ib, strategy.symbol, None, engine=self, intents=self.intents, strategy=strategy)
+        self.lines.routers.keep_broker(strategy.symbol, broker)
+        return broker
 
     def strategy_changed(self, strategy: Any, state: str, message: str = "", traceback: str = "") -> None:
         """Take note of a lifecycle word from a strategy."""
@@ -431,13 +425,19 @@ class EngineCore:
             number, "%s", text, extra={"strategy": strategy_symbol}
         )
 
-    def _on_link_state(self, symbol: str, client_id: int, connected: bool, message: str) -> None:
-        with self._state_lock:
-            others = self._live_clients - {client_id}
-            self._live_clients = others | {client_id} if connected else others
+    @property
+    def pool(self) -> ClientIdPool:
+        """Return the client ids of strategies."""
+        return self.lines.pool
+
+    def line_changed(self, client_id: int, role: str, name: str, connected: bool, message: str) -> None:
+        """Show a connection of strategies; the drop copy speaks for those that hear nothing."""
         self.session.strategy_line_changed()
+        self.publisher.connection(client_id, role, name, connected, message)
+
+    def strategy_line_changed(self, symbol: str, connected: bool, message: str) -> None:
+        """Show that a strategy's connection came or went."""
         self.supervisor.connection_changed(symbol, connected, message)
-        self.publisher.connection(client_id, "strategy", symbol, connected, message)
 
     # -- by the clock
 
@@ -466,7 +466,7 @@ class EngineCore:
     def connection_rows(self) -> list[dict[str, Any]]:
         """Return all connections as they are now: master, message queue, strategies."""
         own = [self.session.connection, self.companion.connection]
-        return [*(one.status() for one in own if one is not None), *self.links.statuses()]
+        return [*(one.status() for one in own if one is not None), *self.lines.statuses()]
 
     def _master_ib(self) -> IB | None:
         connection = self.session.connection
