@@ -53,7 +53,7 @@ def test_two_on_one_connection_trade_each_for_itself_and_hear_only_their_own(rig
     rig.trade(alpha, "SPY", 3)
     rig.trade(beta, "SPY", -2)
     rig.trade(beta, "QQQ", 4)
-    until(lambda: (position("ALPHA", "SPY"), position("BETA", "SPY"), position("BETA", "QQQ")) == (3, -2, 4))
+    until(lambda: [position(*one) for one in (("ALPHA", "SPY"), ("BETA", "SPY"), ("BETA", "QQQ"))] == [3, -2, 4])
     until(lambda: alpha.fills and beta.fills)
     for strategy in (alpha, beta):
         assert {ref.partition("/")[0] for ref in strategy.fills + strategy.statuses} == {strategy.symbol}
@@ -67,7 +67,7 @@ def test_cancels_and_changes_from_outside_go_through_the_owner(rig: Rig) -> None
     engine = rig.engine()
     alpha, beta = rig.start(engine, "ALPHA"), rig.start(engine, "BETA")
     mine, theirs = (rig.place(strategy, "SPY", 1, limit=1.0) for strategy in (alpha, beta))
-    engine.trade_manager.modify_order(theirs.order_ref, limit="2")
+    engine.trade_manager.modify_order(theirs.order_ref, limit=2)
     until(lambda: Order.objects.get(order_ref=theirs.order_ref).limit_price == Decimal(2), what="the change")
     assert rig.do("cancel_order", order_ref=theirs.order_ref).state == "done"
     until(lambda: Order.objects.get(order_ref=theirs.order_ref).state == "cancelled")
