@@ -41,9 +41,9 @@ class Transport(Protocol):
 
 def send_by_apprise(channel: Channel, title: str, text: str, severity: str) -> str:
     """Send by Apprise; what its plugins log goes into the answer and nowhere else, since it may carry the address."""
+    _muffle()
     import apprise  # costs a third of a second: only who sends needs it
 
-    _muffle()
     service = apprise.Apprise()
     capture: Any = apprise.LogCapture  # untyped there
     with capture(level=logging.WARNING, fmt="%(message)s") as said:
