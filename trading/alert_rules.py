@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -77,10 +77,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of an alert on one channel: the last success, and the failures since."""
+    """What is known of an alert on one channel: the last success, the failures since, whether its end was told."""
 
     sent_at: datetime | None = None
     severity: str = ""
+    is_over: bool = False
     tries: int = 0
     tried_at: datetime | None = None
     error: str = ""
@@ -90,6 +91,7 @@ class Record:
         return {
             "sent_at": None if self.sent_at is None else self.sent_at.isoformat(),
             "severity": self.severity,
+            "is_over": self.is_over,
             "tries": self.tries,
             "tried_at": None if self.tried_at is None else self.tried_at.isoformat(),
             "error": self.error,
@@ -102,6 +104,7 @@ class Record:
         return cls(
             None if sent is None else datetime.fromisoformat(str(sent)),
             str(row.get("severity") or ""),
+            bool(row.get("is_over")),
             int(str(row.get("tries") or 0)),
             None if tried is None else datetime.fromisoformat(str(tried)),
             str(row.get("error") or ""),
@@ -114,9 +117,20 @@ def is_due(alert: Standing, channel: Channel, record: Record, rules: Rules, now:
         return False
     if not _is_wanted(alert, record, rules, now):
         return False
-    if record.tries and record.tried_at is not None and now - record.tried_at < backoff(record.tries):
+    if not _has_waited(record, now):
         return False
     return alert.severity == "critical" or not rules.quiet.covers(now)
+
+
+def is_end_due(severity: str, record: Record, rules: Rules, now: datetime) -> bool:
+    """Tell whether a channel that had an alert should hear now that it is over."""
+    if record.sent_at is None or record.is_over or not _has_waited(record, now):
+        return False
+    return severity == "critical" or not rules.quiet.covers(now)
+
+
+def _has_waited(record: Record, now: datetime) -> bool:
+    return not record.tries or record.tried_at is None or now - record.tried_at >= backoff(record.tries)
 
 
 def _is_wanted(alert: Standing, record: Record, rules: Rules, now: datetime) -> bool:
@@ -144,9 +158,14 @@ def succeeded(severity: str, now: datetime) -> Record:
     return Record(sent_at=now, severity=severity)
 
 
+def ended(record: Record, now: datetime) -> Record:
+    """Return the record after its end was told."""
+    return Record(sent_at=record.sent_at, severity=record.severity, is_over=True, tried_at=now)
+
+
 def failed(record: Record, error: str, now: datetime) -> Record:
     """Return the record after a try that failed."""
-    return Record(record.sent_at, record.severity, record.tries + 1, now, error[:200])
+    return replace(record, tries=record.tries + 1, tried_at=now, error=error[:200])
 
 
 def parse_channels(words: Sequence[str], setting: str) -> tuple[Channel, ...]:

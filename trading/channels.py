@@ -14,12 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from django.db import DatabaseError
 
-from trading.alert_rules import Channel, Record, Rules, Standing, failed, has_room, is_due, succeeded
+from trading.alert_rules import Channel, Record, Rules, Standing, ended, failed, has_room, is_due, is_end_due, succeeded
 from trading.models import Alert
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 FAILURES_TOLD = 3
 SEND_TIMEOUT_S = 20.0
 OWN_ALERT = "channel:"
+END_TOLD = timedelta(hours=1)  # what ended longer ago is no news
 _KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
 _TALKATIVE = ("apprise", "urllib3", "requests_oauthlib", "oauthlib", "requests", "smtplib")
 _UNREADABLE = "The address is not understood; see the list of services of Apprise."
@@ -133,14 +134,30 @@ class AlertSender:
             self._deliver(alert)
         standing = list(Alert.objects.filter(cleared_at=None).order_by("id"))
         ids = {alert.pk for alert in (*unstored, *standing)}
+        over = list(Alert.objects.filter(cleared_at__gte=self._now() - END_TOLD).exclude(delivery={}).order_by("id"))
+        ids.update(alert.pk for alert in over)
         self._records = {key: kept for key, kept in self._records.items() if key in ids}
         for alert in sorted(standing, key=lambda one: one.severity != "critical"):
             self._deliver(alert)
+        for alert in over:
+            self._tell_end(alert)
+
+    def _records_of(self, alert: Alert) -> dict[str, Record]:
+        return self._records.setdefault(alert.pk, {name: Record.from_json(row) for name, row in alert.delivery.items()})
+
+    def _tell_end(self, alert: Alert) -> None:
+        records, changed = self._records_of(alert), False
+        for channel in self.channels:
+            record = records.get(channel.name, Record())
+            if is_end_due(alert.severity, record, self._rules, self._now()):
+                outcome = self._send(channel, alert, record, is_over=True)
+                if outcome is not None:
+                    records[channel.name], changed = outcome, True
+        if changed:
+            self._keep(alert.pk, records)
 
     def _deliver(self, alert: Alert) -> None:
-        records = self._records.setdefault(
-            alert.pk, {name: Record.from_json(row) for name, row in alert.delivery.items()}
-        )
+        records = self._records_of(alert)
         facts = Standing(alert.severity, alert.opened_at, alert.acknowledged_at is not None)
         changed = False
         for channel in self.channels:
@@ -155,20 +172,20 @@ class AlertSender:
         if changed and alert.pk > 0:
             self._keep(alert.pk, records)
 
-    def _send(self, channel: Channel, alert: Alert, record: Record) -> Record | None:
+    def _send(self, channel: Channel, alert: Alert, record: Record, *, is_over: bool = False) -> Record | None:
         state = self._states[channel.name]
         if not has_room(list(state.sent), alert.severity, self._rules, self._now()):
             state.held += 1
             return None
-        title, text = words_of(alert)
-        error = self._try(channel, title, text, alert.severity)
+        title, text = end_of(alert) if is_over else words_of(alert)
+        error = self._try(channel, title, text, "info" if is_over else alert.severity)
         now = self._now()
         self._note(channel, state, error, now)
         if error:
             logger.warning("alert not delivered key=%s channel=%s reason=%s", alert.key, channel.name, error)
             return failed(record, error, now)
         logger.info("alert delivered key=%s channel=%s severity=%s", alert.key, channel.name, alert.severity)
-        return succeeded(alert.severity, now)
+        return ended(record, now) if is_over else succeeded(alert.severity, now)
 
     def _try(self, channel: Channel, title: str, text: str, severity: str) -> str:
         try:
@@ -216,3 +233,8 @@ def words_of(alert: Alert) -> tuple[str, str]:
     if alert.strategy:
         lines.append(f"Strategy {alert.strategy}.")
     return f"[MATS {alert.severity}] {alert.title}", "\n".join(line for line in lines if line)
+
+
+def end_of(alert: Alert) -> tuple[str, str]:
+    """Return title and text of the news that an alert is over."""
+    return f"[MATS over] {alert.title}", f"It was {alert.severity} since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC."

@@ -88,7 +88,7 @@ def test_a_standing_alert_is_delivered_once_and_its_row_says_so(hook: Hook) -> N
     assert (row["severity"], row["error"]) == ("warning", "")
 
 
-def test_escalation_repetition_and_return_are_sent_again(hook: Hook) -> None:
+def test_escalation_repetition_return_and_end_are_sent(hook: Hook) -> None:
     clock = Clock()
     sender = AlertSender([hook.channel()], Rules(), now=clock)
     raise_alert("link", "warning", "first")
@@ -100,11 +100,21 @@ def test_escalation_repetition_and_return_are_sent_again(hook: Hook) -> None:
     acknowledge(alert.pk, "boss")
     clock.at += timedelta(hours=5)
     sender.turn()
-    clear_alert("link")
+    clear_alert("link", clock.at - timedelta(days=1))  # too long ago to be news
     raise_alert("link", "warning", "again")
     sender.turn()
-    words = [title.partition("] ")[2] for title in hook.titles]
-    assert words == ["first", "worse", "worse", "again"]
+    clear_alert("link", clock.at)
+    sender.turn()
+    sender.turn()
+    assert hook.titles == [
+        "[MATS warning] first",
+        "[MATS critical] worse",
+        "[MATS critical] worse",
+        "[MATS warning] again",
+        "[MATS over] again",
+    ]
+    row = Alert.objects.order_by("-id")[0].delivery["hook"]
+    assert row["is_over"] is True
 
 
 def test_a_channel_that_fails_is_told_elsewhere_retried_and_well_again(hook: Hook) -> None:

@@ -25,6 +25,7 @@ EXECUTIONS = "executions:differ"
 COMMISSIONS = "commissions:unknown"
 STORE = "arctic:space"
 LINK = "link"
+RESET = "link:reset"
 _PARKED = "parked:"
 _NAMED = 10
 
@@ -103,6 +104,14 @@ def report_link(concern: Concern | None) -> None:
         clear_alert(LINK)
     else:
         raise_alert(LINK, concern.severity, concern.title, concern.text)
+
+
+def report_hold(words: str) -> None:
+    """Open the alert that new orders wait for a scheduled reset, or clear it."""
+    if words:
+        raise_alert(RESET, Severity.INFO, "New orders wait for a scheduled reset", words)
+    else:
+        clear_alert(RESET)
 
 
 def report_channel(name: str, error: str) -> None:

@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class LinkWatch:
-    """The link of one engine. ``tell`` gets what a person should read, None when it is over."""
+    """The link of one engine.
+
+    ``tell`` gets what a person should read, None when it is over; ``tell_hold`` why new orders wait, empty when they do
+    not.
+    """
 
     def __init__(
         self,
@@ -30,11 +34,14 @@ class LinkWatch:
         *,
         patience_s: float = ladder.PATIENCE.total_seconds(),
         tell: Callable[[Concern | None], None] = lambda _: None,
+        tell_hold: Callable[[str], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.rules: Sequence[ResetRule] = tuple(rules)
         self._patience = timedelta(seconds=patience_s)
         self._tell = tell
+        self._tell_hold = tell_hold
+        self._hold_told: bool | None = None  # at the start an alert may stand from before
         self.now = now
         self._lock = threading.Lock()
         self._link = ladder.started(now())
@@ -88,6 +95,9 @@ class LinkWatch:
             seen = self._seen
         self._speak(now)
         hold = resets.hold_at(self.rules, seen, now)
+        if (hold is not None) is not self._hold_told:
+            self._hold_told = hold is not None
+            self._tell_hold("" if hold is None else hold.text)
         return hold is not None and hold.window.ends <= now
 
     def hold(self) -> Hold | None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from trading.alert_rules import Rules
 from trading.channels import AlertSender
-from trading.engine.check_alerts import report_channel, report_link
+from trading.engine.check_alerts import report_channel, report_hold, report_link
 from trading.engine.ladder import Concern
 from trading.engine.link_watch import LinkWatch
 from trading.engine.message_queue import MessageQueue
@@ -23,7 +23,10 @@ def link_watch(settings: EngineSettings, queue: MessageQueue) -> LinkWatch:
     def _tell(concern: Concern | None) -> None:
         queue.submit(lambda: report_link(concern), "link")
 
-    return LinkWatch(settings.resets, patience_s=settings.link_patience_s, tell=_tell)
+    def _tell_hold(words: str) -> None:
+        queue.submit(lambda: report_hold(words), "reset")
+
+    return LinkWatch(settings.resets, patience_s=settings.link_patience_s, tell=_tell, tell_hold=_tell_hold)
 
 
 def alert_sender(settings: EngineSettings, queue: MessageQueue) -> AlertSender:

@@ -75,6 +75,7 @@ def test_orders_wait_for_a_scheduled_restart_and_flow_after_the_look_behind_it(r
     refused = denial(rig, alpha)
     assert (refused.code, refused.fields["retry_after_s"]) == ("reset_pending", 650)
     assert engine.heartbeat_status()["gate"] == "reset_pending"
+    until(lambda: Alert.objects.filter(key="link:reset", cleared_at=None).exists(), what="every page says so")
     rig.on_loop(alpha, alpha.broker.cancel_order(working.order_ref))
     until(lambda: Order.objects.get(order_ref=working.order_ref).state == "cancelled", what="cancels pass")
 
@@ -92,6 +93,7 @@ def test_orders_wait_for_a_scheduled_restart_and_flow_after_the_look_behind_it(r
     ids = list(Order.objects.filter(client_id=alpha.client_id).values_list("order_id", flat=True))
     assert len(ids) == len(set(ids))
     assert not Alert.objects.filter(key="link", cleared_at=None).exists()
+    until(lambda: not Alert.objects.filter(key="link:reset", cleared_at=None).exists())
 
 
 def test_a_restart_that_does_not_come_ends_with_its_window_and_a_look(rig: Rig) -> None:
