@@ -225,6 +225,11 @@ class StrategyManager(EngineCore):
                 {**row, "strategy_name": row["name"], "symbol": row["name"]}
                 for row in rows
                 if row["role"] == "strategy"
+            ]
+            + [
+                {**row, "name": member, "strategy_name": member, "symbol": member}
+                for row in rows
+                for member in row.get("members", ())
             ],
         }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
+from django.db import DatabaseError
 from ib_async import IB
 
 from strategies.attribution import current_strategy
@@ -30,6 +31,7 @@ from trading.orders.refs import owner_named
 logger = logging.getLogger(__name__)
 
 REFUSED_RETRY_S = 15.0
+RETRY_S = 2.0
 START_S = 10.0
 
 RouterListener = Callable[[int, tuple[str, ...], bool, str], None]
@@ -164,9 +166,16 @@ class Router:
                 logger.error("sys.exit(%s) on a shared loop was ignored client_id=%s", error.code, self.client_id)  # noqa: TRY400
         if not work.cancelled() and work.exception() is not None:
             logger.error("router died client_id=%s", self.client_id, exc_info=work.exception())
+        self._finish()
+        self._on_end(self.client_id)
+
+    def _finish(self) -> None:
+        left = asyncio.all_tasks(self.loop)  # of members that did not end in time
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.wait(left, timeout=START_S) if left else asyncio.sleep(0))
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
-        self._on_end(self.client_id)
 
     async def _keep(self) -> None:
         """Keep the connection up until the router is closed: the one place that connects, however many wait."""
@@ -180,7 +189,9 @@ class Router:
                 lost.set()
             self._on_state(self.client_id, tuple(self.members), connected, message)
 
-        first = await in_db_thread(first_free_order_id, self.client_id)
+        first = await self._first_order_id()
+        if first is None:
+            return
         connection = self._connection = self._make(
             self.client_id, role="router", name="Shared", first_order_id=first, on_state=_on_state
         )
@@ -188,9 +199,24 @@ class Router:
         try:
             while not self._ended.is_set():
                 lost.clear()
-                await self._connected(connection, lost)
+                try:
+                    await self._connected(connection, lost)
+                except Exception:  # task border: a router that dies would leave its members waiting for ever
+                    logger.exception("router failed and begins anew client_id=%s", self.client_id)
+                    connection.disconnect()
+                    await self._first_of(self._ended, RETRY_S)
         finally:
             connection.disconnect()
+
+    async def _first_order_id(self) -> int | None:
+        """Return the first order id that this client never used; None when the router is closed before it is known."""
+        while not self._ended.is_set():
+            try:
+                return await in_db_thread(first_free_order_id, self.client_id)
+            except DatabaseError as error:
+                logger.warning("router waits for the ledger client_id=%s reason=%s", self.client_id, error)
+                await self._first_of(self._ended, RETRY_S)
+        return None
 
     async def _connected(self, connection: IBConnection, lost: asyncio.Event) -> None:
         try:
