@@ -51,7 +51,6 @@ from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.writer import LedgerWriter
-from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
 from trading.ib.pacing import Budget
 from trading.market.fx_source import FxSource, renewed_rates
@@ -96,7 +95,7 @@ class EngineCore:
         self.stop_event = threading.Event()
         self.recorder: MarketRecorder | None = None
         self._state_lock = threading.Lock()
-        self._autostarted = False
+        self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
         self._make_parts()
@@ -355,9 +354,20 @@ class EngineCore:
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
         self.lines.settle(strategy)
         if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
-            self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+            self._allocate_soon()
             self._rates.wake()
         return strategy
+
+    def _allocate_soon(self) -> None:
+        """Have cash given to strategies that lack it: one look for all that start at once, each reads every owner."""
+        with self._state_lock:
+            is_asked, self._allocate_asked = self._allocate_asked, True
+        if not is_asked:
+            self.message_queue.submit(self._allocate, "allocate")
+
+    def _allocate(self) -> None:
+        self._allocate_asked = False  # first: who is added from now on asks anew
+        allocate_missing(self.account_id)
 
     def acquire_client_id(self, row: Strategy) -> int:
         """Take a client id, or a place on a shared connection."""
@@ -425,11 +435,6 @@ class EngineCore:
             number, "%s", text, extra={"strategy": strategy_symbol}
         )
 
-    @property
-    def pool(self) -> ClientIdPool:
-        """Return the client ids of strategies."""
-        return self.lines.pool
-
     def line_changed(self, client_id: int, role: str, name: str, connected: bool, message: str) -> None:
         """Show a connection of strategies; the drop copy speaks for those that hear nothing."""
         self.session.strategy_line_changed()
@@ -479,7 +484,7 @@ class EngineCore:
             if found:
                 self.message_queue.submit(lambda: keep_rates(self.account_id, found), "rates")
             if found.keys() - self._currencies_known:
-                self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+                self._allocate_soon()
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
