@@ -11,7 +11,9 @@ from trading.engine.manager import StrategyManager
 
 
 def test_starts_at_once_share_one_look_and_a_later_one_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, jobs, looks = StrategyManager(), [], []
+    engine = StrategyManager()
+    jobs: list[tuple[Any, str]] = []
+    looks: list[str] = []
     monkeypatch.setattr(core, "allocate_missing", looks.append)
 
     def _submit(work: Any, name: str) -> None:
