@@ -15,6 +15,8 @@ from pathlib import Path
 import environ
 
 from strategies.exceptions import ConfigError
+from trading.alert_rules import Channel, QuietHours, parse_channels, parse_quiet
+from trading.engine.resets import NIGHTLY_DEFAULT, OFF, WEEKLY_DEFAULT, ResetKind, ResetRule, parse_reset
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -61,6 +63,27 @@ class Environment:
     flex_token: str = field(repr=False)  # a secret: in no log, page or error
     flex_query: str
     flex_url: str
+    resets: tuple[ResetRule, ...]  # nightly, weekly, restart: those that are not switched off
+    link_patience_s: float
+    messages_per_s: int
+    market_lines: int
+    strategies_per_connection: int
+    alert_channels: tuple[Channel, ...]  # their addresses are secrets, which a channel never shows
+    alert_quiet: QuietHours
+    alert_repeat_s: float
+    alerts_per_hour: int
+
+
+def _resets(env: environ.Env, *, embedded: bool) -> tuple[ResetRule, ...]:
+    # The paper gateway has no nights: an hour without orders there would only be a riddle.
+    nightly, weekly = (OFF, OFF) if embedded else (NIGHTLY_DEFAULT, WEEKLY_DEFAULT)
+    asked = (
+        ("MATS_IB_RESET_WINDOW", nightly, ResetKind.NIGHTLY),
+        ("MATS_IB_WEEKLY_RESET", weekly, ResetKind.WEEKLY),
+        ("MATS_GATEWAY_RESTART_AT", OFF, ResetKind.RESTART),
+    )
+    read = (parse_reset(str(env.str(name, default=default)) or default, kind, name) for name, default, kind in asked)
+    return tuple(rule for rule in read if rule is not None)
 
 
 def _number(env: environ.Env, name: str, default: float) -> float:
@@ -151,6 +174,7 @@ def read_environment() -> Environment:
     """
     env = environ.Env()
     home = Path(env.str("MATS_HOME", default=str(BASE_DIR / "var"))).expanduser().resolve()
+    embedded = _switch(env, "MATS_EMBEDDED_GATEWAY", default=True)
     return Environment(
         mats_home=home,
         database_url=_address(env, "DATABASE_URL", f"sqlite:///{home / 'mats.sqlite3'}", DATABASES),
@@ -166,7 +190,7 @@ def read_environment() -> Environment:
         ib_account=env.str("MATS_IB_ACCOUNT", default=""),
         ib_connect_timeout_s=_positive(env, "MATS_IB_CONNECT_TIMEOUT_S", 15.0),
         max_clients=_whole(env, "MATS_MAX_CLIENTS", 32, 3, 100, "a number of connections, two of them MATS' own"),
-        embedded_gateway=_switch(env, "MATS_EMBEDDED_GATEWAY", default=True),
+        embedded_gateway=embedded,
         gateway_market=env.str("MATS_GATEWAY_MARKET", default="replay:sample"),
         gateway_speed=_positive(env, "MATS_GATEWAY_SPEED", 60.0),
         allow_live=_switch(env, "MATS_ALLOW_LIVE", default=False),
@@ -181,6 +205,17 @@ def read_environment() -> Environment:
         flex_token=_flex_token(env, "MATS_FLEX_TOKEN"),
         flex_query=_flex_query(env, "MATS_FLEX_QUERY"),
         flex_url=_flex_url(env, "MATS_FLEX_URL"),
+        resets=_resets(env, embedded=embedded),
+        link_patience_s=_positive(env, "MATS_LINK_PATIENCE_S", 900.0),
+        messages_per_s=_whole(env, "MATS_IB_MESSAGES_PER_S", 45, 10, 1000, "a number of messages a second"),
+        market_lines=_whole(env, "MATS_IB_MARKET_LINES", 100, 1, 10_000, "a number of market data lines"),
+        strategies_per_connection=_whole(
+            env, "MATS_STRATEGIES_PER_CONNECTION", 8, 1, 98, "a number of strategies that share a connection"
+        ),
+        alert_channels=parse_channels(env.str("MATS_ALERT_URLS", default="").split(), "MATS_ALERT_URLS"),
+        alert_quiet=parse_quiet(env.str("MATS_ALERT_QUIET", default=""), "MATS_ALERT_QUIET"),
+        alert_repeat_s=_positive(env, "MATS_ALERT_REPEAT_H", 4.0) * 3600.0,
+        alerts_per_hour=_whole(env, "MATS_ALERTS_PER_HOUR", 20, 1, 1000, "a number of messages an hour"),
     )
 
 

@@ -58,7 +58,7 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
         (None, {"fields": ("symbol", "name", "description", "color", "seen_revision")}),
         ("Code", {"fields": ("filename", "file_state", "params")}),
         ("Allocation", {"fields": (("min_weight", "target_weight", "max_weight"), "currency")}),
-        ("Running", {"fields": ("active", "restart_policy", "max_restarts_per_hour")}),
+        ("Running", {"fields": ("active", "restart_policy", "max_restarts_per_hour", "connection")}),
         (
             "Record",
             {"classes": ("collapse",), "fields": ("kind", "code", "synced", "revisions", "created_at", "updated_at")},

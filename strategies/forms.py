@@ -63,6 +63,7 @@ class StrategyForm(ModelForm):
             "params",
             "restart_policy",
             "max_restarts_per_hour",
+            "connection",
         )
         widgets = {
             "color": forms.TextInput({"placeholder": "#4dabf7", "size": 8}),

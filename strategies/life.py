@@ -47,6 +47,7 @@ class StrategyLife(ABC):
         self.ib: IB | None = None
         self.broker: Broker | None = None
         self.is_running = False
+        self.home: asyncio.AbstractEventLoop | None = None  # the loop of a shared connection; None for one of its own
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._guard = threading.Lock()
@@ -146,8 +147,11 @@ class StrategyLife(ABC):
             self._report_end()
 
     def _run_loop(self) -> None:
-        """Live on a loop of this thread; return when the life is over."""
-        asyncio.run(self._main_strategy_loop())
+        """Live on a loop of this thread, or on that of the shared connection; return when the life is over."""
+        if self.home is None:
+            asyncio.run(self._main_strategy_loop())
+        else:
+            asyncio.run_coroutine_threadsafe(self._main_strategy_loop(), self.home).result()
 
     async def _main_strategy_loop(self) -> None:
         """Connect, make the broker, initialise, run; then clean up, whatever happened."""
@@ -230,7 +234,10 @@ class StrategyLife(ABC):
         self._cleaned = True
         if self.ib is not None:
             self._detach(self.ib)
-            self.ib.disconnect()
+            if self.home is None:
+                self.ib.disconnect()
+            else:
+                self._drop_subscriptions()  # the line lives on and would go on bringing them
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is error:
@@ -276,6 +283,9 @@ class StrategyLife(ABC):
     def _initialize_broker(self) -> None:
         """Make the broker over the present connection."""
         self.broker = self.strategy_manager.make_broker(self)
+
+    def _drop_subscriptions(self) -> None:  # noqa: B027 - there may be none
+        """End what it subscribed to on a shared connection; what makes subscriptions overrides this."""
 
     def _on_disconnected(self) -> None:
         self._lost_event.set()

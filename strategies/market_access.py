@@ -39,6 +39,10 @@ class MarketAccess(StrategyLife):
 
     params: dict[str, Any]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._subscribed: list[RealTimeBarList] = []
+
     def on_bar(self, contract: Contract, bar: RealTimeBar) -> Any:
         """React to a completed 5-second bar of ``subscribe_bars``, each exactly once and in order. May be async."""
 
@@ -130,7 +134,20 @@ class MarketAccess(StrategyLife):
         """Subscribe to IB's 5-second bars; ``on_bar`` follows for each. Lost with the connection."""
         bars = self._connection.reqRealTimeBars(contract, 5, what, use_rth)
         bars.updateEvent += self._on_bars
+        self._subscribed.append(bars)
         return bars
+
+    def _on_disconnected(self) -> None:
+        self._subscribed.clear()
+        super()._on_disconnected()
+
+    def _drop_subscriptions(self) -> None:
+        """Cancel them as well: should IB have kept one, its bars would come twice."""
+        dropped, self._subscribed = self._subscribed, []
+        for bars in dropped:
+            bars.updateEvent -= self._on_bars
+            if self.ib is not None and self.is_connected:
+                self.ib.cancelRealTimeBars(bars)
 
     def _on_bars(self, bars: RealTimeBarList, has_new_bar: bool) -> None:
         if has_new_bar and self.is_running:

@@ -35,6 +35,13 @@ class RestartPolicy(models.TextChoices):
     ON_FAILURE = "on_failure", "After a failure"
 
 
+class ConnectionKind(models.TextChoices):
+    """How a strategy reaches IB."""
+
+    OWN = "own", "Its own"
+    SHARED = "shared", "Shared with others"
+
+
 class Strategy(models.Model):
     """One strategy as the operator configures it; runtime state lives in ``trading.StrategyRun``."""
 
@@ -110,6 +117,12 @@ class Strategy(models.Model):
     )
     max_restarts_per_hour = models.PositiveSmallIntegerField(
         default=3, help_text="Restarts allowed in any hour before the strategy stays down."
+    )
+    connection = models.CharField(
+        max_length=6,
+        choices=ConnectionKind.choices,
+        default=ConnectionKind.OWN,
+        help_text="An own IB connection, or one of the engine's that several strategies share (IB accepts 32).",
     )
     revision = models.PositiveBigIntegerField(
         default=0, editable=False, help_text="Counts saves; compared by the sync."

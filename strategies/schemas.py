@@ -16,6 +16,7 @@ from strategies.models import (
     CURRENCY_PATTERN,
     FILENAME_PATTERN,
     STRATEGY_SYMBOL_PATTERN,
+    ConnectionKind,
     RestartPolicy,
 )
 from strategies.params import as_object
@@ -100,6 +101,7 @@ class StrategyOut(Schema):
     load_error: str
     restart_policy: str
     max_restarts_per_hour: int
+    connection: str
     revision: int
     is_synced: bool
     created_at: UtcTime
@@ -124,6 +126,7 @@ class StrategySave(Schema):
     params: dict[str, Any] = {}
     restart_policy: RestartPolicy = RestartPolicy.ON_FAILURE
     max_restarts_per_hour: int = Field(default=3, ge=0, le=32_767)
+    connection: ConnectionKind = ConnectionKind.OWN
 
 
 class SavedOut(Schema):

@@ -30,7 +30,7 @@ QUEUED = {202: schemas.QueuedOut}
 
 @connection_router.get("/ib-status", response=schemas.ConnectionsOut)
 def ib_status(request: HttpRequest) -> dict[str, Any]:
-    """Tell which IB connections stand: master 0, message queue 99, strategies 1–98."""
+    """Tell which IB connections stand (master 0, message queue 99, strategies 1–98), the link and the budget."""
     return queries.connection_status()
 
 

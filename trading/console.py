@@ -174,7 +174,7 @@ def connections(state: Row) -> list[Row]:
     """Return one flat list of connections: master, message queue, strategies by client id."""
     told = queries.connection_status(state)
     strategies = sorted(told["strategy_connections"], key=lambda row: row.get("client_id") or 0)
-    return [told["master_connection"], told["message_queue_connection"], *strategies]
+    return [told["master_connection"], told["message_queue_connection"], *told["shared_connections"], *strategies]
 
 
 def _colored(rows: list[Row], palette: dict[str, str]) -> list[Row]:

@@ -214,6 +214,11 @@ class Alert(models.Model):
     acknowledged_at = models.DateTimeField(null=True, help_text="UTC; seen by a person, not over.")
     acknowledged_by = models.CharField(max_length=150, blank=True, help_text="Who saw it.")
     cleared_at = models.DateTimeField(null=True, help_text="When it was over, UTC.")
+    delivery = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="By channel: when it was sent, how grave it was then, tries that failed and why.",
+    )
 
     class Meta:
         constraints = [

@@ -51,7 +51,7 @@ def engine_state() -> Row:
 
 
 def connection_status(state: Row | None = None) -> Row:
-    """Return master_connection, message_queue_connection and strategy_connections as the engine last told.
+    """Return master, message queue, strategy and shared connections, link and budget as the engine last told.
 
     Nothing is connected while no engine runs, whatever its last heartbeat said.
     """
@@ -68,6 +68,11 @@ def connection_status(state: Row | None = None) -> Row:
         "strategy_connections": [
             {**row, "strategy_name": row.get("name", "")} for row in told if running and row.get("role") == "strategy"
         ],
+        "shared_connections": [row for row in told if running and row.get("role") == "router"],
+        "link": state["status"].get("link") if running else None,
+        "budget": {
+            name: one for name, one in (state["status"].get("budget") or {}).items() if running and name != "held"
+        },
     }
 
 

@@ -150,6 +150,35 @@ class ConnectionOut(Schema):
     host: str | None = None
     port: int | None = None
     message: str = ""
+    members: list[str] = []  # strategies that share it
+    budget: dict[str, int] | None = None  # lines, messages in the last second, open history requests
+
+
+class ResetOut(Schema):
+    """A scheduled reset; times ISO 8601 UTC."""
+
+    kind: str
+    begins: str
+    ends: str
+
+
+class LinkOut(Schema):
+    """How the link to IB stands (docs/link.md); ``hold`` says why new orders wait for a reset, else null."""
+
+    state: str
+    since: str
+    message: str
+    farms_down: list[str]
+    reset: ResetOut | None
+    hold: str | None
+    reconciled_at: str | None
+
+
+class BudgetOut(Schema):
+    """One of the gateway's limits and what is used of it."""
+
+    used: int
+    most: int
 
 
 class ConnectionsOut(Schema):
@@ -159,6 +188,9 @@ class ConnectionsOut(Schema):
     master_connection: ConnectionOut
     message_queue_connection: ConnectionOut
     strategy_connections: list[ConnectionOut]
+    shared_connections: list[ConnectionOut]
+    link: LinkOut | None
+    budget: dict[str, BudgetOut]
 
 
 class BarOut(Schema):

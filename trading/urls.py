@@ -4,7 +4,7 @@ from django.urls import path, re_path
 
 from trading import views
 from trading.consumers import LiveConsumer, UnknownPathConsumer
-from trading.pages import actions, adjustments, analytics, breaks, flex, portfolio, records
+from trading.pages import actions, adjustments, analytics, breaks, connections, flex, portfolio, records
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("adjustments/", adjustments.page, name="adjustments"),
     path("adjustments/preview/", adjustments.preview, name="adjustment_preview"),
     path("flex/", flex.page, name="flex"),
+    path("connections/", connections.page, name="connections"),
     path("analytics/", analytics.page, name="analytics"),
     path("alerts/", records.alerts, name="alerts"),
     path("alerts/strip/", records.strip, name="alerts_strip"),

@@ -23,7 +23,9 @@ class Strategy:
 
     async def run_strategy(self) -> None:
         """Buy once; the order belongs to the row that runs this file, whatever name stands here."""
-        [contract] = await self.ib_client.qualifyContractsAsync(Stock("SPY", "SMART", "USD"))
+        [contract] = await asyncio.wait_for(
+            self.ib_client.qualifyContractsAsync(Stock("SPY", "SMART", "USD")), timeout=20
+        )
         if not self.strategy_manager.portfolio_manager.get_positions():
             order = MarketOrder("BUY", 1)
             trade = self.strategy_manager.trade_manager.place_order(contract, order, self.strategy_name)

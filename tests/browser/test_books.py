@@ -24,6 +24,7 @@ PATHS = (
     "/adjustments/",
     "/adjustments/?kind=split",
     "/flex/",
+    "/connections/",
     "/analytics/",
     "/alerts/",
     "/audit/",

@@ -128,6 +128,7 @@ def prepared_mats(home: Path, gateway_port: int, *, strategies: int = 1) -> Mats
         "MATS_WEB_PORT": str(web_port),
         "MATS_STRATEGY_PATH": str(home / "strategies"),
         "MATS_LOG_LEVEL": "WARNING",
+        "MATS_IB_MESSAGES_PER_S": "1000",  # each connection keeps IB's limit; this gateway has none over all
     }
     mats = Mats(home, environment, web_port)
     mats.manage("migrate", "-v0")

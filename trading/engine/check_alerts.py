@@ -15,13 +15,17 @@ from portfolio.facts import BreakFact, Contradiction
 from portfolio.ledger.money import plain
 from portfolio.models import ParkedReport, ParkedState
 from trading.alerts import Trouble, clear_alert, clear_alerts, raise_alert, raise_alerts
+from trading.channels import OWN_ALERT
 from trading.engine import events
 from trading.engine.events import Event, EventKind
+from trading.engine.ladder import Concern
 from trading.models import Alert, Severity
 
 EXECUTIONS = "executions:differ"
 COMMISSIONS = "commissions:unknown"
 STORE = "arctic:space"
+LINK = "link"
+RESET = "link:reset"
 _PARKED = "parked:"
 _NAMED = 10
 
@@ -92,6 +96,32 @@ def report_store(words: str) -> None:
         raise_alert(STORE, Severity.WARNING, "The research store needs room", words)
     else:
         clear_alert(STORE)
+
+
+def report_link(concern: Concern | None) -> None:
+    """Open the alert of the link to IB, bring it up to date, or clear it."""
+    if concern is None:
+        clear_alert(LINK)
+    else:
+        raise_alert(LINK, concern.severity, concern.title, concern.text)
+
+
+def report_hold(words: str) -> None:
+    """Open the alert that new orders wait for a scheduled reset, or clear it."""
+    if words:
+        raise_alert(RESET, Severity.INFO, "New orders wait for a scheduled reset", words)
+    else:
+        clear_alert(RESET)
+
+
+def report_channel(name: str, error: str) -> None:
+    """Open the alert of a channel that does not deliver, or clear it; ``error`` carries no address."""
+    key = f"{OWN_ALERT}{name}"
+    if not error:
+        clear_alert(key)
+        return
+    text = f"{error} MATS goes on trying. Check MATS_ALERT_URLS and try manage.py send_test_alert."
+    raise_alert(key, Severity.WARNING, f"Alerts do not reach channel {name}", text)
 
 
 def report_unreadable(what: str) -> None:

@@ -14,7 +14,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import psutil
 from django.conf import settings as django_settings
 from django.db import connection as database
 from django.db import transaction
@@ -36,6 +35,7 @@ from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
 from trading.engine.handlers import Folding
+from trading.engine.heartbeat import heartbeat_status
 from trading.engine.jobs import (
     CHECKPOINT_EVERY_S,
     MEMORY_EVERY_S,
@@ -49,7 +49,7 @@ from trading.engine.jobs import (
 )
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
-from trading.engine.links import StrategyLinks
+from trading.engine.lines import StrategyLines
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
@@ -59,9 +59,10 @@ from trading.engine.reconciler import allocate_missing
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
+from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.writer import LedgerWriter
-from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
+from trading.ib.pacing import Budget
 from trading.market.fx_source import FxSource, renewed_rates
 from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
@@ -74,10 +75,12 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
+ALERTS_EVERY_S = 2.0
 DRAIN_S = 30.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
 _STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
+LEDGER_ALERT = "ledger:trouble"
 
 
 class EngineCore:
@@ -102,8 +105,7 @@ class EngineCore:
         self.stop_event = threading.Event()
         self.recorder: MarketRecorder | None = None
         self._state_lock = threading.Lock()
-        self._autostarted = False
-        self._live_clients: frozenset[int] = frozenset()
+        self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
         self._make_parts()
@@ -119,13 +121,23 @@ class EngineCore:
             on_trouble=self._on_ledger_trouble,
             on_parked=self._on_parked,
         )
-        self.pool = ClientIdPool(self.settings.max_clients)
+        self.budget = Budget(
+            sockets=self.settings.max_clients,
+            messages_per_s=self.settings.messages_per_s,
+            lines=self.settings.market_lines,
+        )
+        self.link = link_watch(self.settings, self.message_queue)
+        self.gate.reset_hold = self.link.hold
+        self.alert_sender = alert_sender(self.settings, self.message_queue)
         self.intents = IntentWriter(self.lease.assert_epoch)
         self.supervisor = Supervisor(self)
-        self.session = MasterSession(self, self.message_queue, self.folding.release)
-        self.links = StrategyLinks(
-            self.message_queue, self.make_connection, self._on_link_state, self.session.note_unreadable
+        self.lines = StrategyLines(
+            self,
+            self.message_queue,
+            max_clients=self.settings.max_clients,
+            router_size=self.settings.strategies_per_connection,
         )
+        self.session = MasterSession(self, self.message_queue, self.folding.release)
         self.companion = QueueConnection(
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
@@ -146,6 +158,7 @@ class EngineCore:
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
+            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -195,6 +208,7 @@ class EngineCore:
         timeout_s = self.settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
         ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)
         self.dispatcher.stop(self.stop_grace_s)
+        self.lines.routers.stop(self.stop_grace_s)
         self.session.stop()
         if self.recorder is not None:
             self.recorder.join(DRAIN_S)  # ended with its connection; the process must not exit under its last append
@@ -228,6 +242,7 @@ class EngineCore:
         for job in self._jobs:
             job.stop(1.0)
         self.dispatcher.stop(1.0)
+        self.lines.routers.stop(1.0)
         self.session.stop()
         self.writer.stop(1.0)
         logging.getLogger().removeHandler(self._log_handler)
@@ -271,7 +286,9 @@ class EngineCore:
         self.gate.set_ledger_trouble(bool(text))
         if text:
             self.state_message = text
+            self.alert_sender.shout(LEDGER_ALERT, "The ledger cannot be written", text)
         else:
+            self.alert_sender.hush(LEDGER_ALERT)
             self.session.request_check()
 
     def _on_parked(self, slot: Slot, error: BaseException) -> None:
@@ -293,8 +310,13 @@ class EngineCore:
             connect_timeout_s=self.settings.ib_connect_timeout_s,
             expected_account=self.account_id,
             paper_only=self._account_rule.paper_only,
+            budget=self.budget,
             **options,
         )
+
+    def note_unreadable(self, what: str) -> None:
+        """Have the day asked for again: a message of a strategy's line could not be read."""
+        self.session.note_unreadable(what)
 
     def set_account(self, account_id: str) -> None:
         """Take note of the account that is traded; it stays for the life of the engine."""
@@ -302,7 +324,7 @@ class EngineCore:
 
     def is_live_client(self, client_id: int) -> bool:
         """Tell whether a strategy is connected as that client and so hears its own orders."""
-        return client_id in self._live_clients
+        return self.lines.is_live(client_id)
 
     def on_master_state(self, connected: bool, message: str) -> None:
         """Show the master's connection."""
@@ -346,18 +368,30 @@ class EngineCore:
             client_id, self, effective_params(row, loaded), broker_type="live", strategy_symbol=row.symbol
         )
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
+        self.lines.settle(strategy)
         if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
-            self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+            self._allocate_soon()
             self._rates.wake()
         return strategy
 
-    def acquire_client_id(self) -> int:
-        """Take the lowest free client id."""
-        return self.pool.acquire()
+    def _allocate_soon(self) -> None:
+        """Have cash given to strategies that lack it: one look for all that start at once, each reads every owner."""
+        with self._state_lock:
+            is_asked, self._allocate_asked = self._allocate_asked, True
+        if not is_asked:
+            self.message_queue.submit(self._allocate, "allocate")
+
+    def _allocate(self) -> None:
+        self._allocate_asked = False  # first: who is added from now on asks anew
+        allocate_missing(self.account_id)
+
+    def acquire_client_id(self, row: Strategy) -> int:
+        """Take a client id, or a place on a shared connection."""
+        return self.lines.acquire(row)
 
     def release_client_id(self, client_id: int) -> None:
         """Give a client id back."""
-        self.pool.release(client_id)
+        self.lines.release(client_id)
 
     def publish_run(self, row: StrategyRun) -> None:
         """Store and report a strategy's runtime state."""
@@ -365,11 +399,11 @@ class EngineCore:
 
     def interrupt_connect(self, symbol: str) -> None:
         """End a strategy's attempts to connect."""
-        self.links.interrupt(symbol)
+        self.lines.interrupt(symbol)
 
     def forget_connection(self, symbol: str) -> None:
         """Forget the connection of a strategy that has ended."""
-        self.links.drop(symbol)
+        self.lines.forget(symbol)
 
     # -- what strategies ask (strategies.ports.EnginePort)
 
@@ -394,11 +428,13 @@ class EngineCore:
 
     async def connect_strategy(self, strategy: Any) -> IB:
         """Connect the strategy's own IB on the calling loop, retrying with backoff."""
-        return await self.links.connect(strategy)
+        return await self.lines.connect(strategy)
 
     def make_broker(self, strategy: Any) -> Broker:
         """Return the live broker over the strategy's connection."""
-        return LiveBroker(strategy.ib, strategy.symbol, None, engine=self, intents=self.intents, strategy=strategy)
+        broker = LiveBroker(strategy.ib, strategy.symbol, None, engine=self, intents=self.intents, strategy=strategy)
+        self.lines.routers.keep_broker(strategy.symbol, broker)
+        return broker
 
     def strategy_changed(self, strategy: Any, state: str, message: str = "", traceback: str = "") -> None:
         """Take note of a lifecycle word from a strategy."""
@@ -415,19 +451,22 @@ class EngineCore:
             number, "%s", text, extra={"strategy": strategy_symbol}
         )
 
-    def _on_link_state(self, symbol: str, client_id: int, connected: bool, message: str) -> None:
-        with self._state_lock:
-            others = self._live_clients - {client_id}
-            self._live_clients = others | {client_id} if connected else others
+    def line_changed(self, client_id: int, role: str, name: str, connected: bool, message: str) -> None:
+        """Show a connection of strategies; the drop copy speaks for those that hear nothing."""
         self.session.strategy_line_changed()
+        self.publisher.connection(client_id, role, name, connected, message)
+
+    def strategy_line_changed(self, symbol: str, connected: bool, message: str) -> None:
+        """Show that a strategy's connection came or went."""
         self.supervisor.connection_changed(symbol, connected, message)
-        self.publisher.connection(client_id, "strategy", symbol, connected, message)
 
     # -- by the clock
 
     def _beat(self) -> None:
         self.lease.renew(self.heartbeat_status())
         self.supervisor.tick()
+        if self.link.tick():
+            self.session.request_check()
         if time.monotonic() - self._beats_written >= BEATS_EVERY_S:
             self._beats_written = time.monotonic()
             rows = [runner.row() for runner in self.supervisor.alive() if runner.beat_at is not None]
@@ -443,33 +482,12 @@ class EngineCore:
 
     def heartbeat_status(self) -> dict[str, Any]:
         """Return the figures of the heartbeat row."""
-        process = psutil.Process()
-        figures = self.message_queue.figures()
-        return {
-            "state": self.state,
-            "message": self.state_message,
-            "account": self.account_id,
-            "gate": self.gate.reason,
-            "connections": self.connection_rows(),
-            "queue": {
-                "size": figures.size,
-                "high_water": figures.high_water,
-                "coalesced": figures.coalesced,
-                "spilled": figures.spilled,
-                "duplicates": figures.duplicates,
-                "parked": self.writer.figures.parked,
-            },
-            "arctic": self.projection.status(),
-            "memory_mb": round(process.memory_info().rss / 1_048_576, 1),
-            "threads": process.num_threads(),
-            "started_at": self.started_at.isoformat().replace("+00:00", "Z") if self.started_at else None,
-            "version": VERSION,
-        }
+        return heartbeat_status(self, VERSION)
 
     def connection_rows(self) -> list[dict[str, Any]]:
         """Return all connections as they are now: master, message queue, strategies."""
         own = [self.session.connection, self.companion.connection]
-        return [*(one.status() for one in own if one is not None), *self.links.statuses()]
+        return [*(one.status() for one in own if one is not None), *self.lines.statuses()]
 
     def _master_ib(self) -> IB | None:
         connection = self.session.connection
@@ -482,7 +500,7 @@ class EngineCore:
             if found:
                 self.message_queue.submit(lambda: keep_rates(self.account_id, found), "rates")
             if found.keys() - self._currencies_known:
-                self.message_queue.submit(lambda: allocate_missing(self.account_id), "allocate")
+                self._allocate_soon()
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:

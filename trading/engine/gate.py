@@ -6,15 +6,17 @@ Rule: cancels never pass here; an instrument whose positions differ from the bro
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from strategies.exceptions import OrderDeniedError
+from trading.engine.resets import Hold
 
 NOT_CONNECTED = "not_connected"
 NOT_RECONCILED = "not_reconciled"
 ENGINE_STOPPING = "engine_stopping"
 LEDGER_TROUBLE = "ledger_trouble"
 INSTRUMENT_LOCKED = "instrument_locked"
+RESET_PENDING = "reset_pending"
 
 _REASONS = {
     NOT_CONNECTED: "The engine has no connection to the gateway.",
@@ -28,6 +30,7 @@ class Gate:
     """Whether new orders may be sent. Thread-safe; starts shut.
 
     Stopping is for good. Ledger trouble shuts the gate beside whatever the connection says, and ends on its own.
+    ``reset_hold`` is asked at every order whether a scheduled reset makes it wait.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class Gate:
         self._ledger_trouble = False
         self._locked: frozenset[int] = frozenset()
         self._opened = threading.Event()
+        self.reset_hold: Callable[[], Hold | None] = lambda: None
 
     @property
     def is_open(self) -> bool:
@@ -46,7 +50,8 @@ class Gate:
     def reason(self) -> str:
         """Return the code of what shuts the gate; empty while it is open."""
         with self._lock:
-            return LEDGER_TROUBLE if self._ledger_trouble and not self._reason else self._reason
+            shut = LEDGER_TROUBLE if self._ledger_trouble and not self._reason else self._reason
+        return shut or (RESET_PENDING if self.reset_hold() is not None else "")
 
     def open(self) -> None:
         """Let orders pass, unless the engine is stopping."""
@@ -87,8 +92,12 @@ class Gate:
         Raises: OrderDeniedError with the code of what stands against it.
         """
         if not self._opened.is_set():
-            reason = self.reason or NOT_RECONCILED
+            reason = self.reason
+            reason = reason if reason in _REASONS else NOT_RECONCILED  # it opened meanwhile
             raise OrderDeniedError(_REASONS[reason], code=reason)
+        hold = self.reset_hold()
+        if hold is not None:
+            raise OrderDeniedError(hold.text, code=RESET_PENDING, retry_after_s=hold.retry_after_s)
         if con_id in self._locked:
             raise OrderDeniedError(
                 f"Instrument {con_id} is locked: the broker's position differs from the ledger's.",

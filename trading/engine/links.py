@@ -41,12 +41,10 @@ class StrategyLinks:
         queue: MessageQueue,
         make: Callable[..., IBConnection],
         on_state: Callable[[str, int, bool, str], None],
-        on_unreadable: Callable[[str], None],
     ) -> None:
         self._queue = queue
         self._make = make
         self._on_state = on_state
-        self._on_unreadable = on_unreadable
         self._links: dict[str, tuple[Any, Link]] = {}
         self._lock = threading.Lock()
 
@@ -73,7 +71,6 @@ class StrategyLinks:
             name=symbol,
             first_order_id=first,
             on_state=lambda connected, message: self._on_state(symbol, client_id, connected, message),
-            on_decode_error=self._on_unreadable,
         )
         Capture(connection.ib, self._queue.put, symbol)
         Subscriptions(connection.ib)

@@ -25,6 +25,7 @@ from trading.engine import commands
 from trading.engine.core import EngineCore
 from trading.engine.supervisor import ENDED, find_strategy
 from trading.ib import mapping
+from trading.ib.client_ids import ClientIdPool
 from trading.ib.requests import ask
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,11 @@ class StrategyManager(EngineCore):
         """Return the event loops of the strategies that have not ended, by client id."""
         loops = {strategy.client_id: strategy._loop for strategy in self.active_strategies.values()}
         return {client_id: loop for client_id, loop in loops.items() if loop is not None}
+
+    @property
+    def pool(self) -> ClientIdPool:
+        """Return the client ids of strategies."""
+        return self.lines.pool
 
     @property
     def next_client_id(self) -> int | None:
@@ -225,6 +231,11 @@ class StrategyManager(EngineCore):
                 {**row, "strategy_name": row["name"], "symbol": row["name"]}
                 for row in rows
                 if row["role"] == "strategy"
+            ]
+            + [
+                {**row, "name": member, "strategy_name": member, "symbol": member}
+                for row in rows
+                for member in row.get("members", ())
             ],
         }
 

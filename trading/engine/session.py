@@ -26,9 +26,10 @@ from trading.engine.broker_state import BrokerState
 from trading.engine.cash_check import CheckTimes
 from trading.engine.check_alerts import report_unreadable
 from trading.engine.gate import Gate
+from trading.engine.ladder import Action, Word
+from trading.engine.link_watch import LinkWatch
 from trading.engine.message_queue import MessageQueue
 from trading.engine.reconciler import Reconciler
-from trading.ib import codes
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
 from trading.ib.drop_copy import DropCopy
@@ -46,6 +47,7 @@ class SessionHost(Protocol):
     """What the session needs of the engine."""
 
     gate: Gate
+    link: LinkWatch
 
     def make_connection(self, client_id: int, **options: Any) -> IBConnection:
         """Return an unconnected IBConnection with the engine's host, port and account rules."""
@@ -83,6 +85,7 @@ class MasterSession:
         self._started = threading.Event()
         self._stop_wanted = threading.Event()
         self._paused = False
+        self._losses = 0
         self.connection: IBConnection | None = None
         self._cycle_lock: asyncio.Lock
 
@@ -253,6 +256,7 @@ class MasterSession:
             return await self.connection.connect_forever(self._stop)
         except ConfigError as error:
             logger.error("gateway refused: %s", error.message)  # noqa: TRY400 - one clear line, no trace
+            self._host.link.hear(Word.REFUSED, error.message)
             self._host.set_state("waiting_for_gateway", error.message)
             await self._sleep(BAD_ACCOUNT_RETRY_S)
             return False
@@ -296,8 +300,12 @@ class MasterSession:
             if not was_open:
                 self._host.gate.shut(gates.NOT_RECONCILED)
                 self._host.set_state("reconciling", "Replaying the day's executions and comparing positions.")
+            begun_at, losses = self._host.link.now(), self._losses
             result = await self._reconciler.cycle()
-            if not self._lost.is_set() and self.connection is not None and self.connection.upstream_ok:
+            # what IB lost and found again meanwhile may have lost a fill behind the part that was asked already
+            is_whole = losses == self._losses and not self._lost.is_set()
+            if is_whole and self.connection is not None and self.connection.upstream_ok:
+                self._host.link.compared(begun_at)
                 self._host.gate.open()
                 self._host.set_state("running", result["message"])
                 self._host.on_ready()
@@ -361,15 +369,21 @@ class MasterSession:
     def _on_state(self, connected: bool, message: str) -> None:
         if connected:
             self._lost.clear()  # set by the tries that failed before this one
+            self._host.link.hear(Word.LINE_UP)
         else:
+            self._losses += 1
             self._host.gate.shut(gates.NOT_CONNECTED)
             self._lost.set()
             self._host.set_state("waiting_for_gateway", message)
+            was_up = self._host.link.link.has_line
+            self._host.link.hear(Word.LINE_LOST if was_up else Word.NOT_CONNECTED, message)
         self._host.on_master_state(connected, message)
 
     def _on_error(self, code: int, text: str, req_id: int) -> None:
-        if code in codes.UPSTREAM_LOST:
+        actions = self._host.link.hear_code(code, text)
+        if Action.SHUT in actions:
+            self._losses += 1
             self._host.gate.shut(gates.NOT_CONNECTED)
             self._host.set_state("waiting_for_gateway", f"IB lost its own connection: {text}")
-        elif code in codes.UPSTREAM_BACK:
+        elif Action.RECONCILE in actions:
             self._check_soon.set()

@@ -33,8 +33,8 @@ class Host(Protocol):
     def make_strategy(self, row: Strategy, client_id: int) -> Any:
         """Load file and parameters and return the instance; raises LoadError or ConfigError."""
 
-    def acquire_client_id(self) -> int:
-        """Take a client id; raises StrategyError."""
+    def acquire_client_id(self, row: Strategy) -> int:
+        """Take a client id of its own, or a place on a shared connection; raises StrategyError."""
 
     def release_client_id(self, client_id: int) -> None:
         """Give a client id back."""
@@ -111,7 +111,7 @@ class Supervisor:
         self._publish(runner)
         self._tell(runner)
         try:
-            runner.client_id = self._host.acquire_client_id()
+            runner.client_id = self._host.acquire_client_id(row)
             runner.strategy = self._host.make_strategy(row, runner.client_id)
             runner.strategy.start_strategy()
         except MatsError as error:

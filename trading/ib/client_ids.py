@@ -35,7 +35,8 @@ class ClientIdPool:
             if free is None or len(self._used) >= self.budget:
                 raise StrategyError(
                     f"All {self.budget} client connections of the gateway are in use. "
-                    "Stop another strategy, or raise MATS_MAX_CLIENTS if your gateway accepts more.",
+                    "Stop another strategy, let this or others share a connection (connection: shared), or raise "
+                    "MATS_MAX_CLIENTS if your gateway accepts more.",
                     code="client_limit",
                     budget=self.budget,
                 )

@@ -117,6 +117,8 @@ _ROWS = (
     CodeInfo(2109, _N, "«Outside regular hours» is ignored for this order.", verdict=_LIVES),
     CodeInfo(2110, _W, "TWS has no connection to IB.", "No orders until it is back.", _LIVES),
     CodeInfo(2137, _N, "The order crosses an existing position of opposite side.", verdict=_LIVES),
+    CodeInfo(2119, _N, "A market data farm is being connected.", verdict=_LIVES),
+    CodeInfo(2157, _W, "The security definition farm is down.", verdict=_LIVES),
     CodeInfo(2158, _N, "The security definition farm is up.", verdict=_LIVES),
     CodeInfo(10006, _E, "The parent order is missing.", "Send the parent first.", _REFUSED),
     CodeInfo(10089, _E, "Market data needs a subscription.", "Subscribe with IB.", fails_request=True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from strategies.exceptions import ConfigError, TransientError
 from trading.ib import codes
+from trading.ib.paced import PacedSender
+from trading.ib.pacing import Budget
 from trading.ib.requests import ask
 from trading.ib.tap import WireTap
 
@@ -29,11 +32,8 @@ ErrorListener = Callable[[int, str, int], None]
 
 PAPER_PREFIX = "D"  # DU…, DF…: IB's paper accounts
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 15.0
-# IB counts 50 messages in any second as they arrive. Bursts that left a second apart may come closer, and TWS drops
-# what is too much without saying which message it was, a cancel for example.
-MAX_MESSAGES, PACE_S = 45, 1.25
 MAX_FRAME = 16 * 1024 * 1024  # bytes; scanner parameters, the largest real answer, are some 2 MB
-PROBE_AFTER_S, PROBE_TIMEOUT_S = 5.0, 8.0  # a dead line is noticed within 15 s
+PROBE_AFTER_S, PROBE_TIMEOUT_S = 4.0, 8.0  # a dead line is noticed within 14 s, at the worst moment to fall silent
 
 
 class _Stopped(Exception):  # noqa: N818 - a signal to the retry loop, not an error
@@ -58,6 +58,7 @@ class IBConnection:
         on_decode_error: Callable[[str], None] | None = None,
         paper_only: bool = True,
         first_order_id: int = 1,
+        budget: Budget | None = None,
     ) -> None:
         self.client_id = client_id
         self.host, self.port = host, port
@@ -77,6 +78,8 @@ class IBConnection:
         self._order_id_floor = first_order_id
         self._by_us = False
         self._is_old_line_open = False
+        self._budget = budget or Budget()
+        self._sender = PacedSender(self.ib, client_id, self._budget)
         self._prepare(self.ib)
 
     def _prepare(self, ib: IB) -> None:
@@ -88,7 +91,6 @@ class IBConnection:
         ib.client.apiError += self._handle_socket_error
         WireTap.of(ib).decode_errors.append(self._handle_decode_error)
         client: Any = ib.client
-        client.MaxRequests, client.RequestsInterval = MAX_MESSAGES, PACE_S
         self._close_client = client.disconnect
         client.disconnect = self._closed_by_us
         client.conn.hasData += self._check_frame
@@ -135,6 +137,7 @@ class IBConnection:
             "host": self.host,
             "port": self.port,
             "message": self.message,
+            "budget": self._budget.of_client(self.client_id, time.monotonic()),
         }
 
     def _say(self, connected: bool, message: str) -> None:
@@ -147,12 +150,14 @@ class IBConnection:
     async def connect_once(self) -> None:
         """Connect and check the account.
 
-        Raises: TransientError (refused, connect_timeout, client_id_in_use, connection_closed, unreachable,
-        not_a_gateway) when it may work later;
+        Raises: TransientError (refused, connect_timeout, client_id_in_use, client_limit, connection_closed,
+        unreachable, not_a_gateway) when it may work later;
         ConfigError (wrong_account, not_a_paper_account) when it must not be used.
         """
         if self.connected:
             return
+        self._sender.clear()
+        self._budget.open_socket(self.client_id)
         try:
             await self._open()
             self._check_account(self._accounts())
@@ -287,6 +292,7 @@ class IBConnection:
             self.ib.disconnect()
         elif client.connState != client.DISCONNECTED:
             client.disconnect()
+        self._budget.close_socket(self.client_id)
 
     # what the line says
 
@@ -331,6 +337,7 @@ class IBConnection:
         if not self._announced:
             return
         self._announced = False
+        self._budget.close_socket(self.client_id)
         if self._probe is not None and self._probe is not asyncio.current_task():
             self._probe.cancel()
         self._probe = None
@@ -389,5 +396,6 @@ class IBConnection:
         if transport is not None:
             transport.abort()  # nobody is there to answer an orderly close
         self.ib.disconnect()
+        self._budget.close_socket(self.client_id)
         logger.warning("line dropped client_id=%s reason=%s", self.client_id, reason)
         self._say(False, reason)

@@ -140,7 +140,7 @@ class TradeManager:
             raise ConflictError(f"{order_ref} was never handed to IB; there is nothing to cancel.", code="not_sent")
         if row.client_id == MASTER_CLIENT_ID:
             return self._on_master(_cancel)
-        strategy = self._strategy_of_client(row.client_id)
+        strategy = self._strategy_of_client(row.client_id, row.owner)
         if strategy is not None:
             return self._on_strategy(strategy, _cancel)
         return self._engine.session.run(lambda: self._cancel_as(row), CALL_TIMEOUT_S + CANCEL_TIMEOUT_S)
@@ -168,7 +168,7 @@ class TradeManager:
 
         if row.client_id == MASTER_CLIENT_ID:
             return self._on_master(_modify)
-        strategy = None if row.client_id is None else self._strategy_of_client(row.client_id)
+        strategy = None if row.client_id is None else self._strategy_of_client(row.client_id, row.owner)
         if strategy is None:
             raise OrderRefusedError(
                 f"{order_ref} was placed by client {row.client_id}, which is not connected. Cancel it, or start its "
@@ -239,11 +239,14 @@ class TradeManager:
             return self._on_strategy(strategy, work)
         return self._on_master(work)
 
-    def _strategy_of_client(self, client_id: int) -> Any:
-        for strategy in self._engine.active_strategies.values():
-            if strategy.client_id == client_id and strategy.is_connected and strategy.broker is not None:
-                return strategy
-        return None
+    def _strategy_of_client(self, client_id: int, owner: str) -> Any:
+        """Return a strategy that is connected as that client; of those that share it, the order's owner first."""
+        found = [
+            strategy
+            for strategy in self._engine.active_strategies.values()
+            if strategy.client_id == client_id and strategy.is_connected and strategy.broker is not None
+        ]
+        return next((strategy for strategy in found if strategy.symbol == owner), found[0] if found else None)
 
     @staticmethod
     def _on_strategy(strategy: Any, work: Work[T]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from strategies.exceptions import OrderDeniedError
 from trading.engine import gate as gates
 from trading.engine.gate import Gate
+from trading.engine.resets import Hold, ResetKind, Window
 
 
 def denied(gate: Gate, con_id: int = 1) -> str:
@@ -39,6 +42,22 @@ def test_a_stopping_engine_never_opens_again() -> None:
     gate.open()
     gate.shut(gates.NOT_RECONCILED)
     assert denied(gate) == "engine_stopping"
+
+
+def test_a_reset_that_is_due_refuses_with_when_to_try_again_and_ends_by_itself() -> None:
+    gate, now = Gate(), datetime(2026, 12, 15, tzinfo=UTC)
+    gate.open()
+    hold = Hold(Window(ResetKind.RESTART, now, now + timedelta(minutes=10)), 600)
+    gate.reset_hold = lambda: hold
+    with pytest.raises(OrderDeniedError) as caught:
+        gate.check(1)
+    assert (caught.value.code, caught.value.fields["retry_after_s"]) == ("reset_pending", 600)
+    assert gate.reason == gates.RESET_PENDING
+    gate.shut(gates.NOT_CONNECTED)
+    assert denied(gate) == "not_connected"
+    gate.open()
+    gate.reset_hold = lambda: None
+    assert (denied(gate), gate.reason) == ("", "")
 
 
 def test_ledger_trouble_shuts_an_open_gate_and_ends_by_itself() -> None:

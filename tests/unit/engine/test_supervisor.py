@@ -59,7 +59,7 @@ class Host:
             raise self.trouble
         return Puppet(row.symbol, client_id)
 
-    def acquire_client_id(self) -> int:
+    def acquire_client_id(self, row: Strategy) -> int:
         """Take the lowest."""
         return self.free.pop(0)
 

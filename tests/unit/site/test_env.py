@@ -32,6 +32,12 @@ from strategies.exceptions import ConfigError
         ("MATS_MAX_CLIENTS", "2"),
         ("MATS_ARCTIC_URI", "nonsense"),
         ("DATABASE_URL", "garbage"),
+        ("MATS_IB_RESET_WINDOW", "midnight"),
+        ("MATS_IB_WEEKLY_RESET", "01:00-01:45"),
+        ("MATS_GATEWAY_RESTART_AT", "24:30"),
+        ("MATS_ALERT_URLS", "urgent=json://127.0.0.1"),
+        ("MATS_ALERT_QUIET", "night"),
+        ("MATS_IB_MESSAGES_PER_S", "0"),
     ],
 )
 def test_unusable_value_stops_the_start_and_names_the_variable(
@@ -89,3 +95,20 @@ def test_the_flex_token_is_not_shown_with_the_settings(monkeypatch: pytest.Monke
     environment = read_environment()
     assert environment.flex_token == "9876canary"
     assert "9876canary" not in repr(environment)
+
+
+def test_resets_are_ibs_own_with_a_real_gateway_and_none_with_the_paper_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MATS_IB_RESET_WINDOW", "MATS_IB_WEEKLY_RESET", "MATS_GATEWAY_RESTART_AT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MATS_EMBEDDED_GATEWAY", "true")
+    assert read_environment().resets == ()
+    monkeypatch.setenv("MATS_EMBEDDED_GATEWAY", "false")
+    monkeypatch.setenv("MATS_GATEWAY_RESTART_AT", "23:45 Europe/Zurich")
+    assert [str(rule.kind) for rule in read_environment().resets] == ["nightly", "weekly", "restart"]
+    monkeypatch.setenv("MATS_IB_RESET_WINDOW", "off")
+    assert [str(rule.kind) for rule in read_environment().resets] == ["weekly", "restart"]
+
+
+def test_alert_addresses_are_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATS_ALERT_URLS", "critical=tgram://123456:secret-token/99")
+    assert "secret-token" not in repr(read_environment())
