@@ -17,6 +17,7 @@ WORKING_WORDS = frozenset({"PreSubmitted", "Submitted"})
 CANCEL_WORDS = frozenset({"Cancelled", "ApiCancelled"})
 INACTIVE_WORD = "Inactive"
 FILLED_WORD = "Filled"
+UNACKNOWLEDGED = "IB has not acknowledged it; asked about, and never sent again."
 REJECTION = "201 "  # how a reason begins that IB gave for rejecting an order it had accepted before
 
 _UNANSWERED = frozenset({OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN})
