@@ -18,6 +18,7 @@ from trading.engine import gate as gates
 from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.flex_commands import FLEX_HANDLERS
 from trading.engine.lifecycle import StrategyState
+from trading.engine.order_commands import ORDER_HANDLERS
 from trading.engine.requests import Request, request_of
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
@@ -191,7 +192,8 @@ def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]
         kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
     }
     return bound | {
-        kind: partial(_with_request, engine, handler) for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS).items()
+        kind: partial(_with_request, engine, handler)
+        for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS | ORDER_HANDLERS).items()
     }
 
 

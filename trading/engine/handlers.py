@@ -80,6 +80,7 @@ class Folding:
         self._refused: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._holding = True
+        self.on_positions: Callable[[], object] = lambda: None  # called after a commit that moved positions
 
     def release(self) -> None:
         """Fold executions from now on, those held back first."""
@@ -101,6 +102,8 @@ class Folding:
         heard = [(m["trade"], m["status"]) for m in batch.statuses if m["trade"] is not None]
         _note(changed, orders.record_statuses(heard, now) if heard else [])
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])
+        if result.touched_positions:
+            after.append(self.on_positions)
         after += [settled for settled in (_do(job) for job in batch.jobs) if settled is not None]
         return after
 

@@ -39,6 +39,7 @@ SPECS: dict[str, CommandSpec] = {
     "start_all": CommandSpec("Start all active strategies"),
     "stop_all": CommandSpec("Stop all running strategies", priority=20),
     "cancel_order": CommandSpec("Cancel one order", ("order_ref",), priority=30),
+    "settle_order": CommandSpec("End an order that nobody answers for", ("order_ref", "reason"), priority=20),
     "cancel_all": CommandSpec("Cancel the open orders of one strategy or of all", (), ("strategy",), priority=50),
     "flatten_strategy": CommandSpec("Close the positions of one strategy", ("symbol",), priority=20),
     "update_params": CommandSpec("Hand the stored parameters to a running strategy", ("symbol",), expires_in_s=3600.0),

@@ -43,8 +43,8 @@ class _Scribe(Client):
         return self._version
 
     def sendMsg(self, msg: str) -> None:  # noqa: N802 - ib_async's name
-        frame: bytes = self._prefix(msg.encode())  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
-        self.frames.append(frame)
+        untyped: Any = self
+        self.frames.append(untyped._prefix(msg.encode()))
 
 
 class Line:
@@ -56,7 +56,7 @@ class Line:
         self._conn: Any = ib.client.conn
         self._lock = threading.Lock()
         self._send = self._conn.sendMsg
-        self._conn.sendMsg = self._send_whole
+        self._conn.sendMsg = self._send_whole  # an instance attribute over the method
         setattr(ib.wrapper, _ATTRIBUTE, self)
 
     @classmethod

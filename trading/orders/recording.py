@@ -116,6 +116,16 @@ def record_executions(facts: Sequence[ExecutionFact], now: datetime) -> list[Ord
     return batch.save()
 
 
+def note_orders(order_refs: Sequence[str], text: str, now: datetime) -> list[Order]:
+    """Put a word about orders on record without moving them."""
+    batch = OrderBatch(order_refs, now)
+    for ref in order_refs:
+        row = batch.get(ref)
+        if row is not None:
+            batch.advance(row, batch.progress(row), message=text, changed=True)
+    return batch.save()
+
+
 def _take_executions(batch: OrderBatch, row: Order, facts: Sequence[ExecutionFact]) -> None:
     before = batch.progress(row)
     after = before
