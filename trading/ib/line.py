@@ -52,11 +52,13 @@ class Line:
 
     def __init__(self, ib: IB) -> None:
         self.pushed = 0
-        self._client: Any = ib.client
-        self._conn: Any = ib.client.conn
+        client: Any = ib.client
+        self._client = client
+        conn: Any = ib.client.conn
+        self._conn = conn
         self._lock = threading.Lock()
-        self._send = self._conn.sendMsg
-        self._conn.sendMsg = self._send_whole  # an instance attribute over the method
+        self._send = conn.sendMsg
+        conn.sendMsg = self._send_whole  # an instance attribute over the method
         setattr(ib.wrapper, _ATTRIBUTE, self)
 
     @classmethod

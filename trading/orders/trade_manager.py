@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -32,7 +31,7 @@ from strategies.sizing import Number, build_order, to_decimal
 from trading.brokers.changes import Change
 from trading.brokers.live import LiveBroker
 from trading.models import Order as OrderRow
-from trading.orders import queries
+from trading.orders import cancelling, queries
 from trading.orders.cancelling import Cancelling, CancelReport
 from trading.orders.overtaking import begin_on
 from trading.orders.state import FINAL, OrderState
@@ -52,40 +51,25 @@ MASTER_CLIENT_ID = 0
 _SMART = frozenset({"STK", "OPT"})
 
 
-class Session(Protocol):
+class Session(cancelling.Session, Protocol):
     """The master's session: client 0 on its own loop."""
-
-    connection: Any
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float) -> Any:
         """Run a coroutine on the master's loop and return its result."""
 
-    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
-        """Start a coroutine on the master's loop and return at once."""
 
-
-class Engine(Protocol):
+class Engine(cancelling.Host, Protocol):
     """What the trade manager needs of the engine; also what ``LiveBroker`` needs."""
 
     session: Session
     gate: Any
     intents: Any
     portfolio_manager: Any
-    message_queue: Any
     ac: Any
 
     @property
     def active_strategies(self) -> Mapping[str, Any]:
         """Return the running strategy instances by symbol."""
-
-    def make_connection(self, client_id: int, **options: Any) -> Any:
-        """Return an unconnected IBConnection."""
-
-    def note_orders(self, order_refs: Sequence[str], text: str) -> None:
-        """Put what is about to be done with orders on record, as far as that takes no time."""
-
-    def pass_by(self, strategy: Any) -> None:
-        """Have the master's copy speak for a strategy whose loop hangs."""
 
 
 class TradeManager:

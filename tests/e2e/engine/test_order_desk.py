@@ -96,21 +96,22 @@ def test_exit_goes_when_its_position_is_closed_otherwise(rig: Rig) -> None:
     assert position("ALPHA", "SPY") == 0
 
 
-def test_one_order_cancels_the_other(rig: Rig) -> None:
+def test_orders_that_cancel_each_other_reach_ib_as_one_group_of_ours(rig: Rig) -> None:
     rig.strategy("ALPHA")
     engine = rig.engine()
     alpha = rig.start(engine, "ALPHA")
 
     async def _place() -> list[Any]:
         resting = {"contract": SPY, "quantity": 1, "order_type": "LMT", "limit": 1.0}
-        return list(await alpha.place_oco([resting, {**resting, "quantity": 2, "limit": 9000.0}]))
+        return list(await alpha.place_oco([resting, {**resting, "quantity": 2}]))
 
     tickets = rig.on_loop(alpha, _place())
-    until(lambda: states("ALPHA") == ["cancelled", "filled"], what="the marketable one cancels the other")
+    until(lambda: states("ALPHA") == ["accepted", "accepted"])
     groups = set(Order.objects.filter(owner="ALPHA").values_list("oca_group", flat=True))
-    assert len(groups) == 1
-    assert groups.pop().startswith("ALPHA/oca/")
-    assert len(tickets) == 2
+    assert {ticket.trade.order.ocaGroup for ticket in tickets} == groups
+    assert [group.startswith("ALPHA/oca/") for group in groups] == [True]
+    engine.trade_manager.cancel_owner("ALPHA")
+    until(lambda: states("ALPHA") == ["cancelled", "cancelled"])
 
 
 def test_family_of_which_one_member_is_refused_is_not_sent(rig: Rig) -> None:

@@ -315,7 +315,7 @@ def test_order_of_a_hung_strategy_is_changed_past_its_loop(house: House) -> None
         def _changed() -> bool:
             house.record()
             row = Order.objects.get(order_ref=ref)
-            return (row.quantity, row.limit_price) == (2, Decimal("1.5"))
+            return (row.quantity, row.limit_price) == (Decimal(2), Decimal("1.5"))
 
         deadline = time.monotonic() + DEADLINE_S
         while not _changed():
