@@ -61,14 +61,22 @@ class LiveBroker(OrderChanges):
     # placing
 
     async def place_order(
-        self, contract: Contract, order: Order, *, owner: str, parent: Ticket | None = None
+        self,
+        contract: Contract,
+        order: Order,
+        *,
+        owner: str,
+        parent: Ticket | None = None,
+        by_hand: bool = False,
     ) -> LiveTicket:
         """Commit the intent, then send; return the ticket once the order was handed to the socket.
+
+        ``by_hand``: a person decided it, not the code of the strategy for which it is.
 
         Raises: OrderDeniedError when MATS does not send it; the denial is on record.
         """
         qualified = await self._qualify(contract)
-        draft = self._draft(qualified, order, owner)
+        draft = self._draft(qualified, order, owner, by_hand=by_hand)
         if parent is not None:
             draft = replace(draft, parent_ref=parent.order_ref)
         [order_ref] = await self._committed([draft], is_bracket=False)
@@ -76,7 +84,7 @@ class LiveBroker(OrderChanges):
         return await self._send(order_ref, qualified, order, draft, parent)
 
     async def place_family(
-        self, orders: Sequence[tuple[Contract, Order]], *, owner: str, is_bracket: bool
+        self, orders: Sequence[tuple[Contract, Order]], *, owner: str, is_bracket: bool, by_hand: bool = False
     ) -> list[LiveTicket]:
         """Commit the intents of all orders in one transaction, then send them in order with nothing in between.
 
@@ -89,7 +97,7 @@ class LiveBroker(OrderChanges):
         for _, order in members:
             if group:
                 order.ocaGroup, order.ocaType = group, _CANCEL_WITH_BLOCK
-        drafts = [self._draft(contract, order, owner) for contract, order in members]
+        drafts = [self._draft(contract, order, owner, by_hand=by_hand) for contract, order in members]
         refs = await self._committed(drafts, is_bracket=is_bracket)
         await self._check_way_again(refs, drafts)
         tickets: list[LiveTicket] = []
@@ -203,7 +211,8 @@ class LiveBroker(OrderChanges):
             for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
                 self._engine.gate.check(con_id)
 
-    def _draft(self, contract: Contract, order: Order, owner: str) -> OrderDraft:
+    def _draft(self, contract: Contract, order: Order, owner: str, *, by_hand: bool = False) -> OrderDraft:
+        decided_by = None if by_hand else self._strategy
         accounts = self.ib.wrapper.accounts
         return OrderDraft(
             owner=owner,
@@ -226,8 +235,8 @@ class LiveBroker(OrderChanges):
             outside_rth=bool(order.outsideRth),
             oca_group=order.ocaGroup,
             transmitted=bool(order.transmit),
-            code_hash=str(getattr(self._strategy, "code_hash", "")),
-            params_revision=int(getattr(self._strategy, "params_revision", 0)),
+            code_hash=str(getattr(decided_by, "code_hash", "")),
+            params_revision=int(getattr(decided_by, "params_revision", 0)),
         )
 
     def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None) -> risk.RiskFacts:
@@ -247,6 +256,23 @@ class LiveBroker(OrderChanges):
     def _position(self, draft: OrderDraft) -> Decimal:
         held = self.portfolio.get_strategy_positions(draft.owner)
         return sum((row.quantity for row in held if row.con_id == draft.contract.con_id), Decimal(0))
+
+    def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
+        """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
+        draft = self._draft(contract, order, owner, by_hand=True)
+        try:
+            self._check_way(draft)
+            risk.check_order(draft, self._facts(draft))
+        except OrderDeniedError as error:
+            return draft, error
+        return draft, None
+
+    async def qualify_all(self, contracts: Sequence[Contract]) -> list[Contract]:
+        """Return the contracts completed by IB.
+
+        Raises: OrderDeniedError when one is not known or ambiguous.
+        """
+        return [await self._qualify(contract) for contract in contracts]
 
     async def _qualify(self, contract: Contract) -> Contract:
         if contract.secType == COMBINATION:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from strategies.exceptions import ConflictError, MatsError, NotFoundError, StrategyError, TransientError
 from strategies.models import Strategy
-from trading.engine import gate as gates
 from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.flex_commands import FLEX_HANDLERS
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_commands import ORDER_HANDLERS
+from trading.engine.readiness import require_connection
 from trading.engine.requests import Request, request_of
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS", "SPECS", "CommandSpec", "check_args"]
 
 START_WAIT_S = 30.0
-GATE_WAIT_S = 10.0
 
 Args = Mapping[str, Any]
 Result = dict[str, Any]
@@ -45,17 +44,6 @@ def start_strategy(engine: StrategyManager, args: Args) -> Result:
     runner = engine.supervisor.start(args["symbol"])
     runner.wait_until(SETTLED, START_WAIT_S)
     return settled(runner)
-
-
-def require_connection(engine: StrategyManager) -> None:
-    """Refuse when the gate is shut for want of a gateway; wait a moment while the books are being compared."""
-    gate = engine.gate
-    if not gate.is_open and gate.reason == gates.NOT_RECONCILED:
-        gate.wait_open(GATE_WAIT_S)
-    if not gate.is_open and gate.reason == gates.NOT_CONNECTED:
-        raise TransientError("The engine has no connection to the gateway.", code="no_connection")
-    if not gate.is_open and gate.reason == gates.ENGINE_STOPPING:
-        raise ConflictError("The engine is stopping.", code="engine_stopping")
 
 
 def settled(runner: Runner) -> Result:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from ib_async import IB, Contract, Order
 
+from strategies.combos import COMBINATION, roll
 from strategies.exceptions import (
     ConflictError,
     NotFoundError,
@@ -26,10 +28,13 @@ from strategies.exceptions import (
     TransientError,
 )
 from strategies.models import DISCRETIONARY
+from strategies.order_entry import part_of
+from strategies.order_types import Terms
 from strategies.ports import Ticket
-from strategies.sizing import Number, build_order, to_decimal
+from strategies.sizing import Number, build_order, order_of, to_decimal
 from trading.brokers.changes import Change
 from trading.brokers.live import LiveBroker
+from trading.brokers.preview import find_contracts, preview
 from trading.models import Order as OrderRow
 from trading.orders import cancelling, queries
 from trading.orders.cancelling import Cancelling, CancelReport
@@ -118,9 +123,54 @@ class TradeManager:
         """
 
         async def _place(broker: LiveBroker) -> Ticket:
-            return await broker.place_order(contract, order, owner=strategy_name)
+            return await broker.place_order(contract, order, owner=strategy_name, by_hand=True)
 
         return self._for_owner(strategy_name, _place)
+
+    def place_family(self, contract: Contract, orders: Sequence[Order], owner: str) -> Any:
+        """Send an entry and its exits for an owner; return their tickets, the entry's first.
+
+        Raises: OrderDeniedError before anything was sent: all of them or none.
+        """
+
+        async def _place(broker: LiveBroker) -> Sequence[Ticket]:
+            members = [(contract, order) for order in orders]
+            return await broker.place_family(members, owner=owner, is_bracket=True, by_hand=True)
+
+        return self._for_owner(owner, _place)
+
+    def roll_future(
+        self,
+        cur: Contract,
+        new: Contract,
+        quantity: Number | None = None,
+        orderRef: str | None = None,  # noqa: N803 - the seeds' signature
+        limit: Number | None = None,
+    ) -> Any:
+        """Move an owner's position (or ``quantity`` of it) from one future to another in one order.
+
+        ``limit`` is the price of new minus current, for long and short alike; without one the roll is at market.
+        Raises: OrderDeniedError when the owner holds less than is to be rolled.
+        """
+        owner = orderRef or DISCRETIONARY
+        old, following = self._on_master(lambda broker: broker.qualify_all([cur, new]))
+        positions = self._engine.portfolio_manager.get_strategy_positions(owner)
+        held = sum((row.quantity for row in positions if row.con_id == old.conId), Decimal(0))
+        made, units = roll(old, following, part_of(held, quantity))
+        terms = Terms("MKT") if limit is None else Terms("LMT", limit=to_decimal(limit))
+        return self.place_order(made, order_of(units, terms, sec_type=COMBINATION), owner)
+
+    # looking before leaping
+
+    def preview(self, contract: Contract, order: Order, owner: str) -> dict[str, Any]:
+        """Return what would be sent, whether the checks let it pass, and IB's answer to «what if»."""
+        found: dict[str, Any] = self._on_master(lambda broker: preview(broker, contract, order, owner))
+        return found
+
+    def find_contracts(self, pattern: str) -> list[dict[str, Any]]:
+        """Return the instruments that IB lists for a symbol or a part of a name."""
+        found: list[dict[str, Any]] = self._on_master(lambda broker: find_contracts(broker, pattern))
+        return found
 
     # changing
 

@@ -162,3 +162,68 @@ def in_flight_over(order_ref: str) -> None:
 
     with in_flight._lock:
         in_flight._members.pop(order_ref, None)
+
+
+# -- orders by command
+
+
+def place(rig: Rig, **order: Any) -> str:
+    args: dict[str, Any] = {"contract": {"symbol": "SPY"}, "order": {"side": "BUY", "quantity": "3", **order}}
+    return str(rig.result(rig.do("place_order", **args))["order_ref"])
+
+
+def test_order_placed_by_command_is_changed_and_cancelled(rig: Rig) -> None:
+    rig.engine()
+    ref = place(rig, order_type="LMT", limit="1.00")
+    until(lambda: states("Discretionary") == ["accepted"])
+    rig.result(rig.do("modify_order", order_ref=ref, quantity="2", limit="1.25"))
+    until(lambda: Order.objects.filter(quantity=2, limit_price="1.25").exists(), what="IB took the change")
+    rig.result(rig.do("cancel_order", order_ref=ref))
+    until(lambda: states("Discretionary") == ["cancelled"])
+
+
+def test_order_for_a_strategy_is_its_own_but_not_its_codes(rig: Rig) -> None:
+    rig.strategy("ALPHA")
+    engine = rig.engine()
+    rig.start(engine, "ALPHA")
+    order = {"side": "BUY", "quantity": "3"}
+    args: dict[str, Any] = {"contract": {"symbol": "SPY"}, "order": order, "strategy": "ALPHA"}
+    rig.result(rig.do("place_order", **args))
+    until(lambda: position("ALPHA", "SPY") == 3)
+    assert Order.objects.get().code_hash == ""
+
+
+def test_bracket_by_command_is_one_family(rig: Rig) -> None:
+    rig.engine()
+    entry = {"side": "BUY", "quantity": "5", "order_type": "LMT", "limit": "1"}
+    command = rig.do(
+        "place_bracket",
+        contract={"symbol": "SPY"},
+        order=entry,
+        take_profit={"limit": "2"},
+        stop_loss={"stop": "0.5"},
+    )
+    refs = rig.result(command)["order_refs"]
+    until(lambda: states("Discretionary") == ["accepted"] * 3)
+    rows = Order.objects.order_by("id").values_list("order_type", "side", "parent_ref")
+    assert list(rows) == [("LMT", "BUY", ""), ("LMT", "SELL", refs[0]), ("STP", "SELL", refs[0])]
+
+
+def test_preview_says_what_would_be_sent_what_stands_against_it_and_what_it_would_cost(rig: Rig) -> None:
+    rig.engine()
+    order = {"side": "BUY", "quantity": "3", "order_type": "MKT"}
+    wish: dict[str, Any] = {"contract": {"symbol": "SPY"}, "order": order}
+    found = rig.result(rig.do("preview_order", **wish))
+    assert (found["order"]["symbol"], found["order"]["quantity"], found["denied"]) == ("SPY", "3", None)
+    assert found["what_if"]["known"] is True
+    assert Decimal(found["what_if"]["init_margin_change"]) > 0
+    assert not Order.objects.exists()
+    rig.engines[0].gate.set_ledger_trouble(True)
+    assert rig.result(rig.do("preview_order", **wish))["denied"]["code"] == "ledger_trouble"
+
+
+def test_instruments_are_found_by_symbol(rig: Rig) -> None:
+    rig.engine()
+    found = rig.result(rig.do("find_contracts", pattern="SPY"))["contracts"]
+    assert found[0]["symbol"] == "SPY"
+    assert found[0]["con_id"]
