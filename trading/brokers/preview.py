@@ -85,7 +85,7 @@ def describe(draft: OrderDraft) -> dict[str, Any]:
         "currency": contract.currency,
         "local_symbol": contract.local_symbol,
     }
-    return {**named, **{name: value for name, value in values.items() if value not in (None, "")}}
+    return {**named, **{name: value for name, value in values.items() if value not in (None, "", False)}}
 
 
 def _plain(value: Any) -> Any:

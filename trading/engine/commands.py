@@ -99,18 +99,9 @@ def cancel_order(engine: StrategyManager, args: Args) -> Result:
 
 def cancel_all(engine: StrategyManager, args: Args) -> Result:
     """Ask the broker to cancel the open orders of one strategy, or of all."""
-    found = Order.objects.exclude(state__in=[str(state) for state in FINAL]).order_by("id")
-    if args.get("strategy"):
-        found = found.filter(owner=find_strategy(args["strategy"]).symbol)
-    asked: list[str] = []
-    errors: dict[str, str] = {}
-    for order_ref in found.values_list("order_ref", flat=True):
-        try:
-            engine.trade_manager.cancel_order(order_ref)
-            asked.append(order_ref)
-        except MatsError as error:
-            errors[order_ref] = error.message
-    return {"asked": asked, "errors": errors}
+    owner = find_strategy(args["strategy"]).symbol if args.get("strategy") else None
+    report = engine.trade_manager.cancel_owner(owner)
+    return {"asked": report.asked, "errors": report.errors}
 
 
 def flatten_strategy(engine: StrategyManager, args: Args) -> Result:

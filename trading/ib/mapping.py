@@ -145,7 +145,8 @@ def order_snapshot(
 
 def limit_of(order: Order) -> Decimal | None:
     """Return the limit price of an order type that has one; IB echoes 0 for the others."""
-    return to_optional_decimal(order.lmtPrice) if "LMT" in order.orderType or "LIT" in order.orderType else None
+    has_limit = order.orderType in ("LOC", "LIT") or "LMT" in order.orderType
+    return to_optional_decimal(order.lmtPrice) if has_limit else None
 
 
 def stop_of(order: Order) -> Decimal | None:
