@@ -45,7 +45,7 @@ def test_roll_of_nothing_or_into_something_else_is_refused() -> None:
 
 
 def test_part_of_a_holding_has_its_sign_and_no_more_than_is_held() -> None:
-    assert (part_of(D(5), None), part_of(D(-5), 2), part_of(D(5), 2)) == (5, -2, 2)
+    assert [part_of(D(5), None), part_of(D(-5), 2), part_of(D(5), 2)] == [D(5), D(-2), D(2)]
     with pytest.raises(OrderDeniedError):
         part_of(D(1), 2)
 
