@@ -88,10 +88,12 @@ class OrderWatch:
         """Tell tickets whose order the books have ended: IB says nothing of what never reached it."""
         for strategy in self._host.active_strategies.values():
             broker, loop = strategy.broker, strategy._loop
+            if broker is None or loop is None:
+                continue
             doubtful: list[str] = []
             with suppress(RuntimeError):  # the loop changed them meanwhile; the next look comes in a second
                 doubtful = [one.order_ref for one in broker.open_tickets() if one.state is OrderState.UNKNOWN]
-            if not doubtful or loop is None:
+            if not doubtful:
                 continue
             ended = Order.objects.filter(order_ref__in=doubtful, state__in=[str(state) for state in FINAL])
             for ref, state, reason in ended.values_list("order_ref", "state", "reason"):

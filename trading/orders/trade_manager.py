@@ -40,6 +40,7 @@ from trading.orders import cancelling, queries
 from trading.orders.cancelling import Cancelling, CancelReport
 from trading.orders.overtaking import begin_on
 from trading.orders.state import FINAL, OrderState
+from trading.orders.wishes import contract_of_text
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class TradeManager:
 
     def trade(
         self,
-        contract: Contract,
+        contract: Contract | str,
         quantity: Number,
         order_type: str = "MKT",
         algo: bool = True,
@@ -97,24 +98,27 @@ class TradeManager:
         orderRef: str | None = None,  # noqa: N803 - the seeds' signature
         limit: Number | None = None,
         useRth: bool = False,  # noqa: N803 - the seeds' signature
+        stop: Number | None = None,
     ) -> Any:
         """Buy (quantity > 0) or sell (< 0) for the strategy that ``orderRef`` names, else for Discretionary.
 
-        Return the ticket (a task for it on the owner's own loop).
-        Raises: OrderDeniedError before anything was sent.
+        ``contract`` may be text (``AAPL``, ``FUT ES CME USD 20260320``). Return the ticket (a task for it on the
+        owner's own loop).
+        Raises: OrderDeniedError before anything was sent; ConfigError for a text that is no contract.
         """
+        named = contract_of_text(contract) if isinstance(contract, str) else contract
         order = build_order(
             to_decimal(quantity),
             order_type,
             algo=algo,
             urgency=urgency,
             limit=None if limit is None else to_decimal(limit),
-            stop=None,
+            stop=None if stop is None else to_decimal(stop),
             use_rth=useRth,
             tif="DAY",
             transmit=True,
         )
-        return self.place_order(contract, order, orderRef or DISCRETIONARY)
+        return self.place_order(named, order, orderRef or DISCRETIONARY)
 
     def place_order(self, contract: Contract, order: Order, strategy_name: str) -> Any:
         """Send an order for an owner, through its own connection while it runs, else through the master's.
@@ -278,11 +282,7 @@ class TradeManager:
             done = OrderRow.objects.filter(order_ref__in=left, state__in=[str(state) for state in FINAL])
             left -= set(done.values_list("order_ref", flat=True))
             if left and time.monotonic() > deadline:
-                raise ConflictError(
-                    f"{', '.join(sorted(left))} could not be cancelled in {CANCEL_TIMEOUT_S:g} s; "
-                    "the positions are left as they are.",
-                    code="order_working",
-                )
+                raise ConflictError(_still_there(left), code="order_working")
             if left:
                 time.sleep(_POLL_S)
 
@@ -338,3 +338,11 @@ class TradeManager:
             broker = LiveBroker(connection.ib, DISCRETIONARY, self._engine.ac, engine=self._engine)
             self._master_brokers[connection.ib] = broker
         return broker
+
+
+def _still_there(order_refs: set[str]) -> str:
+    text = f"{', '.join(sorted(order_refs))} could not be cancelled in {CANCEL_TIMEOUT_S:g} s; "
+    rows = OrderRow.objects.filter(order_ref__in=order_refs, state=OrderState.UNKNOWN)
+    unknown = sorted(rows.values_list("order_ref", flat=True))
+    hint = f" Nobody answers for {', '.join(unknown)}: look in TWS, then settle it." if unknown else ""
+    return f"{text}the positions are left as they are.{hint}"

@@ -149,6 +149,22 @@ def read_contract(given: Any) -> Contract:
     return made
 
 
+def contract_of_text(text: str) -> Contract:
+    """Return the contract that a short text means: ``AAPL``, ``265598`` (a conId), or its kind, symbol and so on.
+
+    Shape: ``SEC_TYPE SYMBOL [EXCHANGE] [CURRENCY] [EXPIRY] [STRIKE] [C|P]``, separated by blanks: ``STK AAPL SMART
+    USD``, ``FUT ES CME USD 20260320``, ``OPT SPY SMART USD 20260320 500 C``. It is read, never evaluated.
+    Raises: ConfigError (bad_order).
+    """
+    words = text.split()
+    if len(words) == 1:
+        return read_contract({"con_id": int(text)} if text.isascii() and text.isdigit() else {"symbol": words[0]})
+    names = ("sec_type", "symbol", "exchange", "currency", "expiry", "strike", "right")
+    if not 2 <= len(words) <= len(names):
+        raise _bad("contract", f"{text[:60]!r} is no contract; write for example STK AAPL SMART USD.")
+    return read_contract(dict(zip(names, words, strict=False)))
+
+
 def read_terms(given: Any, name: str = "order", sec_type: str = "STK") -> tuple[Decimal | None, Terms, bool, str]:
     """Return quantity (signed, None without one), terms, whether IB's Adaptive is wanted, and how urgent it is.
 
