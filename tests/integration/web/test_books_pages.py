@@ -24,7 +24,17 @@ from trading.pages.forms import KINDS, number, read_details
 
 pytestmark = pytest.mark.django_db
 
-PATHS = ["/portfolio/", "/breaks/", "/adjustments/", "/flex/", "/analytics/", "/alerts/", "/alerts/strip/", "/audit/"]
+PATHS = [
+    "/execution/",
+    "/portfolio/",
+    "/breaks/",
+    "/adjustments/",
+    "/flex/",
+    "/analytics/",
+    "/alerts/",
+    "/alerts/strip/",
+    "/audit/",
+]
 
 
 @pytest.fixture
