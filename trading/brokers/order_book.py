@@ -86,10 +86,12 @@ class OrderBook(Broker):
 
     # acknowledgements
 
-    def _await_acknowledgement(self, within_s: float = ACKNOWLEDGED_WITHIN_S) -> None:
+    def _await_acknowledgement(self, within_s: float | None = None) -> None:
         """Look once after a while whether IB has answered for what was sent."""
         if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(within_s, self._look_for_silence)
+            self._watch = asyncio.get_running_loop().call_later(
+                ACKNOWLEDGED_WITHIN_S if within_s is None else within_s, self._look_for_silence
+            )
 
     def _look_for_silence(self) -> None:
         self._watch = None

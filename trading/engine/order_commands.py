@@ -7,11 +7,12 @@ the way to the broker (``orders.trade_manager``), claiming and recording the out
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import TimeoutError as NotInTimeError
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from strategies.exceptions import MatsError
+from strategies.exceptions import MatsError, TransientError
 from strategies.models import DISCRETIONARY
 from trading.engine.readiness import require_connection
 from trading.engine.reconciler import write_orders
@@ -104,7 +105,11 @@ def settle_order(engine: StrategyManager, request: Request) -> Result:
         write_orders([row], now)
         return {"order_ref": order_ref, "state": str(row.state), "filled": f"{row.filled.normalize():f}"}
 
-    outcome = engine.message_queue.submit(_job, request.kind).result(BOOKS_WAIT_S)
+    try:
+        outcome = engine.message_queue.submit(_job, request.kind).result(BOOKS_WAIT_S)
+    except NotInTimeError:
+        text = "The books take too long over this; look whether it was done before asking again."
+        raise TransientError(text, code="outcome_unknown") from None
     if isinstance(outcome, MatsError):
         raise outcome
     result: Result = outcome

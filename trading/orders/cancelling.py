@@ -131,8 +131,8 @@ class Cancelling:
                 errand.finish(CALL_TIMEOUT_S)
             else:
                 self._past(errand.strategy, group)
-        except MatsError as error:
-            return _all(group, error)
+        except Exception as error:  # noqa: BLE001 - border: one client's trouble must not keep the others' cancels
+            return _all(group, _told(error))
         return _all(group, None)
 
     def _past(self, strategy: Any, group: list[Order]) -> None:
@@ -204,9 +204,17 @@ def _all(group: Iterable[Order], error: MatsError | None) -> Outcomes:
 def _by_future(group: Iterable[Order], future: Future[Any]) -> Outcomes:
     try:
         future.result(CALL_TIMEOUT_S + CONFIRM_TIMEOUT_S)
-    except MatsError as error:
-        return _all(group, error)
     except NotInTimeError:
         future.cancel()
         return _all(group, TransientError("The cancel was not handed over in time.", code="timeout"))
+    except Exception as error:  # noqa: BLE001 - border: one client's trouble must not keep the others' cancels
+        return _all(group, _told(error))
     return _all(group, None)
+
+
+def _told(error: Exception) -> MatsError:
+    """Return an error of ours; one that nobody foresaw goes to the log with its traceback."""
+    if isinstance(error, MatsError):
+        return error
+    logger.error("cancel failed", exc_info=error)
+    return TransientError(f"The cancel was not handed over: {type(error).__name__}: {error}", code="cancel_failed")

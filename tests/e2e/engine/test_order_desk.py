@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,10 @@ from ib_async import Stock
 
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import Rig, position, until
+from trading.brokers import order_book
 from trading.models import Order, OrderEvent
+from trading.orders import settling
+from trading.orders.inflight import in_flight
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
@@ -54,7 +58,8 @@ def test_while_true_in_a_strategy_stops_neither_a_cancel_nor_its_confirmation(ri
     engine = rig.engine()
     try:
         engine.start_strategy("HANGS")
-        until(lambda: states("HANGS") == ["accepted"] * 4, what="four orders work")
+        placed = Order.objects.filter(owner="HANGS").exclude(order_id=None)
+        until(lambda: placed.count() == 4, what="four orders were handed over")
         began = time.monotonic()
         report = engine.trade_manager.cancel_owner("HANGS")
         took_s = time.monotonic() - began
@@ -123,13 +128,17 @@ def test_family_of_which_one_member_is_refused_is_not_sent(rig: Rig) -> None:
     assert states("ALPHA") == []
 
 
-def test_order_that_ib_swallows_is_unknown_asked_about_and_settled_by_an_operator(rig: Rig) -> None:
+def test_order_that_ib_swallows_is_unknown_asked_about_and_settled_by_an_operator(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "ACKNOWLEDGED_WITHIN", timedelta(seconds=1))
+    monkeypatch.setattr(order_book, "ACKNOWLEDGED_WITHIN_S", 1.0)
     rig.strategy("ALPHA")
     engine = rig.engine()
     alpha = rig.start(engine, "ALPHA")
     swallow(alpha)
     ticket = rig.place(alpha, "SPY", 1, limit=1.0)
-    until(lambda: states("ALPHA") == ["unknown"], what="doubted after five seconds")
+    until(lambda: states("ALPHA") == ["unknown"], what="doubted")
     early = rig.do("settle_order", order_ref=ticket.order_ref, reason="not in TWS")
     assert early.error_code == "in_flight", "its answer may still come"
     in_flight_over(ticket.order_ref)
@@ -158,8 +167,6 @@ def swallow(strategy: Any) -> None:
 
 def in_flight_over(order_ref: str) -> None:
     """Have the half minute pass in which an answer may still come."""
-    from trading.orders.inflight import in_flight
-
     with in_flight._lock:
         in_flight._members.pop(order_ref, None)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
+from ib_async import Future
 
 from portfolio.models import Position
 from portfolio.services import ensure_account, fold_batch
+from strategies.combos import roll
 from strategies.events import ContractSnapshot, LegSnapshot
 from strategies.exceptions import ConflictError, NotFoundError, StaleEpochError
 from tests.unit.orders.evidence import NOW, draft, fact, status, trade
 from tests.unit.portfolio.builders import ACCOUNT, contract, fill
+from trading.ib.capture import Capture
 from trading.models import Order, OrderEvent
 from trading.orders import queries, services, settling
 from trading.orders.inflight import in_flight
@@ -65,8 +69,8 @@ def test_stale_engine_writes_no_part_of_a_family() -> None:
 
 
 def test_row_remembers_the_terms_of_its_order() -> None:
-    values = {"trail_percent": Decimal("1.5"), "good_till": NOW, "good_after": NOW, "outside_rth": True}
-    ref = writer().commit(draft(order_type="TRAIL", tif="GTD", oca_group="T/oca/1", algo="", **values))
+    terms = draft(order_type="TRAIL", tif="GTD", oca_group="T/oca/1", outside_rth=True)
+    ref = writer().commit(replace(terms, trail_percent=Decimal("1.5"), good_till=NOW, good_after=NOW))
     row = Order.objects.get(order_ref=ref)
     assert (row.trail_percent, row.good_till, row.good_after) == (Decimal("1.5"), NOW, NOW)
     assert (row.outside_rth, row.oca_group, row.transmitted) == (True, "T/oca/1", True)
@@ -77,7 +81,7 @@ def test_what_ib_says_of_the_terms_is_taken_over() -> None:
     told = replace(trade(ref), trail_amount=Decimal(2), stop_price=Decimal(98), oca_group="g", outside_rth=True)
     services.record_order(told, NOW)
     row = Order.objects.get(order_ref=ref)
-    assert (row.trail_amount, row.stop_price, row.oca_group, row.outside_rth) == (2, 98, "g", True)
+    assert (row.trail_amount, row.stop_price, row.oca_group, row.outside_rth) == (Decimal(2), Decimal(98), "g", True)
 
 
 def test_rejected_change_leaves_the_order_as_it_was() -> None:
@@ -105,7 +109,12 @@ def test_roll_books_its_legs_and_counts_as_one_order() -> None:
         services.record_executions(result.new_executions, NOW)
         row = Order.objects.get(order_ref=ref)
         seen.append((row.state, row.filled))
-    assert seen == [("intent", 0), ("partial", 1), ("filled", 2), ("filled", 2)]
+    assert [(state_, int(filled)) for state_, filled in seen] == [
+        ("intent", 0),
+        ("partial", 1),
+        ("filled", 2),
+        ("filled", 2),
+    ]
     held = dict(Position.objects.filter(owner="T").values_list("instrument_id", "quantity"))
     assert held == {OLD.con_id: -2, NEW.con_id: 2}, "legs, never the combination"
     assert row.average_price == Decimal("0.5")
@@ -162,3 +171,12 @@ def test_incarnations_of_one_order_are_found_by_ibs_number() -> None:
     Order.objects.filter(order_ref=other).update(perm_id=901)
     assert [row.order_ref for row in queries.twins(Order.objects.get(order_ref=first))] == [second]
     assert queries.twins(Order(order_ref="x")) == []
+
+
+def test_combinations_are_told_apart_by_their_legs_though_none_has_an_id() -> None:
+    ib = SimpleNamespace()
+    capture: Any = Capture.__new__(Capture)
+    capture._contracts, capture._ib = {}, ib
+    bags = [roll(Future("VXM", conId=near, currency="USD"), Future("VXM", conId=far, currency="USD"), Decimal(1))[0]
+            for near, far in ((11, 12), (12, 13))]  # fmt: skip
+    assert capture._contract(bags[0]).legs != capture._contract(bags[1]).legs

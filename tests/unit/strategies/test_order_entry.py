@@ -103,7 +103,7 @@ def test_roll_moves_what_the_strategy_holds(engine: FakeEngine, start: Start, mo
         return contract
 
     monkeypatch.setattr(type(strategy), "qualify", _known)
-    ticket = on_loop(strategy, strategy.roll_future(old, new, 2, limit="0.5"))
+    ticket = on_loop(strategy, strategy.roll_future(old, new, 2, limit=Decimal("0.5")))
     assert sent(engine) == [("SELL", 2.0, "LMT", True)]
     assert [(leg.conId, leg.action) for leg in ticket.contract.comboLegs] == [(12, "BUY"), (11, "SELL")]
     with pytest.raises(OrderDeniedError):
