@@ -54,6 +54,7 @@ CANCEL_TIMEOUT_S = 20.0
 PLACED_WITHIN_S = 0.5  # an order whose owner's loop has not begun by then goes through the master
 _POLL_S = 0.05
 MASTER_CLIENT_ID = 0
+_NOTHING = frozenset({"order_done", "not_sent"})  # there was nothing to cancel
 _SMART = frozenset({"STK", "OPT"})
 
 
@@ -187,16 +188,17 @@ class TradeManager:
         row = self._working_row(order_ref)
         outcomes = self._cancelling.cancel([row, *queries.twins(row)])
         for error in outcomes.values():
-            if error is not None and (error is outcomes[order_ref] or error.code not in ("order_done", "not_sent")):
+            if error is not None and (error is outcomes[order_ref] or error.code not in _NOTHING):
                 raise error
 
     def cancel_owner(self, owner: str | None) -> CancelReport:
         """Ask IB to cancel all working orders of an owner, or of everybody (None), hung strategies included."""
         rows = queries.working_orders(owner)
         outcomes = self._cancelling.cancel(rows)
+        failed = {ref: error for ref, error in outcomes.items() if error is not None and error.code not in _NOTHING}
         return CancelReport(
             asked=[ref for ref, error in outcomes.items() if error is None],
-            errors={ref: error.message for ref, error in outcomes.items() if error is not None},
+            errors={ref: error.message for ref, error in failed.items()},
         )
 
     def modify_order(
@@ -256,7 +258,7 @@ class TradeManager:
         """
         rows = queries.working_orders(strategy)
         for order_ref, error in self._cancelling.cancel(rows).items():
-            if error is not None and error.code not in ("order_done", "not_sent"):
+            if error is not None and error.code not in _NOTHING:
                 raise error
             if error is not None:
                 logger.info("nothing to cancel order_ref=%s reason=%s", order_ref, error.message)
