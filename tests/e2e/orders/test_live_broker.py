@@ -186,5 +186,5 @@ async def test_change_that_ib_refuses_leaves_the_order_as_it_was(desk: Desk) -> 
     await desk.broker.modify_order(ticket.order_ref, limit=Decimal("1.00001"))
     await until(lambda: ticket.reason.startswith("110"), "IB refused it")
     assert len(desk.heard.of_type("status_change")) > heard
-    assert (ticket.state, ticket.progress.quantity) == (OrderState.ACCEPTED, 5)
+    assert (ticket.state, ticket.progress.quantity) == (OrderState.ACCEPTED, Decimal(5))
     assert ticket.trade.order.lmtPrice == before
