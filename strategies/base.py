@@ -1,7 +1,7 @@
 """BaseStrategy: what a strategy can do. Subclass it, write ``initialize_strategy`` and ``run_strategy``.
 
-Owns: the wrappers for orders, positions and equity that strategy files use.
-Leaves: thread, loop, connection (``life.py``), prices and bars (``market_access.py``), order objects (``sizing.py``).
+Owns: constructor, parameters, sizing, and the wrappers for positions and equity that strategy files use.
+Leaves: thread, loop, connection (``life.py``), prices and bars (``market_access.py``), orders (``order_entry.py``).
 Rule: everything asked about positions and money is this strategy's own, never the account's. Ledger reads touch the
 database and run in a worker thread; everything else stays on the strategy's own loop.
 """
@@ -9,23 +9,23 @@ database and run in a worker thread; everything else stays on the strategy's own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ib_async import Contract, Order
+from ib_async import Contract
 
 from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
-from strategies.market_access import REQUEST_TIMEOUT_S, MarketAccess
+from strategies.market_access import REQUEST_TIMEOUT_S
+from strategies.order_entry import OrderEntry
 from strategies.params import PARAMS
-from strategies.ports import Broker, EnginePort, PortfolioPort, StrategyPosition, Ticket
-from strategies.sizing import Number, build_order, multiplier_of, size_to_quantity, to_decimal
+from strategies.ports import EnginePort, PortfolioPort, StrategyPosition, Ticket
+from strategies.sizing import Number, multiplier_of, size_to_quantity, to_decimal
 
 __all__ = ["PARAMS", "BaseStrategy"]
 
 
-class BaseStrategy(MarketAccess):
+class BaseStrategy(OrderEntry):
     """A strategy with its own thread, asyncio loop and IB connection.
 
     ``symbol`` names the strategy, never an instrument; it owns orders, fills, positions and cash.
@@ -89,58 +89,6 @@ class BaseStrategy(MarketAccess):
 
     # -- orders
 
-    async def place_order(
-        self,
-        contract: Contract,
-        quantity: Number,
-        order_type: str = "MKT",
-        algo: bool = True,
-        urgency: str = "Patient",
-        orderRef: str | None = None,  # noqa: N803 - the name strategy files use
-        limit: Number | None = None,
-        stop: Number | None = None,
-        useRth: bool = False,  # noqa: N803 - the name strategy files use
-        tif: str = "DAY",
-        transmit: bool = True,
-        parentId: int = 0,  # noqa: N803 - the name strategy files use
-    ) -> Ticket:
-        """Buy (quantity > 0) or sell (< 0); return the ticket once the order is committed and sent.
-
-        Units: ``limit`` and ``stop`` in the contract's currency; ``algo`` means IB's Adaptive, on MKT and LMT only.
-        MATS gives every order its own reference; ``orderRef`` may repeat the strategy's symbol and nothing else.
-
-        Raises: OrderDeniedError before anything was sent. What IB refuses later ends the ticket, with its ``reason``.
-        """
-        with self._denials_told():
-            order = build_order(
-                to_decimal(quantity),
-                order_type,
-                algo=algo,
-                urgency=urgency,
-                limit=None if limit is None else to_decimal(limit),
-                stop=None if stop is None else to_decimal(stop),
-                use_rth=useRth,
-                tif=tif,
-                transmit=transmit,
-            )
-            return await self._send(contract, order, orderRef, parentId)
-
-    async def _send(self, contract: Contract, order: Order, order_ref: str | None = None, parent_id: int = 0) -> Ticket:
-        """Send an order that is made already, for this strategy whatever the order says."""
-        broker = self._broker_for_orders(order_ref)
-        parent = self._parent(parent_id)
-        qualified = await self.qualify(contract)
-        return await broker.place_order(qualified, order, owner=self.symbol, parent=parent)
-
-    @contextmanager
-    def _denials_told(self) -> Iterator[None]:
-        try:
-            yield
-        except OrderDeniedError as error:
-            if "order_ref" not in error.fields:  # the broker tells of those that it has on record
-                self.log(f"Order denied: {error.message}", "warning")
-            raise
-
     async def place_order_by_size(
         self,
         contract: Contract,
@@ -194,18 +142,6 @@ class BaseStrategy(MarketAccess):
             self.log(f"The rate of {currency} to {own} is old or delayed (as of {converted.as_of}).", "warning")
         return converted.amount
 
-    def open_orders(self, contract: Contract | None = None) -> list[Ticket]:
-        """Return this strategy's working orders, of one contract or of all."""
-        return [ticket for ticket in self._pending() if contract is None or _same(ticket.contract, contract)]
-
-    async def cancel_orders(self, contract: Contract | None = None) -> list[Ticket]:
-        """Ask IB to cancel this strategy's working orders; return their tickets."""
-        tickets = self.open_orders(contract)
-        if self.broker is not None:
-            for ticket in tickets:
-                await self.broker.cancel_order(ticket.order_ref)
-        return tickets
-
     async def flatten(self, contract: Contract | None = None) -> list[Ticket]:
         """Cancel working orders, then close this strategy's own positions at market; return the closing tickets.
 
@@ -222,25 +158,6 @@ class BaseStrategy(MarketAccess):
                 held = Contract(conId=position.con_id, exchange="SMART")
                 closing.append(await self.place_order(held, -position.quantity, algo=False))
         return closing
-
-    def _broker_for_orders(self, order_ref: str | None) -> Broker:
-        if not self.is_running:
-            raise OrderDeniedError(f"{self.symbol} is stopping; it sends no new orders.", code="strategy_stopping")
-        if self.broker is None or not self.is_connected:
-            raise OrderDeniedError(f"{self.symbol} is not connected to IB.", code="not_connected")
-        if order_ref not in (None, "", self.symbol):
-            raise OrderDeniedError(
-                f"orderRef {order_ref!r} would book the fill on another owner than {self.symbol}.", code="foreign_owner"
-            )
-        return self.broker
-
-    def _parent(self, parent_id: int) -> Ticket | None:
-        if not parent_id:
-            return None
-        for ticket in self._pending():
-            if ticket.order.orderId == parent_id:
-                return ticket
-        raise OrderDeniedError(f"No working order has id {parent_id}; it cannot be a parent.", code="unknown_parent")
 
     # -- books
 
@@ -277,9 +194,3 @@ class BaseStrategy(MarketAccess):
     @property
     def _books(self) -> PortfolioPort:
         return self.strategy_manager.portfolio_manager
-
-
-def _same(left: Contract, right: Contract) -> bool:
-    if left.conId and right.conId:
-        return left.conId == right.conId
-    return (left.symbol, left.secType, left.currency) == (right.symbol, right.secType, right.currency)

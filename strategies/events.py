@@ -13,8 +13,16 @@ from typing import Literal, NotRequired, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
+class LegSnapshot:
+    """One leg of a combination: what one unit of it buys (``ratio`` > 0) or sells (< 0)."""
+
+    con_id: int
+    ratio: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContractSnapshot:
-    """IB's contract, resolved: ``con_id`` is never 0 in a message."""
+    """IB's contract, resolved: ``con_id`` is never 0 in a message, but for combinations."""
 
     con_id: int
     symbol: str
@@ -29,6 +37,7 @@ class ContractSnapshot:
     strike: Decimal | None = None
     right: str = ""
     price_magnifier: int | None = None  # quoted prices ÷ this are money: 100 for pence; None until IB described it
+    legs: tuple[LegSnapshot, ...] = ()  # of a combination, which has no conId of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,15 @@ class TradeSnapshot:
     remaining: Decimal
     average_price: Decimal | None
     message: str = ""  # why held, error text
+    trail_amount: Decimal | None = None
+    trail_percent: Decimal | None = None
+    limit_offset: Decimal | None = None
+    good_till: datetime | None = None
+    good_after: datetime | None = None
+    outside_rth: bool | None = None
+    algo: str = ""
+    oca_group: str = ""
+    parent_id: int = 0  # IB's order id of the parent, of the same client
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,15 @@ class Broker(Protocol):
         Raises: OrderDeniedError before sending. What IB refuses later ends the ticket, with its ``reason``.
         """
 
+    async def place_family(
+        self, orders: Sequence[tuple[Contract, Order]], *, owner: str, is_bracket: bool
+    ) -> Sequence[Ticket]:
+        """Commit the intents of all orders at once, then send them in order; return their tickets.
+
+        A bracket's first order is the parent of the rest; otherwise one order's fill cancels the others.
+        Raises: OrderDeniedError before anything was sent.
+        """
+
     async def cancel_order(self, order_ref: str) -> None:
         """Ask IB to cancel the order."""
 
@@ -96,6 +105,8 @@ class Broker(Protocol):
         quantity: Decimal | None = None,
         limit: Decimal | None = None,
         stop: Decimal | None = None,
+        trail: Decimal | None = None,
+        trail_percent: Decimal | None = None,
     ) -> None:
         """Change a working order; what is None stays."""
 

@@ -74,6 +74,60 @@ def cancel_order(
     return Status(202, queue(request, response, "cancel_order", order_ref=order_ref))
 
 
+@trade_router.post("", response=QUEUED)
+def place_order(request: HttpRequest, response: HttpResponse, payload: schemas.TradeIn) -> Status[dict[str, Any]]:
+    """Have the engine place one order; flat, or as ``{contract, order}``."""
+    return Status(202, queue(request, response, "place_order", **payload.as_args()))
+
+
+@trade_router.post("/preview", response=QUEUED)
+def preview_order(request: HttpRequest, response: HttpResponse, payload: schemas.TradeIn) -> Status[dict[str, Any]]:
+    """Have the engine say what would be sent, whether the checks let it pass, and what it would do to margin."""
+    return Status(202, queue(request, response, "preview_order", **payload.as_args()))
+
+
+@trade_router.post("/brackets", response=QUEUED)
+def place_bracket(request: HttpRequest, response: HttpResponse, payload: schemas.BracketIn) -> Status[dict[str, Any]]:
+    """Have the engine place an entry together with its exits."""
+    return Status(202, queue(request, response, "place_bracket", **payload.as_args()))
+
+
+@trade_router.post("/rolls", response=QUEUED)
+def roll_future(request: HttpRequest, response: HttpResponse, payload: schemas.RollIn) -> Status[dict[str, Any]]:
+    """Have the engine move a position from one future to another in one order."""
+    return Status(202, queue(request, response, "roll_future", **payload.as_args()))
+
+
+@trade_router.post("/contracts", response=QUEUED)
+def find_contracts(request: HttpRequest, response: HttpResponse, payload: schemas.PatternIn) -> Status[dict[str, Any]]:
+    """Have the engine look instruments up by symbol or a part of a name."""
+    return Status(202, queue(request, response, "find_contracts", pattern=payload.pattern))
+
+
+@trade_router.post("/orders/{path:order_ref}/modify", response=QUEUED)
+def modify_order(
+    request: HttpRequest, response: HttpResponse, order_ref: Path[schemas.OrderRef], payload: schemas.ChangeIn
+) -> Status[dict[str, Any]]:
+    """Have the client that owns the order change it; the order's own row tells whether IB took the change."""
+    order = api_queries.find_order(order_ref)
+    if OrderState(order.state) in FINAL:
+        raise ConflictError(
+            f"Order {order_ref} is {order.state}; there is nothing to change.", code="order_done", state=order.state
+        )
+    return Status(202, queue(request, response, "modify_order", order_ref=order_ref, **payload.dict(exclude_none=True)))
+
+
+@trade_router.post("/orders/{path:order_ref}/settle", response=QUEUED)
+def settle_order(
+    request: HttpRequest, response: HttpResponse, order_ref: Path[schemas.OrderRef], payload: schemas.SettleIn
+) -> Status[dict[str, Any]]:
+    """End an order of state unknown on the caller's word; a fill that comes all the same is booked."""
+    order = api_queries.find_order(order_ref)
+    if order.state != OrderState.UNKNOWN:
+        raise ConflictError(f"Order {order_ref} is {order.state}, not unknown.", code="order_known", state=order.state)
+    return Status(202, queue(request, response, "settle_order", order_ref=order_ref, reason=payload.reason))
+
+
 @engine_router.get("/state", response=schemas.EngineOut)
 def engine_state(request: HttpRequest) -> dict[str, Any]:
     """Tell whether an engine runs, and what its last heartbeat said."""

@@ -40,6 +40,30 @@ class Order(models.Model):
     limit_price = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="Limit, if any.")
     stop_price = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="Stop trigger, if any.")
     tif = models.CharField(max_length=8, default="DAY", help_text="Time in force.")
+    trail_amount = models.DecimalField(
+        max_digits=28,
+        decimal_places=10,
+        null=True,
+        help_text="What a trailing stop follows by, in the price's currency.",
+    )
+    trail_percent = models.DecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="What a trailing stop follows by, in per cent."
+    )
+    limit_offset = models.DecimalField(
+        max_digits=28, decimal_places=10, null=True, help_text="Distance of a trailing limit from its trigger."
+    )
+    good_till = models.DateTimeField(null=True, help_text="When a GTD order ends, UTC.")
+    good_after = models.DateTimeField(null=True, help_text="Not worked before this, UTC.")
+    outside_rth = models.BooleanField(default=False, help_text="May be worked outside regular hours.")
+    algo = models.CharField(max_length=64, blank=True, help_text="IB's algorithm and its parameters.")
+    oca_group = models.CharField(max_length=64, blank=True, help_text="Orders of one group cancel each other.")
+    parent_ref = models.CharField(max_length=64, blank=True, help_text="Reference of the order that it protects.")
+    transmitted = models.BooleanField(
+        default=True, help_text="False: handed over together with a later order of its family."
+    )
+    legs = models.CharField(
+        max_length=255, blank=True, help_text="Of a combination: con_id:ratio, sold ones below zero, by blanks."
+    )
     filled = models.DecimalField(
         max_digits=28, decimal_places=10, default=Decimal(0), help_text="Sum of live executions, unsigned."
     )

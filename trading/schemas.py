@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from portfolio.schemas import EquityPoint, FiguresOut, PositionOut
+from strategies.exceptions import ConfigError
 from strategies.schemas import StrategyOut, UtcTime
 
 OrderRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]{1,64}$")]
@@ -59,6 +60,14 @@ class OrderOut(Schema):
     limit_price: str | None
     stop_price: str | None
     tif: str
+    trail_amount: str | None
+    trail_percent: str | None
+    good_till: str | None
+    good_after: str | None
+    outside_rth: bool
+    algo: str
+    oca_group: str
+    parent_ref: str
     state: str
     filled: str
     average_price: str | None
@@ -67,6 +76,132 @@ class OrderOut(Schema):
     updated_at: str
     client_id: int | None
     perm_id: int | None
+
+
+class ContractIn(Schema):
+    """Which instrument: IB's conId, or a symbol with what is needed to tell it apart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    con_id: int | None = None
+    symbol: str | None = None
+    sec_type: str | None = None
+    exchange: str | None = None
+    primary_exchange: str | None = None
+    currency: str | None = None
+    expiry: str | None = None
+    strike: str | None = None
+    right: str | None = None
+    multiplier: str | None = None
+    local_symbol: str | None = None
+
+
+class TermsIn(Schema):
+    """How an order is worked. Decimals as text; times with their zone; ``trail_percent`` in per cent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order_type: str | None = None
+    limit: str | None = None
+    stop: str | None = None
+    trail: str | None = None
+    trail_percent: str | None = None
+    limit_offset: str | None = None
+    tif: str | None = None
+    good_till: str | None = None
+    good_after: str | None = None
+    outside_rth: bool | None = None
+
+
+class OrderIn(TermsIn):
+    """An order: side, quantity and terms; ``algo`` asks for IB's Adaptive (MKT and LMT)."""
+
+    side: str | None = None
+    quantity: str | None = None
+    algo: bool | None = None
+    urgency: str | None = None
+
+
+class TradeIn(ContractIn, OrderIn):
+    """One order, flat (``symbol``, ``side``, ``quantity``, …) or as ``contract`` and ``order``; not both."""
+
+    strategy: str | None = Field(None, pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")
+    contract: ContractIn | None = None
+    order: OrderIn | None = None
+
+    def as_args(self) -> dict[str, Any]:
+        """Return the command's arguments.
+
+        Raises: ConfigError (bad_order) when parts are given in both ways.
+        """
+        flat = self.dict(exclude_none=True, exclude={"contract", "order", "strategy"})
+        contract = {name: flat.pop(name) for name in ContractIn.model_fields if name in flat}
+        args: dict[str, Any] = {} if self.strategy is None else {"strategy": self.strategy}
+        for name, given, loose in (("contract", self.contract, contract), ("order", self.order, flat)):
+            nested = {} if given is None else given.dict(exclude_none=True)
+            if nested and loose:
+                text = f"{', '.join(sorted(loose))} stand beside {name}; give them in one way."
+                raise ConfigError(text, code="bad_order", errors={name: text})
+            args[name] = nested or loose
+        return args
+
+
+class BracketIn(TradeIn):
+    """An entry (as in ``TradeIn``) with its exits: a LMT and a STP unless they say otherwise."""
+
+    take_profit: TermsIn | None = None
+    stop_loss: TermsIn | None = None
+
+    def as_args(self) -> dict[str, Any]:
+        """Return the command's arguments."""
+        exits = {"take_profit": self.take_profit, "stop_loss": self.stop_loss}
+        entry = TradeIn(**self.dict(exclude_none=True, exclude=set(exits)))
+        found = {name: part.dict(exclude_none=True) for name, part in exits.items() if part is not None}
+        return {**entry.as_args(), **found}
+
+
+class RollIn(Schema):
+    """A roll: ``quantity`` unsigned, all without it; ``limit`` the price of new minus current."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")
+    contract: ContractIn
+    new_contract: ContractIn
+    quantity: str | None = None
+    limit: str | None = None
+
+    def as_args(self) -> dict[str, Any]:
+        """Return the command's arguments."""
+        return self.dict(exclude_none=True)
+
+
+class ChangeIn(Schema):
+    """What is to become of a working order; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    quantity: str | None = None
+    limit: str | None = None
+    stop: str | None = None
+    trail: str | None = None
+    trail_percent: str | None = None
+
+
+class SettleIn(Schema):
+    """Why an order that nobody answers for is taken for ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=400)
+
+
+class PatternIn(Schema):
+    """A symbol or a part of a name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pattern: str = Field(min_length=1, max_length=32)
 
 
 class RunOut(Schema):

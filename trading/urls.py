@@ -4,13 +4,16 @@ from django.urls import path, re_path
 
 from trading import views
 from trading.consumers import LiveConsumer, UnknownPathConsumer
-from trading.pages import actions, adjustments, analytics, breaks, connections, flex, portfolio, records
+from trading.pages import actions, adjustments, analytics, breaks, connections, execution, flex, portfolio, records
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("strategies/<str:symbol>/", views.strategy_page, name="strategy"),
     path("portfolio/", portfolio.page, name="portfolio"),
     path("portfolio/contracts/<int:con_id>/", portfolio.contract, name="contract"),
+    path("execution/", execution.page, name="execution"),
+    path("execution/preview/", execution.preview, name="order_preview"),
+    path("execution/instruments/", execution.instruments, name="instruments"),
     path("breaks/", breaks.page, name="breaks"),
     path("adjustments/", adjustments.page, name="adjustments"),
     path("adjustments/preview/", adjustments.preview, name="adjustment_preview"),

@@ -80,7 +80,7 @@ export function bindForms() {
   });
   let timer = null;
   document.addEventListener("input", (event) => {
-    const form = event.target.closest("form[data-preview]");
+    const form = event.target.closest("form[data-preview]:not([data-preview-by])");
     if (!form) return;
     clearTimeout(timer);
     timer = setTimeout(() => preview(form), PREVIEW_MS);

@@ -1,7 +1,8 @@
 """LiveBroker: one strategy's orders over its own IB connection.
 
-Owns: the way of an order from wish to wire, and the tickets. Leaves: persistence of what IB answers (the connection's
-capture → queue → ledger), who may send (``engine.gate``), the rules (``orders.risk``).
+Owns: the way of an order, or of a whole family, from wish to wire. Leaves: persistence of what IB answers (the
+connection's capture → queue → ledger), who may send (``engine.gate``), the rules (``orders.risk``), changing and
+cancelling (``changes``), tickets (``order_book``).
 Rule: gate → contract → checks → committed intent → socket; between the socket and the listeners nothing is awaited,
 because the listeners are the connection's and were there before.
 """
@@ -12,85 +13,42 @@ import asyncio
 import copy
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import DatabaseError
-from ib_async import IB, Contract, Order
+from ib_async import Contract, Order
 
+from strategies.combos import COMBINATION
 from strategies.crashpoints import reach
-from strategies.events import QueueMessage
 from strategies.exceptions import (
     LedgerError,
-    MatsError,
     NotFoundError,
     OrderDeniedError,
-    OrderRefusedError,
     TransientError,
 )
 from strategies.ports import StrategyPosition, Ticket
 from strategies.sizing import says_multiplier
-from trading.brokers.base import Broker, EngineSide
-from trading.ib import codes, mapping, requests
-from trading.ib.capture import Capture
+from trading.brokers.changes import NOT_CONNECTED, OrderChanges
+from trading.brokers.order_book import REQUEST_TIMEOUT_S
+from trading.ib import mapping, requests
 from trading.orders import queries, risk
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.intents import IntentWriter
+from trading.orders.refs import new_oca_group
 from trading.orders.tickets import LiveTicket
 
 logger = logging.getLogger(__name__)
 
-_KEPT_TICKETS = 2_000
-_REQUEST_TIMEOUT_S = 15.0
-NOT_CONNECTED = "not_connected"
 LEDGER_TROUBLE = "ledger_trouble"
-CAPTURE_MISSING = "This connection is not captured; its fills would be lost. Connect through the engine."
+_CANCEL_WITH_BLOCK = 1  # IB: the rest is cancelled, and only one of them is at the exchange at a time
 
 
-class LiveBroker(Broker):
+class LiveBroker(OrderChanges):
     """Places, changes and cancels orders on the strategy's own loop."""
-
-    def __init__(
-        self,
-        ib_client: IB,
-        strategy_symbol: str,
-        ac: Any = None,
-        *,
-        engine: EngineSide | None = None,
-        intents: IntentWriter | None = None,
-        strategy: Any = None,
-    ) -> None:
-        super().__init__(strategy_symbol, None if engine is None else engine.portfolio_manager)
-        self.ib = ib_client
-        self.ac = ac
-        self._engine = engine
-        self._strategy = strategy
-        self._given_intents = intents
-        self._contracts: dict[str, Contract] = {}
-        self._tickets: dict[str, LiveTicket] = {}
-        self._refreshing: asyncio.Task[None] | None = None
-        self._refresh_again = False
-        self.capture = self._attach(engine)
-
-    def _attach(self, engine: EngineSide | None) -> Capture:
-        capture = Capture.of(self.ib)
-        if capture is None:
-            if engine is None:
-                raise RuntimeError(CAPTURE_MISSING)
-            capture = Capture(self.ib, engine.message_queue.put, self.strategy_symbol)
-        capture.observers.append(self._observe)
-        self.ib.connectedEvent += self._on_connected
-        return capture
-
-    def close(self) -> None:
-        """Stop listening; the capture goes on."""
-        with suppress(ValueError):
-            self.capture.observers.remove(self._observe)
-        self.ib.connectedEvent -= self._on_connected
 
     @property
     def _intents(self) -> IntentWriter:
@@ -103,25 +61,83 @@ class LiveBroker(Broker):
     # placing
 
     async def place_order(
-        self, contract: Contract, order: Order, *, owner: str, parent: Ticket | None = None
+        self,
+        contract: Contract,
+        order: Order,
+        *,
+        owner: str,
+        parent: Ticket | None = None,
+        by_hand: bool = False,
     ) -> LiveTicket:
         """Commit the intent, then send; return the ticket once the order was handed to the socket.
+
+        ``by_hand``: a person decided it, not the code of the strategy for which it is.
 
         Raises: OrderDeniedError when MATS does not send it; the denial is on record.
         """
         qualified = await self._qualify(contract)
-        draft = self._draft(qualified, order, owner)
-        order_ref = await self._committed(draft)
-        try:
-            self._check_way(draft)
-        except OrderDeniedError as error:
-            await in_db_thread(self._intents.give_up, order_ref, error.message, error.code)
-            raise
+        draft = self._draft(qualified, order, owner, by_hand=by_hand)
+        if parent is not None:
+            draft = replace(draft, parent_ref=parent.order_ref)
+        [order_ref] = await self._committed([draft], is_bracket=False)
+        await self._check_way_again([order_ref], [draft])
         return await self._send(order_ref, qualified, order, draft, parent)
+
+    async def place_family(
+        self, orders: Sequence[tuple[Contract, Order]], *, owner: str, is_bracket: bool, by_hand: bool = False
+    ) -> list[LiveTicket]:
+        """Commit the intents of all orders in one transaction, then send them in order with nothing in between.
+
+        A bracket's first order is the parent, and its children form one group at IB by themselves: a group name of
+        ours would make IB refuse to change them. Orders that cancel each other get one.
+        Raises: OrderDeniedError when MATS sends none of them; each is on record as denied.
+        """
+        members = [(await self._qualify(contract), order) for contract, order in orders]
+        group = "" if is_bracket else new_oca_group(owner)
+        for _, order in members:
+            if group:
+                order.ocaGroup, order.ocaType = group, _CANCEL_WITH_BLOCK
+        drafts = [self._draft(contract, order, owner, by_hand=by_hand) for contract, order in members]
+        refs = await self._committed(drafts, is_bracket=is_bracket)
+        await self._check_way_again(refs, drafts)
+        tickets: list[LiveTicket] = []
+        for ref, (contract, order), draft in zip(refs, members, drafts, strict=True):
+            try:
+                parent = tickets[0] if is_bracket and tickets else None
+                tickets.append(self._hand_over(ref, contract, order, draft, parent))
+            except ConnectionError as error:
+                await self._give_up(refs[len(tickets) :], str(error), NOT_CONNECTED)
+                raise OrderDeniedError(
+                    "The connection was lost while a family was sent.", code=NOT_CONNECTED
+                ) from error
+        return tickets
+
+    async def _check_way_again(self, refs: Sequence[str], drafts: Sequence[OrderDraft]) -> None:
+        """Refuse what was committed while the gate was shut meanwhile."""
+        try:
+            for draft in drafts:
+                self._check_way(draft)
+        except OrderDeniedError as error:
+            await self._give_up(refs, error.message, error.code)
+            raise
+
+    async def _give_up(self, refs: Sequence[str], reason: str, code: str) -> None:
+        for ref in refs:
+            await in_db_thread(self._intents.give_up, ref, reason, code)
 
     async def _send(
         self, order_ref: str, contract: Contract, order: Order, draft: OrderDraft, parent: Ticket | None
     ) -> LiveTicket:
+        try:
+            return self._hand_over(order_ref, contract, order, draft, parent)
+        except ConnectionError as error:
+            await self._give_up([order_ref], str(error), NOT_CONNECTED)
+            raise OrderDeniedError("The connection was lost before the order was sent.", code=NOT_CONNECTED) from error
+
+    def _hand_over(
+        self, order_ref: str, contract: Contract, order: Order, draft: OrderDraft, parent: Ticket | None
+    ) -> LiveTicket:
+        """Write the order to the socket; nothing is awaited here. Raises: ConnectionError when nothing was written."""
         if order.orderId:  # sent before: its first ticket goes on to cancel and change it by this object
             order = copy.copy(order)
         order.orderRef = order_ref
@@ -133,17 +149,17 @@ class LiveBroker(Broker):
         self._remember(ticket)
         try:
             ticket.trade = self.ib.placeOrder(contract, order)
-        except ConnectionError as error:  # raised before anything is written to the socket
+        except ConnectionError:  # raised before anything is written to the socket
             self._tickets.pop(order_ref, None)
-            await in_db_thread(self._intents.give_up, order_ref, str(error), NOT_CONNECTED)
-            raise OrderDeniedError("The connection was lost before the order was sent.", code=NOT_CONNECTED) from error
+            raise
         reach("sent")
         in_flight.settle(order_ref)
+        self._await_acknowledgement()
         return ticket
 
-    async def _committed(self, draft: OrderDraft) -> str:
+    async def _committed(self, drafts: Sequence[OrderDraft], *, is_bracket: bool) -> list[str]:
         """Check and commit on a database thread; a caller who is cancelled meanwhile leaves no intent behind."""
-        work = asyncio.ensure_future(in_db_thread(self._decide, draft))
+        work = asyncio.ensure_future(in_db_thread(self._decide, drafts, is_bracket))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -154,36 +170,49 @@ class LiveBroker(Broker):
                 f"The ledger cannot be written ({error}); the order was not sent.", code=LEDGER_TROUBLE
             ) from error
 
-    def _abandon(self, work: asyncio.Future[str]) -> None:
+    def _abandon(self, work: asyncio.Future[list[str]]) -> None:
         if not work.cancelled() and work.exception() is None:
             asyncio.ensure_future(  # noqa: RUF006 - the pool keeps the work alive
-                in_db_thread(self._intents.give_up, work.result(), "The strategy ended before sending.", "abandoned")
+                self._give_up(work.result(), "The strategy ended before sending.", "abandoned")
             )
 
-    def _decide(self, draft: OrderDraft) -> str:
-        try:
-            self._check_way(draft)
-            risk.check_order(draft, self._facts(draft))
-        except OrderDeniedError as error:
-            if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
-                logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
+    def _decide(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
+        """Let a family pass every check, or none of it; commit what may be sent."""
+        entry = drafts[0] if is_bracket else None
+        for draft in drafts:
+            try:
+                self._check_way(draft)
+                risk.check_order(draft, self._facts(draft, entry if draft is not entry else None))
+            except OrderDeniedError as error:
+                if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
+                    logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
+                    raise
+                self._deny(drafts, draft, error)
                 raise
+        if len(drafts) == 1:
+            return [self._intents.commit(drafts[0])]
+        return self._intents.commit_family(drafts, is_bracket=is_bracket)
+
+    def _deny(self, drafts: Sequence[OrderDraft], culprit: OrderDraft, error: OrderDeniedError) -> None:
+        """Put the refusal on record, of the whole family when it is one."""
+        for draft in drafts:
             order_ref = self._intents.deny(draft, error.message, error.code)
-            what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
-            told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
-            logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
-            error.fields["order_ref"] = order_ref
-            raise
-        return self._intents.commit(draft)
+            if draft is culprit:
+                what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
+                told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
+                logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
+                error.fields["order_ref"] = order_ref
 
     def _check_way(self, draft: OrderDraft) -> None:
-        """Refuse while there is no way to the broker, or the engine's gate is shut."""
+        """Refuse while there is no way to the broker, or the engine's gate is shut for what would be traded."""
         if not self.ib.isConnected():
             raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
         if self._engine is not None:
-            self._engine.gate.check(draft.contract.con_id)
+            for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
+                self._engine.gate.check(con_id)
 
-    def _draft(self, contract: Contract, order: Order, owner: str) -> OrderDraft:
+    def _draft(self, contract: Contract, order: Order, owner: str, *, by_hand: bool = False) -> OrderDraft:
+        decided_by = None if by_hand else self._strategy
         accounts = self.ib.wrapper.accounts
         return OrderDraft(
             owner=owner,
@@ -197,18 +226,29 @@ class LiveBroker(Broker):
             account=order.account or (accounts[0] if accounts else ""),
             client_id=self.ib.client.clientId,
             algo_strategy=order.algoStrategy,
-            code_hash=str(getattr(self._strategy, "code_hash", "")),
-            params_revision=int(getattr(self._strategy, "params_revision", 0)),
+            algo=mapping.algo_of(order),
+            trail_amount=mapping.trail_of(order),
+            trail_percent=mapping.to_optional_decimal(order.trailingPercent),
+            limit_offset=mapping.to_optional_decimal(order.lmtPriceOffset),
+            good_till=mapping.moment_of(order.goodTillDate),
+            good_after=mapping.moment_of(order.goodAfterTime),
+            outside_rth=bool(order.outsideRth),
+            oca_group=order.ocaGroup,
+            transmitted=bool(order.transmit),
+            code_hash=str(getattr(decided_by, "code_hash", "")),
+            params_revision=int(getattr(decided_by, "params_revision", 0)),
         )
 
-    def _facts(self, draft: OrderDraft) -> risk.RiskFacts:
+    def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None) -> risk.RiskFacts:
+        """Return what the checks may ask; an exit is measured against the position that its entry will have made."""
+        expected = entry.signed_quantity if entry is not None else Decimal(0)
         now, owner = datetime.now(UTC), draft.owner
         params = getattr(self._strategy, "params", None) or {}
         return risk.RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now),
             read_realized_today=lambda: self.portfolio.get_daily_realized_pnl(owner),
             read_equity=lambda: self.portfolio.calculate_strategy_equity(owner),
-            read_position=lambda: self._position(draft),
+            read_position=lambda: self._position(draft) + expected,
             read_open_orders=lambda: queries.open_orders(owner, draft.contract.con_id, now),
             limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
         )
@@ -217,7 +257,26 @@ class LiveBroker(Broker):
         held = self.portfolio.get_strategy_positions(draft.owner)
         return sum((row.quantity for row in held if row.con_id == draft.contract.con_id), Decimal(0))
 
+    def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
+        """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
+        draft = self._draft(contract, order, owner, by_hand=True)
+        try:
+            self._check_way(draft)
+            risk.check_order(draft, self._facts(draft))
+        except OrderDeniedError as error:
+            return draft, error
+        return draft, None
+
+    async def qualify_all(self, contracts: Sequence[Contract]) -> list[Contract]:
+        """Return the contracts completed by IB.
+
+        Raises: OrderDeniedError when one is not known or ambiguous.
+        """
+        return [await self._qualify(contract) for contract in contracts]
+
     async def _qualify(self, contract: Contract) -> Contract:
+        if contract.secType == COMBINATION:
+            return contract  # its legs are qualified, and it has no listing of its own
         key = repr(contract)
         known = self._contracts.get(key)
         if known is not None:
@@ -229,7 +288,7 @@ class LiveBroker(Broker):
         if not self.ib.isConnected():
             raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
         try:
-            qualified = await requests.qualify(self.ib, contract, timeout_s=_REQUEST_TIMEOUT_S)
+            qualified = await requests.qualify(self.ib, contract, timeout_s=REQUEST_TIMEOUT_S)
         except (NotFoundError, TransientError) as error:
             raise OrderDeniedError(error.message, code=error.code) from error
         self._contracts[key] = qualified
@@ -252,178 +311,9 @@ class LiveBroker(Broker):
         # Jobs follow the messages before them: when this one is settled, they are committed.
         booked = asyncio.wrap_future(self._engine.message_queue.submit(lambda: None, "caught_up"))
         try:
-            await asyncio.wait_for(booked, _REQUEST_TIMEOUT_S)
+            await asyncio.wait_for(booked, REQUEST_TIMEOUT_S)
         except TimeoutError as error:
             raise LedgerError(
-                f"The ledger is more than {_REQUEST_TIMEOUT_S:g} s behind the broker; positions are not known now.",
+                f"The ledger is more than {REQUEST_TIMEOUT_S:g} s behind the broker; positions are not known now.",
                 code="ledger_behind",
             ) from error
-
-    # changing and cancelling
-
-    async def cancel_order(self, order_ref: str) -> None:
-        """Ask IB to cancel; the order ends when IB says so and its executions agree.
-
-        Raises: OrderRefusedError (order_done, unknown_order, not_connected, foreign_client).
-        """
-        if not self.ib.isConnected():
-            raise OrderRefusedError("Not connected to IB: the order cannot be cancelled now.", code=NOT_CONNECTED)
-        ticket = self._tickets.get(order_ref)
-        if ticket is not None:
-            self._check_working(ticket)
-            self.ib.cancelOrder(ticket.order)
-            return
-        row = await in_db_thread(queries.find_order, order_ref)
-        if row is None:
-            raise OrderRefusedError(f"There is no order {order_ref}.", code="unknown_order")
-        own = self.ib.client.clientId
-        if row.client_id != own or not row.order_id:
-            raise OrderRefusedError(
-                f"{order_ref} was sent by client {row.client_id}; only that client can cancel it, not client {own}.",
-                code="foreign_client",
-                client_id=row.client_id,
-            )
-        client: Any = self.ib.client  # untyped in ib_async
-        client.cancelOrder(row.order_id, "")
-
-    async def modify_order(
-        self,
-        order_ref: str,
-        *,
-        quantity: Decimal | None = None,
-        limit: Decimal | None = None,
-        stop: Decimal | None = None,
-    ) -> None:
-        """Send a changed order under its id; IB's next description of it says whether it took the change.
-
-        Raises: OrderRefusedError (order_done, unknown_order, not_connected); OrderDeniedError for bad values or a gate.
-        """
-        if not self.ib.isConnected():
-            raise OrderRefusedError("Not connected to IB: the order cannot be changed now.", code=NOT_CONNECTED)
-        ticket = self._tickets.get(order_ref)
-        if ticket is None:
-            raise OrderRefusedError(f"{order_ref} is not an order of this connection.", code="unknown_order")
-        self._check_working(ticket)
-        if any(value is not None and value <= 0 for value in (quantity, limit, stop)):
-            raise OrderDeniedError("Quantity and prices must be greater than 0.", code="bad_value")
-        if quantity is not None and quantity <= ticket.filled:
-            text = f"{ticket.filled:f} are filled already; cancel the order instead."
-            raise OrderDeniedError(text, code="below_filled")
-        if self._engine is not None:
-            self._engine.gate.check(ticket.contract.conId)
-        changed = copy.copy(ticket.trade.order)  # a refused change must leave no trace in the live object
-        if quantity is not None:
-            changed.totalQuantity = float(quantity)
-        if limit is not None:
-            changed.lmtPrice = float(limit)
-        if stop is not None:
-            changed.auxPrice = float(stop)
-        try:
-            self.ib.placeOrder(ticket.contract, changed)
-        except AssertionError as error:  # ib_async's way to say that the order is done
-            raise OrderRefusedError(f"{order_ref} is not working any more.", code="order_done") from error
-
-    @staticmethod
-    def _check_working(ticket: LiveTicket) -> None:
-        if ticket.is_done:
-            raise OrderRefusedError(f"{ticket.order_ref} is {ticket.state} already.", code="order_done")
-
-    # tickets
-
-    def open_tickets(self) -> Sequence[LiveTicket]:
-        """Return the tickets that are not final."""
-        return [ticket for ticket in self._tickets.values() if not ticket.is_done]
-
-    def ticket(self, order_ref: str) -> LiveTicket | None:
-        """Return the ticket of one of this broker's orders."""
-        return self._tickets.get(order_ref)
-
-    async def adopt(self, order_ref: str) -> LiveTicket | None:
-        """Take over a working order that this client id placed in an earlier life; None when IB has it no more.
-
-        Raises: TransientError when IB does not answer.
-        """
-        known = self._tickets.get(order_ref)
-        if known is not None:
-            return known
-        working = await requests.ask_in_turn(
-            self.ib, self.ib.reqOpenOrdersAsync, "open orders", timeout_s=_REQUEST_TIMEOUT_S
-        )
-        for trade in working:
-            if trade.order.orderRef == order_ref:
-                quantity = mapping.to_decimal(trade.order.totalQuantity)
-                ticket = LiveTicket(self.ib, order_ref, trade.contract, trade.order, quantity)
-                ticket.take_order(mapping.trade_snapshot(trade))
-                self._remember(ticket)
-                await self.capture.replay_executions(_REQUEST_TIMEOUT_S, client_id=self.ib.client.clientId)
-                return ticket
-        return None
-
-    def _remember(self, ticket: LiveTicket) -> None:
-        self._tickets[ticket.order_ref] = ticket
-        if len(self._tickets) > _KEPT_TICKETS:
-            done = [ref for ref, old in self._tickets.items() if old.is_done]
-            for ref in done[: _KEPT_TICKETS // 2]:
-                del self._tickets[ref]
-
-    def _observe(self, message: QueueMessage) -> None:
-        if message["type"] == "fill":
-            ticket = self._tickets.get(message["fill"].order_ref)
-            if ticket is not None:
-                ticket.take_fill(message["fill"])
-            return
-        trade = message["trade"]
-        ticket = self._tickets.get(trade.order_ref) if trade is not None else None
-        if ticket is None or trade is None:
-            return
-        reach("ack")
-        if message["type"] == "order":
-            ticket.take_order(trade)
-        elif message["type"] == "status_change":
-            ticket.take_status(message["status"])
-            self._ask_if_unclear(ticket, message["status"].code)
-
-    # asking instead of concluding
-
-    def _ask_if_unclear(self, ticket: LiveTicket, code: int) -> None:
-        verdict = codes.order_verdict(code) if code else codes.OrderVerdict.NOTICE
-        if verdict is not codes.OrderVerdict.NOTICE and not ticket.is_done:
-            self._refresh_soon()
-
-    def _on_connected(self) -> None:
-        if self.open_tickets():
-            self._refresh_soon()
-
-    def _refresh_soon(self) -> None:
-        if self._refreshing is not None and not self._refreshing.done():
-            self._refresh_again = True
-            return
-        self._refreshing = asyncio.get_running_loop().create_task(self._refresh_until_quiet())
-
-    async def _refresh_until_quiet(self) -> None:
-        while True:
-            self._refresh_again = False
-            try:
-                await self.refresh()
-            except MatsError as error:
-                logger.warning("orders not refreshed strategy=%s reason=%s", self.strategy_symbol, error.message)
-            if not self._refresh_again:
-                return
-
-    async def refresh(self) -> None:
-        """Ask IB where this client's orders stand; answers reach ledger and tickets like everything else.
-
-        Raises: TransientError when IB does not answer; then nothing is concluded.
-        """
-        timeout_s = _REQUEST_TIMEOUT_S
-        await requests.ask_in_turn(self.ib, self.ib.reqOpenOrdersAsync, "open orders", timeout_s=timeout_s)
-        await self.capture.replay_executions(timeout_s, client_id=self.ib.client.clientId)
-        unclear = {ticket.order_ref for ticket in self.open_tickets()}
-        if not unclear:
-            return
-        completed = await requests.ask_in_turn(
-            self.ib, lambda: self.ib.reqCompletedOrdersAsync(True), "completed orders", timeout_s=timeout_s
-        )
-        for trade in completed:
-            if trade.order.orderRef in unclear:
-                self.capture.take_completed(trade)

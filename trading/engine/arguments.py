@@ -17,10 +17,12 @@ Check = Callable[[str, Any], str | None]
 
 MAX_REASON = 400
 MAX_OWNERS = 200
+MAX_PARTS = 20
 _MAX_ID = 2**63 - 1
 _SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _ORDER_REF = re.compile(r"[A-Za-z0-9_./-]{1,64}")
 _EXEC_ID = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .&/-]{0,31}")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -152,7 +154,24 @@ def _details(name: str, value: Any) -> str | None:
     return " ".join(problem for problem in problems if problem) or None
 
 
+def _object(name: str, value: Any) -> str | None:
+    """Look at the size alone: ``orders.wishes`` reads it part by part."""
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_PARTS:
+        return f"{name} must be an object of at most {MAX_PARTS} parts."
+    return None
+
+
 CHECKS: dict[str, Check] = {
+    "contract": _object,
+    "new_contract": _object,
+    "order": _object,
+    "take_profit": _object,
+    "stop_loss": _object,
+    "limit": _decimal,
+    "stop": _decimal,
+    "trail": _decimal,
+    "trail_percent": _decimal,
+    "pattern": _matching(_PATTERN, "must be 1 to 32 letters, digits, dots, blanks or dashes"),
     "symbol": _symbol,
     "strategy": _symbol,
     "owner": _symbol,

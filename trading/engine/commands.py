@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from strategies.exceptions import ConflictError, MatsError, NotFoundError, StrategyError, TransientError
 from strategies.models import Strategy
-from trading.engine import gate as gates
 from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.flex_commands import FLEX_HANDLERS
 from trading.engine.lifecycle import StrategyState
+from trading.engine.order_commands import ORDER_HANDLERS
+from trading.engine.readiness import require_connection
 from trading.engine.requests import Request, request_of
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS", "SPECS", "CommandSpec", "check_args"]
 
 START_WAIT_S = 30.0
-GATE_WAIT_S = 10.0
 
 Args = Mapping[str, Any]
 Result = dict[str, Any]
@@ -44,17 +44,6 @@ def start_strategy(engine: StrategyManager, args: Args) -> Result:
     runner = engine.supervisor.start(args["symbol"])
     runner.wait_until(SETTLED, START_WAIT_S)
     return settled(runner)
-
-
-def require_connection(engine: StrategyManager) -> None:
-    """Refuse when the gate is shut for want of a gateway; wait a moment while the books are being compared."""
-    gate = engine.gate
-    if not gate.is_open and gate.reason == gates.NOT_RECONCILED:
-        gate.wait_open(GATE_WAIT_S)
-    if not gate.is_open and gate.reason == gates.NOT_CONNECTED:
-        raise TransientError("The engine has no connection to the gateway.", code="no_connection")
-    if not gate.is_open and gate.reason == gates.ENGINE_STOPPING:
-        raise ConflictError("The engine is stopping.", code="engine_stopping")
 
 
 def settled(runner: Runner) -> Result:
@@ -110,18 +99,9 @@ def cancel_order(engine: StrategyManager, args: Args) -> Result:
 
 def cancel_all(engine: StrategyManager, args: Args) -> Result:
     """Ask the broker to cancel the open orders of one strategy, or of all."""
-    found = Order.objects.exclude(state__in=[str(state) for state in FINAL]).order_by("id")
-    if args.get("strategy"):
-        found = found.filter(owner=find_strategy(args["strategy"]).symbol)
-    asked: list[str] = []
-    errors: dict[str, str] = {}
-    for order_ref in found.values_list("order_ref", flat=True):
-        try:
-            engine.trade_manager.cancel_order(order_ref)
-            asked.append(order_ref)
-        except MatsError as error:
-            errors[order_ref] = error.message
-    return {"asked": asked, "errors": errors}
+    owner = find_strategy(args["strategy"]).symbol if args.get("strategy") else None
+    report = engine.trade_manager.cancel_owner(owner)
+    return {"asked": report.asked, "errors": report.errors}
 
 
 def flatten_strategy(engine: StrategyManager, args: Args) -> Result:
@@ -191,7 +171,8 @@ def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]
         kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
     }
     return bound | {
-        kind: partial(_with_request, engine, handler) for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS).items()
+        kind: partial(_with_request, engine, handler)
+        for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS | ORDER_HANDLERS).items()
     }
 
 

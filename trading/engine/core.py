@@ -53,6 +53,7 @@ from trading.engine.lines import StrategyLines
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
+from trading.engine.order_side import OrderSide
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
 from trading.engine.reconciler import allocate_missing
@@ -83,7 +84,7 @@ VERSION = "0.1.0"
 LEDGER_ALERT = "ledger:trouble"
 
 
-class EngineCore:
+class EngineCore(OrderSide):
     """All parts of one engine. Thread-safe."""
 
     QUEUE_CLIENT_ID = 99
@@ -142,6 +143,7 @@ class EngineCore:
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
         self.trade_manager = TradeManager(cast(Any, self))
+        self._watching = self._begin_order_side()
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
         self.projection = Projection(self.lease.assert_epoch)
         self._store_told: str | None = None
@@ -151,6 +153,7 @@ class EngineCore:
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
         self._jobs = [
             self._rates,
+            self._watching,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
             Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
             Periodic("checkpoint", CHECKPOINT_EVERY_S, checkpoint),
@@ -323,8 +326,8 @@ class EngineCore:
         self.account_id = account_id
 
     def is_live_client(self, client_id: int) -> bool:
-        """Tell whether a strategy is connected as that client and so hears its own orders."""
-        return self.lines.is_live(client_id)
+        """Tell whether a strategy is connected as that client and hears its own orders; a hung loop does not."""
+        return self.lines.is_live(client_id) and self.speaks_for_itself(client_id)
 
     def on_master_state(self, connected: bool, message: str) -> None:
         """Show the master's connection."""
@@ -391,6 +394,7 @@ class EngineCore:
 
     def release_client_id(self, client_id: int) -> None:
         """Give a client id back."""
+        self.answers_again(client_id)
         self.lines.release(client_id)
 
     def publish_run(self, row: StrategyRun) -> None:
@@ -442,6 +446,7 @@ class EngineCore:
 
     def strategy_beat(self, strategy: Any) -> None:
         """Take note that a strategy's loop lives."""
+        self.answers_again(strategy.client_id)
         self.supervisor.beat(strategy)
 
     def log(self, strategy_symbol: str, text: str, level: str = "info") -> None:

@@ -81,6 +81,7 @@ class Folding:
         self._refused: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._holding = True
+        self.on_positions: Callable[[], object] = lambda: None  # called after a commit that moved positions
 
     def release(self) -> None:
         """Fold executions from now on, those held back first."""
@@ -105,6 +106,8 @@ class Folding:
         _note(changed, orders.record_statuses(heard, now, opened))
         opened.write()
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])
+        if result.touched_positions:
+            after.append(self.on_positions)
         after += [settled for settled in (_do(job) for job in batch.jobs) if settled is not None]
         return after
 

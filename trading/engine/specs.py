@@ -12,6 +12,7 @@ from typing import Any
 from portfolio.ledger.events import parse_details
 from strategies.exceptions import ConfigError
 from trading.engine.arguments import CHECKS
+from trading.orders.wishes import check_wish
 
 BY_OUTCOME, BY_SERVICE, UNTOLD = "outcome", "service", "untold"
 
@@ -39,6 +40,31 @@ SPECS: dict[str, CommandSpec] = {
     "start_all": CommandSpec("Start all active strategies"),
     "stop_all": CommandSpec("Stop all running strategies", priority=20),
     "cancel_order": CommandSpec("Cancel one order", ("order_ref",), priority=30),
+    "place_order": CommandSpec("Place one order", ("contract", "order"), ("strategy",), expires_in_s=15.0),
+    "place_bracket": CommandSpec(
+        "Place an entry with its exits",
+        ("contract", "order"),
+        ("strategy", "take_profit", "stop_loss"),
+        expires_in_s=15.0,
+    ),
+    "modify_order": CommandSpec(
+        "Change a working order",
+        ("order_ref",),
+        ("quantity", "limit", "stop", "trail", "trail_percent"),
+        expires_in_s=15.0,
+        priority=10,
+    ),
+    "roll_future": CommandSpec(
+        "Move a position from one future to another",
+        ("strategy", "contract", "new_contract"),
+        ("quantity", "limit"),
+        expires_in_s=15.0,
+    ),
+    "preview_order": CommandSpec(
+        "Say what an order would be and do", ("contract", "order"), ("strategy",), expires_in_s=15.0, trail=UNTOLD
+    ),
+    "find_contracts": CommandSpec("Look instruments up by symbol", ("pattern",), expires_in_s=15.0, trail=UNTOLD),
+    "settle_order": CommandSpec("End an order that nobody answers for", ("order_ref", "reason"), priority=20),
     "cancel_all": CommandSpec("Cancel the open orders of one strategy or of all", (), ("strategy",), priority=50),
     "flatten_strategy": CommandSpec("Close the positions of one strategy", ("symbol",), priority=20),
     "update_params": CommandSpec("Hand the stored parameters to a running strategy", ("symbol",), expires_in_s=3600.0),
@@ -104,6 +130,8 @@ def check_args(kind: str, args: Mapping[str, Any]) -> CommandSpec:
             errors[name] = problem
     if not errors and kind == "book_adjustment":
         parse_details(args["kind"], args["details"])
+    if not errors:
+        check_wish(kind, args)
     if errors:
         raise ConfigError(" ".join(errors.values()), code="bad_arguments", errors=errors)
     return spec

@@ -19,6 +19,7 @@ from ib_async import IB, Contract, Execution, ExecutionFilter, Order, Trade
 from ib_async.objects import CommissionReport
 from ib_async.order import OrderState as IbOrderState
 
+from strategies.combos import COMBINATION
 from strategies.crashpoints import reach
 from strategies.events import ContractSnapshot, QueueMessage, StatusSnapshot, TradeSnapshot
 from strategies.exceptions import TransientError
@@ -254,6 +255,8 @@ class Capture:
         return self.strategy
 
     def _contract(self, contract: Any) -> ContractSnapshot:
+        if contract.secType == COMBINATION:
+            return mapping.contract_snapshot(contract)  # it has no id of its own; its legs tell it apart
         # The multiplier is a part: what a caller left out of his order must not stand for what IB says of its fills.
         key = (contract.conId, contract.exchange, contract.multiplier)
         known = self._contracts.get(key)

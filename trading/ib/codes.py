@@ -8,7 +8,7 @@ Source: IB's message codes page and the behaviour recorded with real gateways.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -39,6 +39,7 @@ class CodeInfo:
     remedy: str = ""
     verdict: OrderVerdict = OrderVerdict.QUERY
     fails_request: bool = False
+    source: str = ""  # where the meaning is from
 
 
 _N, _W, _E = Severity.NOTICE, Severity.WARNING, Severity.ERROR
@@ -60,10 +61,17 @@ _ROWS = (
     CodeInfo(116, _E, "The order cannot be sent to a dead exchange.", "Use another exchange.", _REFUSED),
     CodeInfo(118, _E, "The market order cannot be routed there.", "Use SMART.", _REFUSED),
     CodeInfo(131, _E, "The sum of the sizes is too large.", "Use a smaller size.", _REFUSED),
+    CodeInfo(133, _E, "The order could not be submitted.", "Read IB's text.", _REFUSED),
+    CodeInfo(134, _W, "The change could not be made.", "The order works on as it was."),
     CodeInfo(135, _W, "IB does not find an order with that id.", "MATS asks for open and completed orders."),
     CodeInfo(136, _W, "The order cannot be cancelled any more.", "MATS asks for its state."),
+    CodeInfo(145, _E, "A field of the order is not valid.", "Read IB's text.", _REFUSED),
+    CodeInfo(146, _E, "The trigger method is not valid.", "Leave it at its default.", _REFUSED),
+    CodeInfo(154, _E, "The security is halted.", "Wait until it trades again.", _REFUSED),
     CodeInfo(161, _W, "The order is not in a state that can be cancelled.", "MATS asks for its state."),
     CodeInfo(162, _E, "Historical data refused.", "No data, no permission, or too many requests.", fails_request=True),
+    CodeInfo(163, _E, "The price breaks the percentage limit.", "Check the limit, or the preset in TWS.", _REFUSED),
+    CodeInfo(164, _N, "There is no market data to check the price against.", verdict=_LIVES),
     CodeInfo(165, _N, "Historical data service message.", verdict=_LIVES),
     CodeInfo(200, _E, "No such contract, or an ambiguous one.", "Name the contract fully.", _REFUSED, True),
     CodeInfo(201, _E, "IB rejected the order.", "Read the reason; margin is the usual one.", _REFUSED),
@@ -107,7 +115,9 @@ _ROWS = (
     CodeInfo(1300, _E, "TWS changed its port.", "Check host and port."),
     CodeInfo(2100, _N, "Account updates were replaced by a new request.", verdict=_LIVES),
     CodeInfo(2101, _W, "Another account is subscribed already.", verdict=_LIVES),
-    CodeInfo(2102, _W, "The order is still being processed and cannot be modified.", "It works on as it was."),
+    CodeInfo(
+        2102, _W, "The last change is still being processed.", "The order works on as it was; change it again later."
+    ),
     CodeInfo(2103, _W, "A market data farm is down.", verdict=_LIVES),
     CodeInfo(2104, _N, "A market data farm is up.", verdict=_LIVES),
     CodeInfo(2105, _W, "The historical data farm is down.", verdict=_LIVES),
@@ -142,7 +152,20 @@ _ROWS = (
     CodeInfo(10341, _W, "The parent cannot be changed.", "The order works on as it was."),
     CodeInfo(10349, _N, "TWS' preset changed the time in force.", verdict=_LIVES),
 )
-CODES: dict[int, CodeInfo] = {row.code: row for row in _ROWS}
+IB_LIST = "IB, TWS API: message codes"
+_SEEN = {
+    136: "IB, TWS API: message codes; answered for orders that were filled or cancelled meanwhile",
+    161: "IB, TWS API: message codes; answered for orders that were filled or cancelled meanwhile",
+    202: "IB, TWS API: message codes; every successful cancel comes with it",
+    399: "IB, TWS API: message codes; the order works, ib_insync takes it for ValidationError",
+    404: "ib_insync issue 328: the order stays live while shares are located",
+    2102: "users of TWS: a change that came too soon after the last one",
+    2109: "IB, TWS API: message codes; ib_insync takes it for ValidationError",
+    10148: "users of TWS: with the state Filled, PendingCancel or Cancelled in its text",
+    10147: "ib_insync issue 690: also for orders that were cancelled all the same",
+    10349: "not documented; ib_async issues 191 and 217: the order lives",
+}
+CODES: dict[int, CodeInfo] = {row.code: replace(row, source=_SEEN.get(row.code, IB_LIST)) for row in _ROWS}
 
 CLIENT_ID_IN_USE = 326
 UPSTREAM_LOST = frozenset({1100, 2110})

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ib_async import Contract, Execution, Fill, Order, Trade
 from ib_async.objects import CommissionReport
 from ib_async.util import UNSET_DOUBLE, UNSET_INTEGER
 
-from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, TradeSnapshot
+from strategies.combos import COMBINATION
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, LegSnapshot, TradeSnapshot
 from trading.ib.magnifiers import magnifier_said
 
 _SMALLEST = Decimal("0.0000000001")  # the ledger keeps ten places
@@ -71,7 +73,7 @@ def contract_snapshot(contract: Contract) -> ContractSnapshot:
 
     Raises: ValueError when the contract has no conId.
     """
-    if not contract.conId:
+    if not contract.conId and contract.secType != COMBINATION:
         raise ValueError(f"The contract {contract.symbol!r} has no conId.")
     strike = to_optional_decimal(contract.strike)
     return ContractSnapshot(
@@ -88,6 +90,16 @@ def contract_snapshot(contract: Contract) -> ContractSnapshot:
         strike=strike if strike else None,
         right="" if contract.right in ("", "0", "?") else contract.right[:1],
         price_magnifier=magnifier_said(contract.conId),
+        legs=legs_of(contract),
+    )
+
+
+def legs_of(contract: Contract) -> tuple[LegSnapshot, ...]:
+    """Return a combination's legs; none for any other contract."""
+    if contract.secType != COMBINATION:
+        return ()
+    return tuple(
+        LegSnapshot(leg.conId, leg.ratio if leg.action == "BUY" else -leg.ratio) for leg in contract.comboLegs or ()
     )
 
 
@@ -121,18 +133,65 @@ def order_snapshot(
         remaining=quantity - filled if remaining is None else remaining,
         average_price=average_price,
         message=message,
+        trail_amount=trail_of(order),
+        trail_percent=to_optional_decimal(order.trailingPercent) if _trails(order) else None,
+        limit_offset=to_optional_decimal(order.lmtPriceOffset) if order.orderType == "TRAIL LIMIT" else None,
+        good_till=moment_of(order.goodTillDate),
+        good_after=moment_of(order.goodAfterTime),
+        outside_rth=bool(order.outsideRth),
+        algo=algo_of(order),
+        oca_group=order.ocaGroup,
+        parent_id=order.parentId,
     )
 
 
 def limit_of(order: Order) -> Decimal | None:
     """Return the limit price of an order type that has one; IB echoes 0 for the others."""
-    return to_optional_decimal(order.lmtPrice) if "LMT" in order.orderType or "LIT" in order.orderType else None
+    has_limit = order.orderType in ("LOC", "LIT") or "LMT" in order.orderType
+    return to_optional_decimal(order.lmtPrice) if has_limit else None
 
 
 def stop_of(order: Order) -> Decimal | None:
     """Return the trigger price of an order type that has one; IB echoes 0 for the others."""
-    has_stop = order.orderType.startswith(("STP", "TRAIL", "MIT", "LIT"))
-    return to_optional_decimal(order.auxPrice) if has_stop else None
+    if _trails(order):
+        return to_optional_decimal(order.trailStopPrice) or None
+    return to_optional_decimal(order.auxPrice) if order.orderType.startswith(("STP", "MIT", "LIT")) else None
+
+
+def trail_of(order: Order) -> Decimal | None:
+    """Return the amount that a trailing order follows by; None where it follows by per cent."""
+    if not _trails(order) or to_optional_decimal(order.trailingPercent):
+        return None
+    return to_optional_decimal(order.auxPrice) or None
+
+
+def _trails(order: Order) -> bool:
+    return order.orderType.startswith("TRAIL")
+
+
+def algo_of(order: Order) -> str:
+    """Return the algorithm with its parameters as one short text; empty without one."""
+    parts = [str(tag.value) for tag in order.algoParams or ()]
+    return " ".join([order.algoStrategy, *parts])[:64] if order.algoStrategy else ""
+
+
+def moment_of(text: str) -> datetime | None:
+    """Return an order's time: ``yyyymmdd-hh:mm:ss`` is UTC, else a zone follows; None where none can be told.
+
+    A time that is not known is left out: the order works all the same, and a guessed zone would be wrong by hours.
+    """
+    form = "%Y%m%d-%H:%M:%S" if "-" in text else "%Y%m%d %H:%M:%S"
+    stamp, _, zone = text.strip().partition(" ") if "-" in text else _split_zone(text)
+    try:
+        return datetime.strptime(stamp, form).replace(tzinfo=ZoneInfo(zone or "UTC")).astimezone(UTC)
+    except (ValueError, ZoneInfoNotFoundError):
+        return None
+
+
+def _split_zone(text: str) -> tuple[str, str, str]:
+    day, _, rest = text.strip().partition(" ")
+    clock, blank, zone = rest.partition(" ")
+    return (f"{day} {clock}", blank, zone) if zone else ("", "", "")
 
 
 def trade_snapshot(trade: Trade, *, status: str | None = None) -> TradeSnapshot:

@@ -33,6 +33,7 @@ _OPENS_LINE = {"1": 2, "50": 2, "97": 1}
 _CLOSES_LINE = {"2": 2, "51": 2, "98": 1}
 _SEC_TYPE_AT, _HEDGE_AT, _SNAPSHOT_AT = 5, 15, 17  # of a request for market data
 PACING_VIOLATION = 162
+_ATTRIBUTE = "mats_sender"
 
 
 @dataclass(slots=True)
@@ -58,11 +59,29 @@ class PacedSender:
         self._asked: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         client.sendMsg = self.send
+        setattr(ib.wrapper, _ATTRIBUTE, self)
         self._client.conn.disconnected += self._on_end
         wrapper: Any = ib.wrapper
         self._end_request = wrapper._endReq
         wrapper._endReq = self._on_request_end
         ib.errorEvent += self._on_error
+
+    @classmethod
+    def of(cls, ib: IB) -> PacedSender | None:
+        """Return the connection's sender, if it has one."""
+        return getattr(ib.wrapper, _ATTRIBUTE, None)
+
+    @property
+    def orders_wait(self) -> bool:
+        """Tell whether orders or cancels wait for their turn. Thread-safe."""
+        return bool(self._urgent)
+
+    def turn_s(self, now: float) -> float:
+        """Count a message that is written beside this queue and return 0, or return how long it must wait.
+
+        Thread-safe.
+        """
+        return self._budget.take(self._client_id, now, urgent=True)
 
     def send(self, message: str) -> None:
         """Send a message now or as soon as the budget allows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from strategies.events import ContractSnapshot
@@ -23,6 +24,16 @@ class OrderDraft:
     account: str = ""
     client_id: int | None = None
     algo_strategy: str = ""
+    algo: str = ""  # with its parameters, as the row remembers it
+    trail_amount: Decimal | None = None
+    trail_percent: Decimal | None = None
+    limit_offset: Decimal | None = None
+    good_till: datetime | None = None
+    good_after: datetime | None = None
+    outside_rth: bool = False
+    oca_group: str = ""
+    parent_ref: str = ""
+    transmitted: bool = True  # False: held in TWS until a later child of its family is transmitted
     code_hash: str = ""
     params_revision: int = 0
 

@@ -7,7 +7,8 @@ after its order was handed to the socket: a recovery running meanwhile must not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -17,6 +18,7 @@ from strategies.crashpoints import reach
 from trading.engine import doorbell, events
 from trading.engine.events import EventKind
 from trading.models import Order, OrderEvent
+from trading.orders.combos import legs_text
 from trading.orders.drafts import OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.refs import new_ref
@@ -52,6 +54,30 @@ class IntentWriter:
             raise
         reach("intent_after")
         return order_ref
+
+    def commit_family(self, drafts: Sequence[OrderDraft], *, is_bracket: bool) -> list[str]:
+        """Commit the intents of a family in one transaction; return their references in order.
+
+        The children of a bracket remember their parent. Raises: as ``commit``; then none is written.
+        """
+        refs = [new_ref(draft.owner) for draft in drafts]
+        for ref in refs:
+            in_flight.add(ref)
+        now = self._now()
+        try:
+            reach("intent_before")
+            with transaction.atomic():
+                self._epoch_check()
+                for place, (ref, draft) in enumerate(zip(refs, drafts, strict=True)):
+                    child = replace(draft, parent_ref=refs[0]) if is_bracket and place else draft
+                    self._create(ref, child, OrderState.INTENT, "", now)
+        except BaseException:
+            for ref in refs:
+                in_flight.settle(ref)
+            raise
+        doorbell.ring(doorbell.EVENTS)
+        reach("intent_after")
+        return refs
 
     def deny(self, draft: OrderDraft, reason: str, code: str) -> str:
         """Record an order that MATS refused to send; return its reference."""
@@ -89,30 +115,44 @@ class IntentWriter:
         now = self._now()
         with transaction.atomic():
             self._epoch_check()
-            row = Order.objects.create(
-                order_ref=order_ref,
-                owner=draft.owner,
-                state=state,
-                account_id=draft.account,
-                con_id=draft.contract.con_id,
-                symbol=draft.contract.symbol,
-                sec_type=draft.contract.sec_type,
-                currency=draft.contract.currency,
-                side=draft.side,
-                quantity=draft.quantity,
-                order_type=draft.order_type,
-                limit_price=draft.limit_price,
-                stop_price=draft.stop_price,
-                tif=draft.tif,
-                client_id=draft.client_id,
-                code_hash=draft.code_hash,
-                params_revision=draft.params_revision,
-                reason=reason,
-                created_at=now,
-                updated_at=now,
-            )
-            self._report(row, now)
+            self._create(order_ref, draft, state, reason, now)
         doorbell.ring(doorbell.EVENTS)
+
+    def _create(self, order_ref: str, draft: OrderDraft, state: OrderState, reason: str, now: datetime) -> None:
+        row = Order.objects.create(
+            order_ref=order_ref,
+            owner=draft.owner,
+            state=state,
+            account_id=draft.account,
+            con_id=draft.contract.con_id,
+            symbol=draft.contract.symbol,
+            sec_type=draft.contract.sec_type,
+            currency=draft.contract.currency,
+            side=draft.side,
+            quantity=draft.quantity,
+            order_type=draft.order_type,
+            limit_price=draft.limit_price,
+            stop_price=draft.stop_price,
+            tif=draft.tif,
+            trail_amount=draft.trail_amount,
+            trail_percent=draft.trail_percent,
+            limit_offset=draft.limit_offset,
+            good_till=draft.good_till,
+            good_after=draft.good_after,
+            outside_rth=draft.outside_rth,
+            algo=draft.algo,
+            oca_group=draft.oca_group,
+            parent_ref=draft.parent_ref,
+            transmitted=draft.transmitted,
+            legs=legs_text(draft.contract.legs),
+            client_id=draft.client_id,
+            code_hash=draft.code_hash,
+            params_revision=draft.params_revision,
+            reason=reason,
+            created_at=now,
+            updated_at=now,
+        )
+        self._report(row, now)
 
     @staticmethod
     def _report(row: Order, now: datetime) -> None:

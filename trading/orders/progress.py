@@ -17,6 +17,7 @@ WORKING_WORDS = frozenset({"PreSubmitted", "Submitted"})
 CANCEL_WORDS = frozenset({"Cancelled", "ApiCancelled"})
 INACTIVE_WORD = "Inactive"
 FILLED_WORD = "Filled"
+UNACKNOWLEDGED = "IB has not acknowledged it; asked about, and never sent again."
 REJECTION = "201 "  # how a reason begins that IB gave for rejecting an order it had accepted before
 
 _UNANSWERED = frozenset({OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN})
@@ -62,6 +63,8 @@ def _settle(progress: Progress) -> Progress:
     if progress.filled >= progress.quantity > 0:
         return _move(progress, OrderState.FILLED)
     if progress.cancelled_at is not None:
+        if progress.state is OrderState.REJECTED and not progress.filled and not progress.cancelled_at:
+            return progress  # IB's own word for the end of what it refused
         if progress.filled < progress.cancelled_at:
             missing = (progress.cancelled_at - progress.filled).normalize()
             return _move(progress, OrderState.UNKNOWN, f"Cancelled at the broker; executions of {missing:f} awaited.")
@@ -116,6 +119,7 @@ def on_error(progress: Progress, code: int, text: str, verdict: OrderVerdict) ->
     if verdict is OrderVerdict.NOTICE or progress.is_done:
         return progress
     reason = f"{code} {text}"[:400]
-    if verdict is OrderVerdict.REJECTED and progress.state in _UNANSWERED and not progress.filled:
+    is_new = progress.state in _UNANSWERED and not progress.filled and progress.cancelled_at is None
+    if verdict is OrderVerdict.REJECTED and is_new:
         return _move(progress, OrderState.REJECTED, reason)
     return replace(progress, reason=reason)

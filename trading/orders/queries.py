@@ -49,6 +49,19 @@ def working_refs(owner: str | None = None) -> list[str]:
     return list(rows.order_by("id").values_list("order_ref", flat=True))
 
 
+def working_orders(owner: str | None = None) -> list[Order]:
+    """Return the working orders of one owner or of all, oldest first."""
+    rows = Order.objects.filter(state__in=_WORKING)
+    return list((rows if owner is None else rows.filter(owner=owner)).order_by("id"))
+
+
+def twins(row: Order) -> list[Order]:
+    """Return the working orders that share an order's permId: other incarnations of the same order."""
+    if not row.perm_id:
+        return []
+    return list(Order.objects.filter(perm_id=row.perm_id, state__in=_WORKING).exclude(pk=row.pk).order_by("id"))
+
+
 def first_free_order_id(client_id: int) -> int:
     """Return an order id above every one this client ever used; the gateway's own counter may be rolled back."""
     highest = Order.objects.filter(client_id=client_id).aggregate(highest=Max("order_id"))["highest"]

@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from portfolio.facts import ExecutionFact
 from portfolio.models import Execution
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from trading.ib.codes import order_verdict
 from trading.models import Order
+from trading.orders import combos
 from trading.orders.owners import Owners
 from trading.orders.progress import (
     WORKING_WORDS,
@@ -124,10 +126,22 @@ def record_executions(facts: Sequence[ExecutionFact], now: datetime, opened: Ord
     return batch.save()
 
 
+def note_orders(order_refs: Sequence[str], text: str, now: datetime) -> list[Order]:
+    """Put a word about orders on record without moving them."""
+    batch = OrderBatch(order_refs, now)
+    for ref in order_refs:
+        row = batch.get(ref)
+        if row is not None:
+            batch.advance(row, batch.progress(row), message=text, changed=True)
+    return batch.save()
+
+
 def _take_executions(batch: OrderBatch, row: Order, facts: Sequence[ExecutionFact]) -> None:
     before = batch.progress(row)
     after = before
-    if any(fact.corrects or fact.superseded for fact in facts):
+    if row.legs:
+        after = with_fills(before, *_units(row, facts))
+    elif any(fact.corrects or fact.superseded for fact in facts):
         after = with_fills(before, *_totals(row, facts))
     else:
         for fact in facts:
@@ -163,6 +177,15 @@ def _totals(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decima
     filled = sum((abs(quantity) for quantity, _ in parts), Decimal(0))
     value = sum((abs(quantity) * price for quantity, price in parts), Decimal(0))
     return filled, value / filled if filled else None
+
+
+def _units(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decimal | None]:
+    """Return how many units of a combination its legs' live executions make, and at what price."""
+    found = Execution.objects.filter(order_ref=facts[0].order_ref, superseded=False)
+    if facts[0].perm_id:
+        found = found.filter(perm_id=facts[0].perm_id)
+    executed = combos.add_up(found.values_list("instrument_id", "quantity", "price"))
+    return combos.units_filled(combos.legs_of_text(row.legs), executed)
 
 
 def _batch_of(trades: Sequence[TradeSnapshot], now: datetime, opened: OrderBatch | None) -> OrderBatch:
@@ -227,6 +250,7 @@ def _row_from_trade(ref: str, trade: TradeSnapshot, owner: str, now: datetime) -
         created_at=now,
         sent_at=now,
         updated_at=now,
+        **{name: value for name, value in _described(trade).items() if value not in (None, "")},
     )
 
 
@@ -255,14 +279,14 @@ def _row_from_execution(ref: str, fact: ExecutionFact, now: datetime) -> Order:
 def _take_description(row: Order, trade: TradeSnapshot, now: datetime) -> bool:
     """Take over what IB says the order is; tell whether that is news."""
     changed = _take_ids(row, trade.client_id, trade.order_id, trade.perm_id)
-    described = {
+    basics = {
         "account_id": trade.account,
         "order_type": trade.order_type,
         "limit_price": trade.limit_price,
         "stop_price": trade.stop_price,
         "tif": trade.tif,
     }
-    for name, value in described.items():
+    for name, value in (basics | _described(trade)).items():
         if value not in (None, "") and getattr(row, name) != value:
             setattr(row, name, value)
             changed = True
@@ -270,6 +294,21 @@ def _take_description(row: Order, trade: TradeSnapshot, now: datetime) -> bool:
         row.sent_at = now
         changed = True
     return changed
+
+
+def _described(trade: TradeSnapshot) -> dict[str, Any]:
+    """Return what IB says of the less usual terms of an order; what is None or empty is not said."""
+    return {
+        "trail_amount": trade.trail_amount,
+        "trail_percent": trade.trail_percent,
+        "limit_offset": trade.limit_offset,
+        "good_till": trade.good_till,
+        "good_after": trade.good_after,
+        "outside_rth": trade.outside_rth,
+        "algo": trade.algo,
+        "oca_group": trade.oca_group[:64],
+        "legs": combos.legs_text(trade.contract.legs),
+    }
 
 
 def _take_ids(row: Order, client_id: int, order_id: int, perm_id: int) -> bool:

@@ -18,6 +18,11 @@ def new_ref(owner: str) -> str:
     return f"{owner}/{ULID()}"
 
 
+def new_oca_group(owner: str) -> str:
+    """Return a name never used before for orders that cancel each other: IB forgets no group of the day."""
+    return f"{owner}/oca/{ULID()}"
+
+
 def is_ours(order_ref: str) -> bool:
     """Tell whether MATS gave the reference."""
     return _OURS.match(order_ref) is not None

@@ -23,7 +23,8 @@ _PLAIN = "STK"  # a share is one unit; what else is traded has a multiplier that
 
 def order_needs(account_id: str) -> Iterator[Need]:
     """Give what each working order of an account may still cost, those that cost nothing left out."""
-    orders = list(Order.objects.filter(state__in=_WORKING, account_id__in=[account_id, ""]).order_by("id"))
+    working = Order.objects.filter(state__in=_WORKING, account_id__in=[account_id, ""]).order_by("id")
+    orders = _without_exits(list(working))
     con_ids = {order.con_id for order in orders}
     instruments, marks = Instrument.objects.in_bulk(con_ids), Mark.objects.in_bulk(con_ids)
     held = {
@@ -36,6 +37,13 @@ def order_needs(account_id: str) -> Iterator[Need]:
             units = _uncovered(held, order, units)
         if units > 0:
             yield _need(order, units, instruments.get(order.con_id), marks.get(order.con_id))
+
+
+def _without_exits(orders: list[Order]) -> list[Order]:
+    """Leave out what costs nothing: an exit never trades more than its entry brought."""
+    refs = {order.parent_ref for order in orders if order.parent_ref}
+    sides = dict(Order.objects.filter(order_ref__in=refs).values_list("order_ref", "side")) if refs else {}
+    return [order for order in orders if sides.get(order.parent_ref, order.side) == order.side]
 
 
 def _uncovered(held: dict[tuple[str, int], Decimal], order: Order, units: Decimal) -> Decimal:

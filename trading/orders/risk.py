@@ -14,12 +14,13 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from strategies.exceptions import LedgerError, OrderDeniedError
+from strategies.order_types import TYPES
 from trading.orders.drafts import OrderDraft
 
-ORDER_TYPES = frozenset({"MKT", "LMT", "STP", "MOC"})
-NEEDS_LIMIT = frozenset({"LMT", "STP LMT", "LOC"})
-NEEDS_STOP = frozenset({"STP", "STP LMT"})
-TAKES_ADAPTIVE = frozenset({"MKT", "LMT"})
+ORDER_TYPES = frozenset(TYPES)
+NEEDS_LIMIT = frozenset(name for name, row in TYPES.items() if row.limit)
+NEEDS_STOP = frozenset(name for name, row in TYPES.items() if row.stop)
+TAKES_ADAPTIVE = frozenset(name for name, row in TYPES.items() if row.adaptive)
 MAX_ACTIVE_PER_SIDE = 18  # IB refuses the 21st of a contract, side and account; two are left for hands
 
 
@@ -128,6 +129,9 @@ class PricesAreGiven:
 
     def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
         """Refuse a type without its price."""
+        is_combination = draft.contract.sec_type == "BAG"  # its price is a difference, and may be zero or less
+        if is_combination and draft.order_type in NEEDS_LIMIT and draft.limit_price is not None:
+            return
         if draft.order_type in NEEDS_LIMIT and not (draft.limit_price and draft.limit_price > 0):
             raise _deny(self.name, f"{draft.order_type} needs a limit price.", value=draft.limit_price)
         if draft.order_type in NEEDS_STOP and not (draft.stop_price and draft.stop_price > 0):

@@ -5,6 +5,7 @@ owners (``owners``), intents (``intents``).
 """
 
 from trading.orders.recording import (
+    note_orders,
     open_batch,
     owner_of,
     owner_of_ref,
@@ -17,8 +18,10 @@ from trading.orders.recording import (
     record_statuses,
 )
 from trading.orders.recovery import resolve_unconfirmed
+from trading.orders.settling import settle
 
 __all__ = [
+    "note_orders",
     "open_batch",
     "owner_of",
     "owner_of_ref",
@@ -30,4 +33,5 @@ __all__ = [
     "record_status",
     "record_statuses",
     "resolve_unconfirmed",
+    "settle",
 ]

@@ -51,7 +51,10 @@ MOVES: dict[OrderState, frozenset[OrderState]] = {
     # A fill that overtook its cancel, or a status believed too early: executions win.
     OrderState.CANCELLED: frozenset({OrderState.FILLED}),
     # An error text said no, but IB's own status says working: the status wins.
-    OrderState.REJECTED: frozenset({OrderState.ACCEPTED, OrderState.PARTIAL, OrderState.FILLED}),
+    # Or its executions, or a cancel that counts some, show that IB had it.
+    OrderState.REJECTED: frozenset(
+        {OrderState.ACCEPTED, OrderState.PARTIAL, OrderState.FILLED, OrderState.UNKNOWN, OrderState.CANCELLED}
+    ),
     OrderState.DENIED: frozenset(),
     OrderState.FILLED: frozenset(),
 }

@@ -11,11 +11,14 @@ from decimal import Decimal
 
 from ib_async import IB, Contract, Order, Trade
 
+from strategies.combos import COMBINATION
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from trading.ib.codes import order_verdict
+from trading.ib.mapping import legs_of
 from trading.ib.tap import WireTap
+from trading.orders.combos import add_up, units_filled
 from trading.orders.progress import Progress, add_fill, on_error, on_status, with_fills, with_quantity
-from trading.orders.state import OrderState
+from trading.orders.state import OrderState, can_move
 
 
 class LiveTicket:
@@ -29,6 +32,7 @@ class LiveTicket:
         self._contract = contract
         self._order = order
         self._trade: Trade | None = None
+        self._legs = legs_of(contract)
         self._fills: dict[str, FillSnapshot] = {}  # by execution family: a correction replaces what it corrects
         self._done = asyncio.Event()
 
@@ -105,7 +109,13 @@ class LiveTicket:
         known = self._fills.get(family)
         if known is not None and known.exec_id.rpartition(".")[2] >= revision:
             return
+        if fill.contract.sec_type == COMBINATION:
+            return  # its legs say the same, and they are what is held
         self._fills[family] = fill
+        if self._legs:
+            parts = ((one.contract.con_id, one.quantity, one.price) for one in self._fills.values())
+            self._become(with_fills(self.progress, *units_filled(self._legs, add_up(parts))))
+            return
         if known is None:
             self._become(add_fill(self.progress, fill.quantity, fill.price))
             return
@@ -129,6 +139,16 @@ class LiveTicket:
         if trade.status in ("PendingSubmit", "PreSubmitted", "Submitted"):
             after = on_status(after, trade.status, trade.filled)
         self._become(after)
+
+    def doubt(self, reason: str) -> None:
+        """Take note that nobody answers for the order."""
+        if can_move(self.state, OrderState.UNKNOWN):
+            self._become(self.progress.ended(OrderState.UNKNOWN, reason))
+
+    def conclude(self, state: OrderState, reason: str) -> None:
+        """Take over an end that the books have concluded, where the table allows it."""
+        if can_move(self.state, state):
+            self._become(self.progress.ended(state, reason))
 
     def _become(self, progress: Progress) -> None:
         self.progress = progress

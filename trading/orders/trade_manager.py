@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from ib_async import IB, Contract, Order
 
+from strategies.combos import COMBINATION, roll
 from strategies.exceptions import (
-    ConfigError,
     ConflictError,
     NotFoundError,
     OrderDeniedError,
@@ -27,51 +28,55 @@ from strategies.exceptions import (
     TransientError,
 )
 from strategies.models import DISCRETIONARY
+from strategies.order_entry import part_of
+from strategies.order_types import Terms
 from strategies.ports import Ticket
-from strategies.sizing import Number, build_order, to_decimal
+from strategies.sizing import Number, build_order, order_of, to_decimal
+from trading.brokers.changes import Change
 from trading.brokers.live import LiveBroker
-from trading.ib.capture import Capture
+from trading.brokers.preview import find_contracts, preview
 from trading.models import Order as OrderRow
-from trading.orders import queries
+from trading.orders import cancelling, queries
+from trading.orders.cancelling import Cancelling, CancelReport
+from trading.orders.overtaking import begin_on
 from trading.orders.state import FINAL, OrderState
+from trading.orders.wishes import contract_of_text
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["CancelReport", "TradeManager"]
 
 T = TypeVar("T")
 Work = Callable[[LiveBroker], Coroutine[Any, Any, T]]
 
 CALL_TIMEOUT_S = 20.0
 CANCEL_TIMEOUT_S = 20.0
+PLACED_WITHIN_S = 0.5  # an order whose owner's loop has not begun by then goes through the master
 _POLL_S = 0.05
 MASTER_CLIENT_ID = 0
+_NOTHING = frozenset({"order_done", "not_sent"})  # there was nothing to cancel
 _SMART = frozenset({"STK", "OPT"})
 
 
-class Session(Protocol):
+class Session(cancelling.Session, Protocol):
     """The master's session: client 0 on its own loop."""
-
-    connection: Any
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float) -> Any:
         """Run a coroutine on the master's loop and return its result."""
 
 
-class Engine(Protocol):
+class Engine(cancelling.Host, Protocol):
     """What the trade manager needs of the engine; also what ``LiveBroker`` needs."""
 
     session: Session
     gate: Any
     intents: Any
     portfolio_manager: Any
-    message_queue: Any
     ac: Any
 
     @property
     def active_strategies(self) -> Mapping[str, Any]:
         """Return the running strategy instances by symbol."""
-
-    def make_connection(self, client_id: int, **options: Any) -> Any:
-        """Return an unconnected IBConnection."""
 
 
 class TradeManager:
@@ -80,12 +85,13 @@ class TradeManager:
     def __init__(self, strategy_manager: Engine) -> None:
         self._engine = strategy_manager
         self._master_brokers: WeakKeyDictionary[IB, LiveBroker] = WeakKeyDictionary()
+        self._cancelling = Cancelling(strategy_manager, self._strategy_of_client, self._master_broker)
 
     # placing
 
     def trade(
         self,
-        contract: Contract,
+        contract: Contract | str,
         quantity: Number,
         order_type: str = "MKT",
         algo: bool = True,
@@ -93,24 +99,27 @@ class TradeManager:
         orderRef: str | None = None,  # noqa: N803 - the seeds' signature
         limit: Number | None = None,
         useRth: bool = False,  # noqa: N803 - the seeds' signature
+        stop: Number | None = None,
     ) -> Any:
         """Buy (quantity > 0) or sell (< 0) for the strategy that ``orderRef`` names, else for Discretionary.
 
-        Return the ticket (a task for it on the owner's own loop).
-        Raises: OrderDeniedError before anything was sent.
+        ``contract`` may be text (``AAPL``, ``FUT ES CME USD 20260320``). Return the ticket (a task for it on the
+        owner's own loop).
+        Raises: OrderDeniedError before anything was sent; ConfigError for a text that is no contract.
         """
+        named = contract_of_text(contract) if isinstance(contract, str) else contract
         order = build_order(
             to_decimal(quantity),
             order_type,
             algo=algo,
             urgency=urgency,
             limit=None if limit is None else to_decimal(limit),
-            stop=None,
+            stop=None if stop is None else to_decimal(stop),
             use_rth=useRth,
             tif="DAY",
             transmit=True,
         )
-        return self.place_order(contract, order, orderRef or DISCRETIONARY)
+        return self.place_order(named, order, orderRef or DISCRETIONARY)
 
     def place_order(self, contract: Contract, order: Order, strategy_name: str) -> Any:
         """Send an order for an owner, through its own connection while it runs, else through the master's.
@@ -119,31 +128,78 @@ class TradeManager:
         """
 
         async def _place(broker: LiveBroker) -> Ticket:
-            return await broker.place_order(contract, order, owner=strategy_name)
+            return await broker.place_order(contract, order, owner=strategy_name, by_hand=True)
 
         return self._for_owner(strategy_name, _place)
 
+    def place_family(self, contract: Contract, orders: Sequence[Order], owner: str) -> Any:
+        """Send an entry and its exits for an owner; return their tickets, the entry's first.
+
+        Raises: OrderDeniedError before anything was sent: all of them or none.
+        """
+
+        async def _place(broker: LiveBroker) -> Sequence[Ticket]:
+            members = [(contract, order) for order in orders]
+            return await broker.place_family(members, owner=owner, is_bracket=True, by_hand=True)
+
+        return self._for_owner(owner, _place)
+
+    def roll_future(
+        self,
+        cur: Contract,
+        new: Contract,
+        quantity: Number | None = None,
+        orderRef: str | None = None,  # noqa: N803 - the seeds' signature
+        limit: Number | None = None,
+    ) -> Any:
+        """Move an owner's position (or ``quantity`` of it) from one future to another in one order.
+
+        ``limit`` is the price of new minus current, for long and short alike; without one the roll is at market.
+        Raises: OrderDeniedError when the owner holds less than is to be rolled.
+        """
+        owner = orderRef or DISCRETIONARY
+        old, following = self._on_master(lambda broker: broker.qualify_all([cur, new]))
+        positions = self._engine.portfolio_manager.get_strategy_positions(owner)
+        held = sum((row.quantity for row in positions if row.con_id == old.conId), Decimal(0))
+        made, units = roll(old, following, part_of(held, quantity))
+        terms = Terms("MKT") if limit is None else Terms("LMT", limit=to_decimal(limit))
+        return self.place_order(made, order_of(units, terms, sec_type=COMBINATION), owner)
+
+    # looking before leaping
+
+    def preview(self, contract: Contract, order: Order, owner: str) -> dict[str, Any]:
+        """Return what would be sent, whether the checks let it pass, and IB's answer to «what if»."""
+        found: dict[str, Any] = self._on_master(lambda broker: preview(broker, contract, order, owner))
+        return found
+
+    def find_contracts(self, pattern: str) -> list[dict[str, Any]]:
+        """Return the instruments that IB lists for a symbol or a part of a name."""
+        found: list[dict[str, Any]] = self._on_master(lambda broker: find_contracts(broker, pattern))
+        return found
+
     # changing
 
-    def cancel_order(self, order_ref: str) -> Any:
-        """Ask IB to cancel an order through the client that placed it.
+    def cancel_order(self, order_ref: str) -> None:
+        """Ask IB to cancel an order, in all its incarnations, through the client that placed it.
 
-        Raises: NotFoundError unknown_order; ConflictError order_done; OrderRefusedError or TransientError when the
-        placing client cannot be reached.
+        Raises: NotFoundError unknown_order; ConflictError order_done, not_sent; OrderRefusedError or TransientError
+        when the placing client cannot be reached.
         """
         row = self._working_row(order_ref)
+        outcomes = self._cancelling.cancel([row, *queries.twins(row)])
+        for error in outcomes.values():
+            if error is not None and (error is outcomes[order_ref] or error.code not in _NOTHING):
+                raise error
 
-        async def _cancel(broker: LiveBroker) -> None:
-            await broker.cancel_order(order_ref)
-
-        if row.client_id is None:
-            raise ConflictError(f"{order_ref} was never handed to IB; there is nothing to cancel.", code="not_sent")
-        if row.client_id == MASTER_CLIENT_ID:
-            return self._on_master(_cancel)
-        strategy = self._strategy_of_client(row.client_id, row.owner)
-        if strategy is not None:
-            return self._on_strategy(strategy, _cancel)
-        return self._engine.session.run(lambda: self._cancel_as(row), CALL_TIMEOUT_S + CANCEL_TIMEOUT_S)
+    def cancel_owner(self, owner: str | None) -> CancelReport:
+        """Ask IB to cancel all working orders of an owner, or of everybody (None), hung strategies included."""
+        rows = queries.working_orders(owner)
+        outcomes = self._cancelling.cancel(rows)
+        failed = {ref: error for ref, error in outcomes.items() if error is not None and error.code not in _NOTHING}
+        return CancelReport(
+            asked=[ref for ref, error in outcomes.items() if error is None],
+            errors={ref: error.message for ref, error in failed.items()},
+        )
 
     def modify_order(
         self,
@@ -152,16 +208,20 @@ class TradeManager:
         quantity: Number | None = None,
         limit: Number | None = None,
         stop: Number | None = None,
+        trail: Number | None = None,
+        trail_percent: Number | None = None,
     ) -> Any:
-        """Change a working order through the client that placed it.
+        """Change a working order through the client that placed it, past its loop when that hangs.
 
-        Raises: as ``cancel_order``; OrderRefusedError (owner_gone) when that client is not connected.
+        Raises: as ``cancel_order``; OrderRefusedError (owner_gone) when that client is not connected, (unconfirmed)
+        while nobody knows whether IB has the order.
         """
         row = self._working_row(order_ref)
-        values = {
-            name: None if value is None else to_decimal(value)
-            for name, value in (("quantity", quantity), ("limit", limit), ("stop", stop))
-        }
+        given = {"quantity": quantity, "limit": limit, "stop": stop, "trail": trail, "trail_percent": trail_percent}
+        values = {name: None if value is None else to_decimal(value) for name, value in given.items()}
+        if row.state == OrderState.UNKNOWN:
+            text = f"Nobody knows whether IB has {order_ref}; changing it could place it a second time."
+            raise OrderRefusedError(text, code="unconfirmed")
 
         async def _modify(broker: LiveBroker) -> None:
             await broker.modify_order(order_ref, **values)
@@ -175,7 +235,20 @@ class TradeManager:
                 "strategy again.",
                 code="owner_gone",
             )
-        return self._on_strategy(strategy, _modify)
+        begun = begin_on(strategy, lambda: _modify(strategy.broker))
+        if begun is None:
+            return self._modify_past(strategy, order_ref, Change(**values))
+        return self._result(strategy, begun)
+
+    def _modify_past(self, strategy: Any, order_ref: str, change: Change) -> None:
+        frame = strategy.broker.change_frame(order_ref, change)
+        self._engine.note_orders([order_ref], "Change sent past the strategy's loop, which does not answer.")
+        self._engine.pass_by(strategy)
+        if not strategy.broker.line.push(frame):
+            raise TransientError(
+                f"{strategy.symbol} does not answer and its line is busy; nothing was changed. Cancel the order.",
+                code="owner_blocked",
+            )
 
     def flatten(self, strategy: str) -> list[str]:
         """Cancel an owner's working orders, then close its positions at market; return the closing references.
@@ -183,16 +256,13 @@ class TradeManager:
         Not for the loop of a strategy: a strategy has its own ``flatten``.
         Raises: ConflictError (order_working) when an order does not end in time: its fills could still come.
         """
-        waiting = []
-        for order_ref in queries.working_refs(strategy):
-            try:
-                self.cancel_order(order_ref)
-            except (ConflictError, OrderRefusedError) as error:
-                if error.code not in ("order_done", "not_sent"):
-                    raise
+        rows = queries.working_orders(strategy)
+        for order_ref, error in self._cancelling.cancel(rows).items():
+            if error is not None and error.code not in _NOTHING:
+                raise error
+            if error is not None:
                 logger.info("nothing to cancel order_ref=%s reason=%s", order_ref, error.message)
-            waiting.append(order_ref)  # also when only the ledger does not know yet that it is done
-        self._wait_final(waiting)
+        self._wait_final([row.order_ref for row in rows])  # also when only the ledger does not know yet that it is done
         placed = []
         for position in self._engine.portfolio_manager.get_strategy_positions(strategy):
             if position.quantity:
@@ -214,11 +284,7 @@ class TradeManager:
             done = OrderRow.objects.filter(order_ref__in=left, state__in=[str(state) for state in FINAL])
             left -= set(done.values_list("order_ref", flat=True))
             if left and time.monotonic() > deadline:
-                raise ConflictError(
-                    f"{', '.join(sorted(left))} could not be cancelled in {CANCEL_TIMEOUT_S:g} s; "
-                    "the positions are left as they are.",
-                    code="order_working",
-                )
+                raise ConflictError(_still_there(left), code="order_working")
             if left:
                 time.sleep(_POLL_S)
 
@@ -236,7 +302,10 @@ class TradeManager:
     def _for_owner(self, owner: str, work: Work[T]) -> Any:
         strategy = self._engine.active_strategies.get(owner)
         if strategy is not None and strategy.is_connected and strategy.broker is not None:
-            return self._on_strategy(strategy, work)
+            begun = begin_on(strategy, lambda: work(strategy.broker), PLACED_WITHIN_S)
+            if begun is not None:
+                return self._result(strategy, begun)
+            logger.warning("loop does not answer strategy=%s; its order goes through the master", owner)
         return self._on_master(work)
 
     def _strategy_of_client(self, client_id: int, owner: str) -> Any:
@@ -249,20 +318,16 @@ class TradeManager:
         return next((strategy for strategy in found if strategy.symbol == owner), found[0] if found else None)
 
     @staticmethod
-    def _on_strategy(strategy: Any, work: Work[T]) -> Any:
-        loop: asyncio.AbstractEventLoop | None = strategy._loop
-        if loop is None or loop.is_closed():
-            raise OrderRefusedError(f"{strategy.symbol} is ending; try again.", code="owner_gone")
-        if _running_loop() is loop:
-            return asyncio.ensure_future(work(strategy.broker))
-        future = asyncio.run_coroutine_threadsafe(work(strategy.broker), loop)
+    def _result(strategy: Any, begun: Any) -> Any:
+        """Return the result of what a strategy's loop has begun; on that loop itself the task."""
+        if isinstance(begun, asyncio.Future):
+            return begun
         try:
-            return future.result(CALL_TIMEOUT_S)
+            return begun.result(CALL_TIMEOUT_S)
         except TimeoutError as error:
-            future.cancel()
+            begun.cancel()
             raise TransientError(
-                f"{strategy.symbol} did not take the order in {CALL_TIMEOUT_S:g} s; its loop is blocked.",
-                code="owner_blocked",
+                f"{strategy.symbol} did not end it in {CALL_TIMEOUT_S:g} s; its loop is blocked.", code="owner_blocked"
             ) from error
 
     def _on_master(self, work: Work[T]) -> Any:
@@ -279,32 +344,10 @@ class TradeManager:
             self._master_brokers[connection.ib] = broker
         return broker
 
-    async def _cancel_as(self, row: OrderRow) -> None:
-        """Connect as the client that placed the order, cancel, and stay until IB confirmed."""
-        client_id = int(row.client_id or 0)
-        connection = self._engine.make_connection(client_id, role="strategy", name=f"cancel {row.order_ref}")
-        Capture(connection.ib, self._engine.message_queue.put, row.owner)
-        try:
-            await connection.connect_once()
-        except (TransientError, ConfigError) as error:
-            raise OrderRefusedError(
-                f"{row.order_ref} was placed by client {client_id}, which is not connected, and its id cannot be "
-                f"connected now: {error.message} Cancel it in TWS.",
-                code="owner_gone",
-            ) from error
-        try:
-            broker = LiveBroker(connection.ib, row.owner, engine=self._engine)
-            await broker.adopt(row.order_ref)
-            await broker.cancel_order(row.order_ref)
-            ticket = broker.ticket(row.order_ref)
-            if ticket is not None and not await ticket.wait_done(CANCEL_TIMEOUT_S):
-                raise OrderRefusedError(f"IB did not confirm the cancel of {row.order_ref} yet.", code="unconfirmed")
-        finally:
-            connection.disconnect()
 
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+def _still_there(order_refs: set[str]) -> str:
+    text = f"{', '.join(sorted(order_refs))} could not be cancelled in {CANCEL_TIMEOUT_S:g} s; "
+    rows = OrderRow.objects.filter(order_ref__in=order_refs, state=OrderState.UNKNOWN)
+    unknown = sorted(rows.values_list("order_ref", flat=True))
+    hint = f" Nobody answers for {', '.join(unknown)}: look in TWS, then settle it." if unknown else ""
+    return f"{text}the positions are left as they are.{hint}"

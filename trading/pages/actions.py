@@ -31,9 +31,10 @@ from strategies.api_rules import IDEMPOTENCY_HEADER, OPERATE
 from strategies.exceptions import ConfigError, ConflictError, MatsError, NotFoundError, TransientError
 from strategies.models import DISCRETIONARY
 from trading import services
+from trading.api_queries import find_order
 from trading.engine.events import iso
-from trading.models import CommandState, EngineCommand
-from trading.pages import uploads
+from trading.models import CommandState, EngineCommand, Order
+from trading.pages import tickets, uploads
 from trading.pages.forms import number, read_details, read_moment, read_reason
 from trading.queries import engine_state
 
@@ -181,7 +182,43 @@ def flex_upload(request: HttpRequest) -> list[Ask]:
     return [Ask("import_flex", {"sha256": uploads.keep(request.FILES.get("statement"))})]
 
 
+def place_order(request: HttpRequest) -> list[Ask]:
+    """Place the ticket's order, with its exits if it has some."""
+    kind, args = tickets.read_ticket(_texts(request))
+    return [Ask(kind, args)]
+
+
+def cancel_order(request: HttpRequest) -> list[Ask]:
+    """Cancel one order."""
+    return [Ask("cancel_order", {"order_ref": _order(request).order_ref})]
+
+
+def cancel_all(request: HttpRequest) -> list[Ask]:
+    """Cancel every working order."""
+    return [Ask("cancel_all", {})]
+
+
+def modify_order(request: HttpRequest) -> list[Ask]:
+    """Change what the form changes of an order."""
+    row = _order(request)
+    return [Ask("modify_order", {"order_ref": row.order_ref, **tickets.read_change(_texts(request), row)})]
+
+
+def settle_order(request: HttpRequest) -> list[Ask]:
+    """Take an order that nobody answers for as ended."""
+    return [Ask("settle_order", {"order_ref": _order(request).order_ref, "reason": read_reason(_texts(request))})]
+
+
+def _order(request: HttpRequest) -> Order:
+    return find_order(str(request.POST.get("order_ref", ""))[:64])
+
+
 ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
+    "place-order": ("Place the order", place_order),
+    "cancel-order": ("Cancel the order", cancel_order),
+    "cancel-all": ("Cancel all", cancel_all),
+    "modify-order": ("Change the order", modify_order),
+    "settle-order": ("Settle the order", settle_order),
     "book": ("Book", book),
     "approve": ("Approve", approve),
     "reject": ("Reject", reject),

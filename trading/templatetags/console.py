@@ -155,6 +155,13 @@ def signed_quantity(value: object) -> str:
 
 
 @register.filter
+def plain_number(value: object) -> str:
+    """Write a number as one types it into a field: no grouping, no needless places, empty when unknown."""
+    number = _decimal(value)
+    return "" if number is None else f"{number.normalize():f}"
+
+
+@register.filter
 def words(value: object) -> str:
     """Write a machine's word for people: waiting_for_gateway is waiting for gateway."""
     return str(value or "").replace("_", " ")

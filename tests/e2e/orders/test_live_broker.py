@@ -161,3 +161,30 @@ async def test_burst_of_partial_fills_is_taken_in_completely(desk: Desk, gateway
     await until(lambda: len(desk.heard.of_type("fill")) == 500, "500 fills")
     await until(lambda: len(desk.heard.of_type("commission")) == 500, "500 commissions")
     assert len({message["fill"].exec_id for message in desk.heard.of_type("fill")}) == 500
+
+
+async def test_change_while_the_line_is_down_is_refused_and_leaves_one_order(
+    desk: Desk, gateway: RunningGateway
+) -> None:
+    ticket = await desk.broker.place_order(apple(), LimitOrder("BUY", 5, 1.0), owner="T")
+    await until(lambda: ticket.state is OrderState.ACCEPTED, "accepted")
+    await _cut(desk)
+    with pytest.raises(OrderRefusedError) as caught:
+        await desk.broker.modify_order(ticket.order_ref, quantity=Decimal(7))
+    assert caught.value.code == "not_connected"
+    await desk.connection.connect_once()
+    await until(lambda: ticket.trade.orderStatus.status in ("PreSubmitted", "Submitted"), "told anew")
+    assert gateway.call(lambda: gateway.venue.received_order_refs[ticket.order_ref]) == 1
+    assert ticket.progress.quantity == 5
+
+
+async def test_change_that_ib_refuses_leaves_the_order_as_it_was(desk: Desk) -> None:
+    ticket = await desk.broker.place_order(apple(), LimitOrder("BUY", 5, 1.0), owner="T")
+    await until(lambda: ticket.state is OrderState.ACCEPTED, "accepted")
+    before = ticket.trade.order.lmtPrice
+    heard = len(desk.heard.of_type("status_change"))
+    await desk.broker.modify_order(ticket.order_ref, limit=Decimal("1.00001"))
+    await until(lambda: ticket.reason.startswith("110"), "IB refused it")
+    assert len(desk.heard.of_type("status_change")) > heard
+    assert (ticket.state, ticket.progress.quantity) == (OrderState.ACCEPTED, Decimal(5))
+    assert ticket.trade.order.lmtPrice == before

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -39,7 +40,10 @@ class Loop:
         self._thread.start()
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float = DEADLINE_S) -> Any:
-        return asyncio.run_coroutine_threadsafe(make(), self.loop).result(timeout_s)
+        return self.begin(make).result(timeout_s)
+
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(make(), self.loop)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -54,6 +58,8 @@ class House:
         self.gate, self.intents = Gate(), IntentWriter(lambda: None)
         self.portfolio_manager, self.message_queue, self.ac = Books(), Heard(), None
         self.active_strategies: dict[str, Any] = {}
+        self.noted: list[str] = []
+        self.passed_by: list[str] = []
         self._gateway = gateway
         self._loops: list[Loop] = []
         self._closing: list[Callable[[], object]] = []
@@ -81,7 +87,13 @@ class House:
 
     def _make_session(self) -> Any:
         loop, connection = self._connected(0, "")
-        return SimpleNamespace(run=loop.run, connection=connection)
+        return SimpleNamespace(run=loop.run, begin=loop.begin, connection=connection)
+
+    def note_orders(self, order_refs: Sequence[str], text: str) -> None:
+        self.noted += order_refs
+
+    def pass_by(self, strategy: Any) -> None:
+        self.passed_by.append(strategy.symbol)
 
     def start(self, symbol: str, client_id: int) -> Any:
         """Run a strategy's connection."""
@@ -220,3 +232,131 @@ def test_order_placed_on_the_owners_own_loop_is_a_task(house: House) -> None:
     wait_state(house, ticket.order_ref, "accepted")
     manager.cancel_order(ticket.order_ref)
     wait_state(house, ticket.order_ref, "cancelled")
+
+
+# -- a strategy that hangs
+
+
+class Hung:
+    """Blocks a loop as ``while True`` in a strategy does, until it is left."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._over, self._in = loop, threading.Event(), threading.Event()
+
+    def __enter__(self) -> None:
+        def _block() -> None:
+            self._in.set()
+            self._over.wait(DEADLINE_S)
+
+        self._loop.loop.call_soon_threadsafe(_block)
+        assert self._in.wait(DEADLINE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+
+def place_several(house: House, manager: TradeManager, owner: str, count: int = 4) -> list[str]:
+    refs = [manager.place_order(APPLE, resting(5 + number), owner).order_ref for number in range(count)]
+    for ref in refs:
+        wait_state(house, ref, "accepted")
+    return refs
+
+
+def test_orders_of_a_hung_strategy_are_cancelled_within_a_quarter_of_a_second(house: House) -> None:
+    strategy = house.start("T", 11)
+    manager = TradeManager(house)
+    refs = place_several(house, manager, "T")
+    with Hung(strategy.loop):
+        began = time.monotonic()
+        report = manager.cancel_owner("T")
+        took_s = time.monotonic() - began
+        for ref in refs:  # heard by the master alone: the strategy's own loop still hangs
+            wait_state(house, ref, "cancelled")
+    assert (sorted(report.asked), report.errors) == (sorted(refs), {})
+    assert took_s <= 0.25
+    assert (sorted(house.noted), house.passed_by) == (sorted(refs), ["T"])
+
+
+def test_cancel_is_sent_once_although_the_loop_returns(house: House) -> None:
+    strategy = house.start("T", 12)
+    manager = TradeManager(house)
+    refs = place_several(house, manager, "T", 2)
+    with Hung(strategy.loop):
+        manager.cancel_owner("T")
+    for ref in refs:
+        wait_state(house, ref, "cancelled")
+
+    async def _settled() -> list[Any]:
+        return [strategy.broker.ticket(ref).trade.log for ref in refs]
+
+    for log in strategy.loop.run(_settled):
+        assert not [line for line in log if line.errorCode in (161, 10147, 10148)], "IB was asked a second time"
+
+
+def test_line_with_bytes_waiting_is_cut_and_its_client_connected_anew(house: House) -> None:
+    strategy = house.start("T", 13)
+    manager = TradeManager(house)
+    refs = place_several(house, manager, "T", 2)
+    with Hung(strategy.loop):
+        strategy.connection.ib.client._msgQ.append("held back by ib_async for its pace")
+        report = manager.cancel_owner("T")
+        assert (sorted(report.asked), report.errors) == (sorted(refs), {})
+        for ref in refs:
+            wait_state(house, ref, "cancelled")
+
+
+def test_order_of_a_hung_strategy_is_changed_past_its_loop(house: House) -> None:
+    strategy = house.start("T", 14)
+    manager = TradeManager(house)
+    [ref] = place_several(house, manager, "T", 1)
+    with Hung(strategy.loop):
+        manager.modify_order(ref, quantity=2, limit=Decimal("1.5"))
+
+        def _changed() -> bool:
+            house.record()
+            row = Order.objects.get(order_ref=ref)
+            return (row.quantity, row.limit_price) == (Decimal(2), Decimal("1.5"))
+
+        deadline = time.monotonic() + DEADLINE_S
+        while not _changed():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    manager.cancel_order(ref)
+    wait_state(house, ref, "cancelled")
+
+
+def test_order_for_a_hung_strategy_goes_through_the_master(house: House) -> None:
+    strategy = house.start("T", 15)
+    manager = TradeManager(house)
+    with Hung(strategy.loop):
+        ref = manager.place_order(APPLE, resting(), "T").order_ref
+        row = wait_state(house, ref, "accepted")
+        assert (row.client_id, row.owner) == (0, "T")
+        manager.cancel_owner("T")
+        wait_state(house, ref, "cancelled")
+
+
+def test_everybodys_orders_are_cancelled_together(house: House) -> None:
+    first, second = house.start("T", 16), house.start("U", 17)
+    manager = TradeManager(house)
+    refs = place_several(house, manager, "T", 2) + place_several(house, manager, "U", 2)
+    refs.append(manager.place_order(APPLE, resting(30), "Discretionary").order_ref)
+    wait_state(house, refs[-1], "accepted")
+    with Hung(first.loop), Hung(second.loop):
+        began = time.monotonic()
+        report = manager.cancel_owner(None)
+        assert time.monotonic() - began <= 0.35
+        assert sorted(report.asked) == sorted(refs)
+        for ref in refs:
+            wait_state(house, ref, "cancelled")
+
+
+def test_order_nobody_answers_for_is_not_changed(house: House) -> None:
+    house.start("T", 18)
+    manager = TradeManager(house)
+    [ref] = place_several(house, manager, "T", 1)
+    Order.objects.filter(order_ref=ref).update(state="unknown")
+    with pytest.raises(OrderRefusedError) as caught:
+        manager.modify_order(ref, quantity=2)
+    assert caught.value.code == "unconfirmed"
+    manager.cancel_owner("T")

@@ -25,6 +25,7 @@ from trading.pages.forms import KINDS, number, read_details
 pytestmark = pytest.mark.django_db
 
 PATHS = [
+    "/execution/",
     "/portfolio/",
     "/breaks/",
     "/adjustments/",

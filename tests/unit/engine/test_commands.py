@@ -41,6 +41,16 @@ EXAMPLES: dict[str, Any] = {
     "quantity": "5",
     "sha256": "a" * 64,
     "action": "retry",
+    "contract": {"con_id": 756733},
+    "new_contract": {"con_id": 756734},
+    "order": {"side": "BUY", "quantity": "5", "order_type": "LMT", "limit": "10"},
+    "take_profit": {"limit": "12"},
+    "stop_loss": {"stop": "9"},
+    "limit": "10.5",
+    "stop": "9.5",
+    "trail": "0.5",
+    "trail_percent": "1.5",
+    "pattern": "SPY",
 }
 
 

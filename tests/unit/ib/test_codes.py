@@ -32,5 +32,28 @@ def test_every_error_says_what_to_do() -> None:
     assert silent == []
 
 
+ON_WORKING_ORDERS = {
+    399: OrderVerdict.NOTICE,
+    404: OrderVerdict.NOTICE,
+    2109: OrderVerdict.NOTICE,
+    2137: OrderVerdict.NOTICE,
+    10349: OrderVerdict.NOTICE,
+    202: OrderVerdict.CANCELLED,
+    **dict.fromkeys((104, 105, 134, 135, 136, 161, 2102, 10147, 10148, 10149), OrderVerdict.QUERY),
+}
+
+
+@pytest.mark.parametrize("code", ON_WORKING_ORDERS)
+def test_what_ib_says_of_working_orders_never_ends_them_and_has_a_source(code: int) -> None:
+    row = codes.CODES[code]
+    assert row.verdict is ON_WORKING_ORDERS[code]
+    assert row.source
+    assert row.severity is not codes.Severity.ERROR
+
+
+def test_every_code_has_a_source() -> None:
+    assert [row.code for row in codes.CODES.values() if not row.source] == []
+
+
 def test_table_names_each_code_once() -> None:
     assert len(codes.CODES) == len(codes._ROWS)

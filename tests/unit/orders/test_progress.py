@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trading.ib.codes import OrderVerdict, order_verdict
-from trading.orders.progress import Progress, add_fill, on_error, on_status, with_quantity
+from trading.orders.progress import UNACKNOWLEDGED, Progress, add_fill, on_error, on_status, with_quantity
 from trading.orders.state import FINAL, MOVES, OrderState, can_move
 
 S = OrderState
@@ -69,6 +70,55 @@ def test_final_state_is_independent_of_order_duplicates_and_notices(
     assert (end.state, end.filled, end.average_price) == (other.state, other.filled, other.average_price)
     assert other.state is (S.FILLED if total >= 100 else S.CANCELLED)
     assert other.filled == total
+
+
+class Strict:
+    """Folds evidence and refuses any move that the table does not know."""
+
+    def __init__(self) -> None:
+        self.progress = sent()
+
+    def take(self, said: Said, seen: set[int]) -> None:
+        before = self.progress
+        if said.fill and said.exec_id not in seen:
+            seen.add(said.exec_id)
+            self.progress = add_fill(before, Decimal(said.fill), Decimal(10))
+        elif said.code:
+            self.progress = on_error(before, said.code, "text", order_verdict(said.code))
+        elif said.word == "silence":
+            if can_move(before.state, S.UNKNOWN) and before.state is S.SENT:
+                self.progress = before.ended(S.UNKNOWN, UNACKNOWLEDGED)
+        elif said.word:
+            self.progress = on_status(before, said.word, Decimal(said.filled))
+        after = self.progress.state
+        assert after is before.state or can_move(before.state, after), f"{before.state} → {after}"
+
+
+NOISE = [
+    *(Said(code=code) for code in (104, 105, 110, 134, 136, 161, 201, 202, 399, 404, 2102, 2109, 2137, 10147, 10148)),
+    *(Said(code=code) for code in (10149, 10349, 77777)),
+    *(Said(word=word) for word in ("PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "silence")),
+]
+
+
+@given(lives(), st.lists(st.sampled_from(NOISE), max_size=12), st.randoms())
+def test_any_evidence_in_any_order_ends_where_executions_and_the_final_status_say(
+    life: tuple[list[Said], list[Said], Decimal], noise: list[Said], shuffler: Random
+) -> None:
+    evidence = life[1] + noise
+    shuffler.shuffle(evidence)
+    strict, seen = Strict(), set[int]()
+    for said in evidence:
+        strict.take(said, seen)
+    ended = {S.FILLED} if life[2] >= 100 else {S.CANCELLED} | ({S.REJECTED} if life[2] == 0 else set())
+    assert strict.progress.state in ended
+    assert strict.progress.filled == life[2]
+
+
+@given(st.lists(st.sampled_from([said for said in NOISE if said.code and said.code != 201]), max_size=8))
+def test_no_error_text_ends_or_changes_a_working_order(errors: list[Said]) -> None:
+    progress = fold(sent(S.ACCEPTED), errors)
+    assert (progress.state, progress.quantity, progress.filled) == (S.ACCEPTED, HUNDRED, Decimal(0))
 
 
 @given(st.lists(st.builds(Said, fill=st.integers(1, 60), exec_id=st.integers(1, 9)), max_size=8))
@@ -151,7 +201,7 @@ def test_average_price_is_weighted_by_quantity() -> None:
 
 
 def test_final_states_are_left_only_for_a_fill_or_a_status_against_an_error_text() -> None:
-    for state in FINAL:
+    for state in FINAL - {S.REJECTED}:
         assert MOVES[state] <= {S.ACCEPTED, S.PARTIAL, S.FILLED}
     assert not MOVES[S.FILLED]
     assert not MOVES[S.DENIED]

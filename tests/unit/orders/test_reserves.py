@@ -67,6 +67,14 @@ def _books() -> None:
     allocate_strategy(ACCOUNT, "HIGH", Decimal(30_000), "USD", NOW)
 
 
+def test_exit_of_a_bracket_needs_nothing_beside_its_entry() -> None:
+    order("BUY", 10, limit="50", order_ref="HIGH/entry")
+    order("SELL", 10, limit="60", parent_ref="HIGH/entry")
+    order("SELL", 10, stop_price=Decimal(40), parent_ref="HIGH/entry")
+    order("BUY", 1, limit="45", parent_ref="HIGH/entry")
+    assert needs() == [("HIGH", Decimal(500)), ("HIGH", Decimal(45))]
+
+
 def test_buy_needs_what_is_left_of_it_at_its_limit() -> None:
     order("BUY", 100, limit="50", filled=Decimal(40), state=OrderState.PARTIAL)
     assert needs() == [("HIGH", 3_000)]

@@ -123,6 +123,7 @@ class FakeBroker:
         self.symbol = symbol
         self.tickets: list[FakeTicket] = []
         self.fills_at_once = True
+        self.families: list[bool] = []
 
     async def place_order(self, contract: Contract, order: Order, *, owner: str, parent: Any = None) -> FakeTicket:
         number = len(self.tickets) + 1
@@ -133,6 +134,16 @@ class FakeBroker:
         if self.fills_at_once:
             self.fill(ticket)
         return ticket
+
+    async def place_family(
+        self, orders: Sequence[tuple[Contract, Order]], *, owner: str, is_bracket: bool
+    ) -> list[FakeTicket]:
+        self.families.append(is_bracket)
+        placed: list[FakeTicket] = []
+        for contract, order in orders:
+            parent = placed[0] if is_bracket and placed else None
+            placed.append(await self.place_order(contract, order, owner=owner, parent=parent))
+        return placed
 
     def fill(self, ticket: FakeTicket) -> None:
         sign = 1 if ticket.order.action == "BUY" else -1
