@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from ib_async import IB, Contract, Order
 from strategies.exceptions import (
     ConfigError,
     ConflictError,
+    MatsError,
     NotFoundError,
     OrderDeniedError,
     OrderRefusedError,
@@ -72,6 +74,14 @@ class Engine(Protocol):
 
     def make_connection(self, client_id: int, **options: Any) -> Any:
         """Return an unconnected IBConnection."""
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """Which orders IB was asked to cancel, and why others could not be."""
+
+    asked: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 class TradeManager:
@@ -144,6 +154,18 @@ class TradeManager:
         if strategy is not None:
             return self._on_strategy(strategy, _cancel)
         return self._engine.session.run(lambda: self._cancel_as(row), CALL_TIMEOUT_S + CANCEL_TIMEOUT_S)
+
+    def cancel_owner(self, owner: str | None) -> Cancelled:
+        """Ask IB to cancel every working order of an owner, of all owners when None; return what was asked for."""
+        outcome = Cancelled()
+        for order_ref in queries.working_refs(owner):
+            try:
+                self.cancel_order(order_ref)
+                outcome.asked.append(order_ref)
+            except MatsError as error:
+                if error.code not in ("order_done", "not_sent"):
+                    outcome.errors[order_ref] = error.message
+        return outcome
 
     def modify_order(
         self,
