@@ -37,9 +37,10 @@ from trading.ib import codes, mapping, requests
 from trading.ib.capture import Capture
 from trading.orders import queries, risk
 from trading.orders.db_threads import in_db_thread
-from trading.orders.drafts import OrderDraft
+from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.intents import IntentWriter
+from trading.orders.refs import owner_named
 from trading.orders.tickets import LiveTicket
 
 logger = logging.getLogger(__name__)
@@ -103,14 +104,18 @@ class LiveBroker(Broker):
     # placing
 
     async def place_order(
-        self, contract: Contract, order: Order, *, owner: str, parent: Ticket | None = None
+        self, contract: Contract, order: Order, *, owner: str, parent: Ticket | None = None, purpose: str = ""
     ) -> LiveTicket:
         """Commit the intent, then send; return the ticket once the order was handed to the socket.
+
+        ``purpose`` FLATTEN is the kill switch's: it only closes, and a halt does not stop it.
 
         Raises: OrderDeniedError when MATS does not send it; the denial is on record.
         """
         qualified = await self._qualify(contract)
-        draft = self._draft(qualified, order, owner)
+        draft = self._draft(qualified, order, owner, purpose)
+        if self._engine is not None and self._engine.risk is not None:
+            await self._engine.risk.prepare(self.ib, qualified)
         order_ref = await self._committed(draft)
         try:
             self._check_way(draft)
@@ -181,9 +186,9 @@ class LiveBroker(Broker):
         if not self.ib.isConnected():
             raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
         if self._engine is not None:
-            self._engine.gate.check(draft.contract.con_id)
+            self._engine.gate.check(draft.contract.con_id, draft.owner, closing=draft.purpose == FLATTEN)
 
-    def _draft(self, contract: Contract, order: Order, owner: str) -> OrderDraft:
+    def _draft(self, contract: Contract, order: Order, owner: str, purpose: str = "") -> OrderDraft:
         accounts = self.ib.wrapper.accounts
         return OrderDraft(
             owner=owner,
@@ -199,17 +204,20 @@ class LiveBroker(Broker):
             algo_strategy=order.algoStrategy,
             code_hash=str(getattr(self._strategy, "code_hash", "")),
             params_revision=int(getattr(self._strategy, "params_revision", 0)),
+            purpose=purpose,
         )
 
     def _facts(self, draft: OrderDraft) -> risk.RiskFacts:
         now, owner = datetime.now(UTC), draft.owner
         params = getattr(self._strategy, "params", None) or {}
+        if self._engine is not None and self._engine.risk is not None:
+            return self._engine.risk.facts(draft, params)
         return risk.RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now),
             read_realized_today=lambda: self.portfolio.get_daily_realized_pnl(owner),
             read_equity=lambda: self.portfolio.calculate_strategy_equity(owner),
             read_position=lambda: self._position(draft),
-            read_open_orders=lambda: queries.open_orders(owner, draft.contract.con_id, now),
+            read_open_orders=lambda: queries.open_orders(now),
             limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
         )
 
@@ -310,7 +318,7 @@ class LiveBroker(Broker):
             text = f"{ticket.filled:f} are filled already; cancel the order instead."
             raise OrderDeniedError(text, code="below_filled")
         if self._engine is not None:
-            self._engine.gate.check(ticket.contract.conId)
+            self._engine.gate.check(ticket.contract.conId, owner_named(order_ref) or self.strategy_symbol)
         changed = copy.copy(ticket.trade.order)  # a refused change must leave no trace in the live object
         if quantity is not None:
             changed.totalQuantity = float(quantity)

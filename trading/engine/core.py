@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -18,12 +19,12 @@ import psutil
 from django.conf import settings as django_settings
 from django.db import connection as database
 from django.db import transaction
-from ib_async import IB
+from ib_async import IB, Contract
 
 from portfolio.arctic.client import get_ac
 from portfolio.manager import PortfolioManager
 from portfolio.models import Account
-from strategies.exceptions import MatsError
+from strategies.exceptions import MatsError, TransientError
 from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
@@ -35,6 +36,7 @@ from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.gate import Gate
+from trading.engine.halt_file import HaltFile
 from trading.engine.handlers import Folding
 from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
@@ -46,6 +48,8 @@ from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
 from trading.engine.reconciler import allocate_missing
+from trading.engine.risk_alerts import store_state
+from trading.engine.risk_desk import RiskDesk
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
@@ -53,11 +57,12 @@ from trading.engine.writer import LedgerWriter
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
 from trading.market.fx_source import FxSource, renewed_rates
-from trading.market.recorder import MarketRecorder
+from trading.market.recorder import MarketRecorder, Wanted
 from trading.models import StrategyRun
 from trading.orders import services as orders
 from trading.orders.intents import IntentWriter
 from trading.orders.trade_manager import TradeManager
+from trading.orders.trading_state import TradingState
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +88,10 @@ class EngineCore:
         self.portfolio_manager = PortfolioManager(self, record_status=self._record_status)
         self.message_queue = MessageQueue(self.settings.queue_size)
         self.lease = Lease(self.settings.lease_ttl_s)
-        self.gate = Gate()
+        self.halt_file = HaltFile(self.settings.mats_home)
+        self.gate = Gate(self.halt_file.exists)
+        self.risk = RiskDesk(self, self.halt_file)
+        self.reset_at: datetime | None = None
         self.account_id = self._account_rule.account
         self.state, self.state_message = "stopped", ""
         self.started_at: datetime | None = None
@@ -151,6 +159,7 @@ class EngineCore:
         logging.getLogger().addHandler(self._log_handler)
         self._reset_runs()
         self.writer.start()
+        self.risk.start()
         self.set_state("starting", "Starting.")
         self._heartbeat.start()
         fail_orphans(self.lease)
@@ -188,6 +197,7 @@ class EngineCore:
         return ended
 
     def _finish(self) -> None:
+        self.risk.stop(1.0)
         for job in self._jobs:
             job.stop(DRAIN_S)
         self.publisher.engine("stopped", "Stopped in order.")
@@ -211,6 +221,7 @@ class EngineCore:
         self.supervisor.close()
         ended = self.supervisor.stop_all(0.0, self.stop_grace_s)
         self._heartbeat.stop(1.0)
+        self.risk.stop(1.0)
         for job in self._jobs:
             job.stop(1.0)
         self.dispatcher.stop(1.0)
@@ -296,7 +307,9 @@ class EngineCore:
 
     def on_connected(self, ib: IB) -> None:
         """Start what lives on the master's connection; called on its loop after every connect."""
-        self.recorder = MarketRecorder(ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar)
+        self.recorder = MarketRecorder(
+            ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar, on_price=self.risk.quotes.take
+        )
         if self.companion.connection is None:
             self.writer.spawn(self.companion.keep)
 
@@ -317,6 +330,29 @@ class EngineCore:
                     logger.warning("not started strategy=%s reason=%s", symbol, error.message)
         finally:
             database.close()
+
+    # -- what the risk desk asks
+
+    def follow_price(self, contract: Contract) -> None:
+        """Have the market recorder follow a contract that somebody wants to trade; returns at once."""
+        recorder = self.recorder
+        if recorder is None:
+            return
+        wanted = Wanted(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
+
+        async def _follow() -> None:
+            recorder.follow(wanted)
+
+        with suppress(TransientError):  # no master, no line; the order is refused for that
+            self.session.begin(_follow)
+
+    def on_halted(self, owner: str, reason: str, by: str) -> None:
+        """Store and show that the halt file appeared."""
+        self.message_queue.submit(lambda: store_state(owner, TradingState.HALTED, reason, by), "halted")
+
+    def on_throttled(self, owner: str, text: str) -> None:
+        """Store and show that a strategy is held."""
+        self.message_queue.submit(lambda: store_state(owner, TradingState.REDUCING, text, ""), "throttled")
 
     # -- what the supervisor asks
 
@@ -436,6 +472,7 @@ class EngineCore:
             "message": self.state_message,
             "account": self.account_id,
             "gate": self.gate.reason,
+            "halted": dict(self.gate.halted),
             "connections": self.connection_rows(),
             "queue": {
                 "size": figures.size,

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from strategies.events import ContractSnapshot
 
+FLATTEN = "flatten"
+
 
 @dataclass(frozen=True, slots=True)
 class OrderDraft:
@@ -25,6 +27,7 @@ class OrderDraft:
     algo_strategy: str = ""
     code_hash: str = ""
     params_revision: int = 0
+    purpose: str = ""  # FLATTEN: closes a position by order of the kill switch, also while trading is halted
 
     @property
     def signed_quantity(self) -> Decimal:

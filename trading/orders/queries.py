@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from django.db.models import Max
 
 from trading.models import Order
-from trading.orders.risk import OpenOrder
+from trading.orders.facts import OpenOrder
 from trading.orders.state import WORKING, OrderState
 
 _WORKING = [str(state) for state in WORKING]
 
 
-def orders_today(owner: str, now: datetime) -> int:
-    """Return how many orders the owner sent since 00:00 UTC; denied ones were not sent."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Order.objects.filter(owner=owner, created_at__gte=midnight).exclude(state=OrderState.DENIED).count()
+def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) -> int:
+    """Return how many orders the owner sent since 00:00 UTC, or since it was enabled; denied ones were not sent."""
+    since = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = max(since, enabled_at) if enabled_at is not None else since
+    return Order.objects.filter(owner=owner, created_at__gte=since).exclude(state=OrderState.DENIED).count()
 
 
-def open_orders(owner: str, con_id: int, now: datetime) -> list[OpenOrder]:
-    """Return the owner's working orders in one contract."""
-    rows = Order.objects.filter(owner=owner, con_id=con_id, state__in=_WORKING)
+def open_orders(now: datetime) -> list[OpenOrder]:
+    """Return the working orders of every owner: what a check looks at comes with one query."""
+    rows = Order.objects.filter(state__in=_WORKING).values_list(
+        "con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner"
+    )
     return [
         OpenOrder(
-            con_id=row.con_id,
-            side=row.side,
-            quantity=row.quantity,
-            order_type=row.order_type,
-            limit_price=row.limit_price,
-            stop_price=row.stop_price,
-            age_s=(now - row.created_at).total_seconds(),
+            con_id=con_id,
+            side=side,
+            quantity=max(quantity - filled, Decimal(0)),
+            order_type=order_type,
+            limit_price=limit,
+            stop_price=stop,
+            age_s=(now - created).total_seconds(),
+            owner=owner,
+            ordered=quantity,
         )
-        for row in rows
+        for con_id, side, quantity, filled, order_type, limit, stop, created, owner in rows
     ]
 
 

@@ -63,6 +63,7 @@ class Engine(Protocol):
 
     session: Session
     gate: Any
+    risk: Any
     intents: Any
     portfolio_manager: Any
     message_queue: Any
