@@ -27,6 +27,7 @@ from trading.risk_models import RiskLimit, RiskLock, RiskOverride, RiskRevision,
 MANAGE_RISK = "trading.manage_risk"
 MAX_REASON = 400
 ACCOUNT = ""
+_STRICT = [TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED]
 
 
 def _now() -> datetime:
@@ -223,11 +224,13 @@ def set_state(owner: str, state: TradingState, *, reason: str, actor: str, sourc
     with transaction.atomic():
         row = TradingControl.objects.select_for_update().filter(owner=owner).first()
         before = facts_of(row)
-        if (TradingState(row.state) if row else TradingState.ACTIVE) is state:
+        is_release = state is TradingState.ACTIVE and row is not None  # also of a halt that is not stored yet
+        if (TradingState(row.state) if row else TradingState.ACTIVE) is state and not is_release:
             return row or TradingControl(owner=owner, state=state, since=now)
+        is_looser = before is not None and _STRICT.index(state) <= _STRICT.index(TradingState(before["state"]))
         row = row or TradingControl(owner=owner)
         row.state, row.reason, row.set_by, row.since = state, words, actor, now
-        if state is TradingState.ACTIVE:
+        if is_looser:
             row.enabled_at = now
         row.save()
         audit.record(

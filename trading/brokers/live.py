@@ -114,7 +114,7 @@ class LiveBroker(Broker):
         """
         qualified = await self._qualify(contract)
         draft = self._draft(qualified, order, owner, purpose)
-        if self._engine is not None and self._engine.risk is not None:
+        if self._engine is not None and self._engine.risk is not None and purpose != FLATTEN:
             await self._engine.risk.prepare(self.ib, qualified)
         order_ref = await self._committed(draft)
         try:

@@ -17,12 +17,15 @@ from portfolio.accounts import net_liquidation_within, rates_of
 from portfolio.models import AccountValue, EquitySnapshot, Instrument, Mark
 from portfolio.returns import flows_of
 from portfolio.valuation import the_account
+from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError
 from trading.ib.mapping import to_optional_decimal
+from trading.models import Order
 from trading.orders.facts import AccountFigures, Holding, Quote
 from trading.queries import day_start_equity
 
 T = TypeVar("T")
+PLAIN = "STK"
 FIGURES_S, DAY_START_S = 1.0, 30.0
 
 
@@ -108,19 +111,18 @@ class AccountFacts:
             return None
         return Quote(mark.price, max(0.0, (datetime.now(UTC) - mark.marked_at).total_seconds()))
 
-    def terms_of(self, con_id: int) -> tuple[Decimal, str]:
-        """Return a known contract's multiplier and currency; they never change.
+    def learn_terms(self, contract: ContractSnapshot) -> None:
+        """Remember what a contract that is being traded stands for; the books know it only after its first fill."""
+        self._terms[contract.con_id] = (contract.multiplier, contract.currency)
 
-        Raises: LedgerError for a contract that the books do not know.
+    def terms_of(self, con_id: int) -> tuple[Decimal, str]:
+        """Return a contract's multiplier and currency; they never change.
+
+        Raises: LedgerError for a contract that neither books nor orders explain.
         """
         found = self._terms.get(con_id)
         if found is None:
-            row = Instrument.objects.filter(con_id=con_id).values_list("multiplier", "currency").first()
-            if row is None:
-                raise LedgerError(
-                    f"Contract {con_id} is not known to the books.", code="contract_unknown", con_id=con_id
-                )
-            found = self._terms[con_id] = (row[0], row[1])
+            found = self._terms[con_id] = _read_terms(con_id)
         return found
 
     def in_base(self, amount: Decimal, currency: str) -> Decimal:
@@ -136,3 +138,13 @@ class AccountFacts:
             return amount
         converted: Decimal = books.fx_cache.convert(amount, currency, base)
         return converted
+
+
+def _read_terms(con_id: int) -> tuple[Decimal, str]:
+    row = Instrument.objects.filter(con_id=con_id).values_list("multiplier", "currency").first()
+    if row is not None:
+        return row[0], row[1]
+    order = Order.objects.filter(con_id=con_id).order_by("-id").values_list("sec_type", "currency").first()
+    if order is not None and order[0] == PLAIN and order[1]:
+        return Decimal(1), order[1]  # a share is one unit
+    raise LedgerError(f"What a unit of contract {con_id} stands for is not known.", code="contract_unknown")

@@ -153,6 +153,11 @@ def _details(name: str, value: Any) -> str | None:
 
 
 CHECKS: dict[str, Check] = {
+    "con_id": _id,
+    "level": _whole(1, 5),
+    "limit_price": _decimal,
+    "order_type": _one_of(frozenset({"MKT", "LMT", "STP", "MOC"})),
+    "stop_price": _decimal,
     "symbol": _symbol,
     "strategy": _symbol,
     "owner": _symbol,

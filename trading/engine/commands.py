@@ -19,6 +19,7 @@ from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.flex_commands import FLEX_HANDLERS
 from trading.engine.lifecycle import StrategyState
 from trading.engine.requests import Request, request_of
+from trading.engine.risk_commands import RISK_HANDLERS, require_margin
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
 from trading.engine.supervisor import ENDED, SETTLED, find_strategy
@@ -41,6 +42,7 @@ def start_strategy(engine: StrategyManager, args: Args) -> Result:
     """Start one strategy and wait until it runs or failed."""
     find_strategy(args["symbol"])
     require_connection(engine)
+    require_margin(engine)
     runner = engine.supervisor.start(args["symbol"])
     runner.wait_until(SETTLED, START_WAIT_S)
     return settled(runner)
@@ -78,6 +80,7 @@ def stop_strategy(engine: StrategyManager, args: Args) -> Result:
 def start_all(engine: StrategyManager, args: Args) -> Result:
     """Start all active strategies that do not run; tell of each."""
     require_connection(engine)
+    require_margin(engine)
     outcomes: Result = {}
     started: list[Runner] = []
     for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
@@ -110,18 +113,9 @@ def cancel_order(engine: StrategyManager, args: Args) -> Result:
 
 def cancel_all(engine: StrategyManager, args: Args) -> Result:
     """Ask the broker to cancel the open orders of one strategy, or of all."""
-    found = Order.objects.exclude(state__in=[str(state) for state in FINAL]).order_by("id")
-    if args.get("strategy"):
-        found = found.filter(owner=find_strategy(args["strategy"]).symbol)
-    asked: list[str] = []
-    errors: dict[str, str] = {}
-    for order_ref in found.values_list("order_ref", flat=True):
-        try:
-            engine.trade_manager.cancel_order(order_ref)
-            asked.append(order_ref)
-        except MatsError as error:
-            errors[order_ref] = error.message
-    return {"asked": asked, "errors": errors}
+    owner = find_strategy(args["strategy"]).symbol if args.get("strategy") else None
+    found = engine.trade_manager.cancel_owner(owner)
+    return {"asked": found.asked, "errors": found.errors}
 
 
 def flatten_strategy(engine: StrategyManager, args: Args) -> Result:
@@ -191,7 +185,8 @@ def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]
         kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
     }
     return bound | {
-        kind: partial(_with_request, engine, handler) for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS).items()
+        kind: partial(_with_request, engine, handler)
+        for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS | RISK_HANDLERS).items()
     }
 
 

@@ -348,7 +348,12 @@ class EngineCore:
 
     def on_halted(self, owner: str, reason: str, by: str) -> None:
         """Store and show that the halt file appeared."""
-        self.message_queue.submit(lambda: store_state(owner, TradingState.HALTED, reason, by), "halted")
+
+        def _store() -> None:
+            if self.gate.halted.get(owner):  # released meanwhile: then it is over
+                store_state(owner, TradingState.HALTED, reason, by)
+
+        self.message_queue.submit(_store, "halted")
 
     def on_throttled(self, owner: str, text: str) -> None:
         """Store and show that a strategy is held."""

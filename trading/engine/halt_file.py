@@ -80,6 +80,15 @@ class HaltFile:
                 return HaltNote(str(found.get("reason", "")), str(found.get("by", "")), str(found.get("at", "")))
         return HaltNote(text.strip() or f"The file {self.path.name} was made by hand.", "", "")
 
+    def made_at(self) -> datetime | None:
+        """Return when the file was made; None when there is none, the end of time when that cannot be known."""
+        try:
+            return datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return datetime.max.replace(tzinfo=UTC)
+
     def remove(self) -> None:
         """Release; one that is not there is as good."""
         self.path.unlink(missing_ok=True)

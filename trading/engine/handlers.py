@@ -26,6 +26,7 @@ from trading.engine import events
 from trading.engine.check_alerts import report_contradictions, report_parked
 from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
+from trading.engine.risk_alerts import halt_overfilled
 from trading.models import Order
 from trading.orders import services as orders
 
@@ -97,7 +98,9 @@ class Folding:
         _note(changed, orders.record_orders(placed, now) if placed else [])
         result, after = self._fold_money(batch, now)
         report_contradictions(result.contradictions, now)
-        _note(changed, orders.record_executions(result.new_executions, now) if result.new_executions else [])
+        filled = orders.record_executions(result.new_executions, now) if result.new_executions else []
+        _note(changed, filled)
+        halt_overfilled(filled)
         heard = [(m["trade"], m["status"]) for m in batch.statuses if m["trade"] is not None]
         _note(changed, orders.record_statuses(heard, now) if heard else [])
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])

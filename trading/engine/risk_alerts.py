@@ -5,8 +5,11 @@ Owns: the words and alerts of halts, throttles and overfills. Leaves: the rows (
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from strategies.models import DISCRETIONARY, Strategy
 from trading.alerts import clear_alert, raise_alert
-from trading.models import Severity
+from trading.models import Order, Severity
 from trading.orders.trading_state import TradingState
 from trading.risk_services import set_state
 
@@ -34,3 +37,13 @@ def tell_state(owner: str, state: TradingState, reason: str) -> None:
     severity = Severity.CRITICAL if state is TradingState.HALTED else Severity.WARNING
     text = f"{reason} Cancels pass. An administrator releases it on the Risk page, with a reason."
     raise_alert(alert_key(owner), severity, f"{who} {words}", text, owner)
+
+
+def halt_overfilled(rows: Iterable[Order]) -> None:
+    """Halt the strategy of an order that was filled beyond what was ordered; its fills are booked like any other."""
+    for row in rows:
+        if row.owner == DISCRETIONARY or not 0 < row.quantity < row.filled:
+            continue
+        reason = f"{row.order_ref} was overfilled: {row.filled:f} of {row.quantity:f} {row.symbol}."[:400]
+        if Strategy.objects.filter(symbol=row.owner).exists():
+            store_state(row.owner, TradingState.HALTED, reason, "")

@@ -100,16 +100,24 @@ class RiskDesk:
             found = read_decisions()
             self._decisions = found
             account = found.states.get(ACCOUNT)
-            released = account is None or account.state is TradingState.ACTIVE
+            released = account is None or account.state is not TradingState.HALTED
             enabled = account.enabled_at if account is not None else None
-            if released and self._halted_at and enabled and enabled > self._halted_at and not self.halt_file.exists():
-                self._halted_at = None
+            if released and self._halted_at and enabled and enabled > self._halted_at:
+                self._forget_file(enabled)
             self._held = {
                 owner: held
                 for owner, held in self._held.items()
                 if owner not in found.states or found.states[owner].since < held[0]
             }
             self._tell_gate()
+
+    def _forget_file(self, released_at: datetime) -> None:
+        """End a halt that a release is younger than, its file included; a file that was made since halts on."""
+        made_at = self.halt_file.made_at()
+        if made_at is not None and made_at > released_at:
+            return
+        self.halt_file.remove()
+        self._halted_at = None
 
     def _tell_gate(self) -> None:
         """Have the gate refuse, once more right before the wire, whom these decisions halt."""
@@ -206,6 +214,7 @@ class RiskDesk:
         """
         now, owner, con_id = datetime.now(UTC), draft.owner, draft.contract.con_id
         decisions, books = self.decisions, self._host.portfolio_manager
+        self.account.learn_terms(draft.contract)
         return RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now, self._enabled_at(decisions, owner)),
             read_realized_today=lambda: books.get_daily_realized_pnl(owner),

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -35,7 +36,9 @@ from trading.brokers.live import LiveBroker
 from trading.ib.capture import Capture
 from trading.models import Order as OrderRow
 from trading.orders import queries
+from trading.orders.drafts import FLATTEN
 from trading.orders.state import FINAL, OrderState
+from trading.orders.tickets import LiveTicket
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +231,33 @@ class TradeManager:
                 )
                 placed.append(self.trade(contract, -position.quantity, algo=False, orderRef=strategy).order_ref)
         return placed
+
+    async def close_out(
+        self, owner: str, con_id: int, symbol: str, sec_type: str, currency: str, held: Decimal
+    ) -> LiveTicket:
+        """Close a position at market for the kill switch, on the master's loop: a hung strategy is not asked.
+
+        Raises: OrderDeniedError, also when it would not only close.
+        """
+        contract = Contract(
+            conId=con_id,
+            symbol=symbol,
+            secType=sec_type,
+            exchange="SMART" if sec_type in _SMART else "",  # else where IB lists it
+            currency=currency,
+        )
+        order = build_order(
+            -held,
+            "MKT",
+            algo=False,
+            urgency="Patient",
+            limit=None,
+            stop=None,
+            use_rth=False,
+            tif="DAY",
+            transmit=True,
+        )
+        return await self._master_broker().place_order(contract, order, owner=owner, purpose=FLATTEN)
 
     @staticmethod
     def _wait_final(order_refs: list[str]) -> None:

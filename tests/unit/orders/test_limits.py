@@ -49,8 +49,8 @@ def test_tight_is_what_allows_less(name: str, tight: int, loose: int) -> None:
 def test_allow_list_is_none_until_somebody_keeps_one() -> None:
     assert LimitBook().allow_list("A") is None
     book = LimitBook([LimitRow("allowed", Decimal(1), "", 7), LimitRow("allowed", Decimal(1), "A", 8)])
-    assert book.allow_list("A") == {7, 8}
-    assert book.allow_list("B") == {7}
+    assert book.allow_list("A") == frozenset({7, 8})
+    assert book.allow_list("B") == frozenset({7})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""The kill levels: from pausing one strategy to a flat account.
+
+    1 pause    the owner sends nothing new           4 global   halt, and IB cancels every order, manual ones too
+    2 cancel   pause, and its orders are cancelled   5 flatten  2 (a strategy) or 4 (the account), and positions close
+    3 halt     the account sends nothing new
+
+Owns: their order. Leaves: states (``trading.risk_services``), the way of a cancel or an order (``trade_manager``).
+Rule: what stops orders comes first and from memory; each level does what the one below does. A closing order is never
+more than the position of that moment, and what is left is looked at again after its fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError
+
+from strategies.exceptions import LedgerError, MatsError, TransientError
+from trading.engine.risk_alerts import tell_state
+from trading.engine.standing import ACCOUNT
+from trading.orders import queries
+from trading.orders.trading_state import TradingState
+from trading.risk_services import set_state
+
+if TYPE_CHECKING:
+    from portfolio.queries import PositionView
+    from trading.engine.manager import StrategyManager
+
+logger = logging.getLogger(__name__)
+
+PAUSE, CANCEL, HALT, GLOBAL_CANCEL, FLATTEN = 1, 2, 3, 4, 5
+CANCEL_WAIT_S, CLOSE_WAIT_S, BOOKED_WAIT_S = 10.0, 20.0, 15.0
+ROUNDS = 6
+_POLL_S = 0.05
+MANUAL_TOO = "IB was asked to cancel every order of the account, orders made by hand in TWS included."
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a level did. ``left`` are positions by owner and contract that are not flat."""
+
+    level: int
+    owner: str
+    asked: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    working: list[str] = field(default_factory=list)
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """Return it as a command's result."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def kill(engine: StrategyManager, level: int, owner: str, reason: str, actor: str, source: str) -> Outcome:
+    """Do a level for a strategy, or for the account where ``owner`` is empty (3 and 4 are the account's always).
+
+    Raises: TransientError while there is no gateway for what needs one; then the states stand already.
+    """
+    if level in (HALT, GLOBAL_CANCEL):
+        owner = ACCOUNT
+    outcome = Outcome(level, owner)
+    _stop_orders(engine, outcome, reason, actor, source)
+    if level == CANCEL or (level == FLATTEN and owner != ACCOUNT):
+        _cancel(engine, owner, outcome)
+    if level == GLOBAL_CANCEL or (level == FLATTEN and owner == ACCOUNT):
+        _cancel_everything(engine, outcome)
+    if level == FLATTEN:
+        _flatten(engine, owner, outcome)
+    outcome.working = queries.working_refs(owner or None)
+    logger.warning("kill level=%s owner=%s reason=%s left=%s", level, owner or "account", reason, outcome.left)
+    return outcome
+
+
+def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: str, source: str) -> None:
+    """Halt in memory, then in the file, then in the books; what cannot be written is told and stops nothing."""
+    owner = outcome.owner
+    engine.risk.halt_now(owner, reason)
+    try:
+        if owner == ACCOUNT:
+            engine.halt_file.write(reason, actor)
+    except OSError as error:
+        outcome.errors["file/halt"] = f"The halt file cannot be written: {error}"
+    try:
+        set_state(owner, TradingState.HALTED, reason=reason, actor=actor, source=source)
+        tell_state(owner, TradingState.HALTED, reason)
+        engine.risk.reload()
+    except DatabaseError as error:
+        outcome.errors["state/books"] = f"The state could not be stored: {error}"
+
+
+def _cancel(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
+    found = engine.trade_manager.cancel_owner(owner or None)
+    outcome.asked += found.asked
+    outcome.errors.update(found.errors)
+    _wait_gone(owner or None)
+
+
+def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
+    outcome.asked += queries.working_refs()
+    outcome.text = MANUAL_TOO
+    engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S)
+    _wait_gone(None)
+
+
+async def _global_cancel(engine: StrategyManager) -> None:
+    connection = engine.session.connection
+    if connection is None or not connection.connected:
+        raise TransientError("The master is not connected; nothing was cancelled.", code="no_connection")
+    ib: Any = connection.ib  # untyped in ib_async
+    ib.reqGlobalCancel()
+
+
+def _wait_gone(owner: str | None) -> None:
+    """Wait until no order works any more, at most so long: what does not end is told as working."""
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while queries.working_refs(owner) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
+    """Close what is held, look again after the fills, and close what came meanwhile; a few rounds at most."""
+    for _ in range(ROUNDS):
+        held = _held(engine, owner)
+        if not held:
+            break
+        outcome.errors = {key: text for key, text in outcome.errors.items() if "/" in key}
+        closed = engine.session.run(partial(_close_all, engine, held, outcome), CLOSE_WAIT_S * 2)
+        outcome.closed += closed
+        if not closed:
+            break
+    outcome.left = {}
+    for row in _held(engine, owner):
+        outcome.left.setdefault(row.owner, {})[row.symbol] = f"{row.quantity:f}"
+
+
+def _held(engine: StrategyManager, owner: str) -> list[PositionView]:
+    """Return what is held after everything that was heard so far is booked.
+
+    Raises: LedgerError (ledger_behind) when the books do not catch up.
+    """
+    try:
+        engine.message_queue.submit(lambda: None, "flatten").result(BOOKED_WAIT_S)
+    except TimeoutError as error:
+        raise LedgerError("The books are behind the broker; positions are not known.", code="ledger_behind") from error
+    rows = engine.portfolio_manager.get_positions(force_refresh=True)
+    return [row for row in rows if row.quantity and owner in (ACCOUNT, row.owner)]
+
+
+async def _close_all(engine: StrategyManager, rows: list[PositionView], outcome: Outcome) -> list[str]:
+    """Send one closing order for each position and wait for their ends; on the master's loop."""
+    found = await asyncio.gather(*(_close(engine, row, outcome) for row in rows))
+    return [order_ref for order_ref in found if order_ref]
+
+
+async def _close(engine: StrategyManager, row: PositionView, outcome: Outcome) -> str:
+    close_out = engine.trade_manager.close_out
+    try:
+        ticket = await close_out(row.owner, row.con_id, row.symbol, row.sec_type, row.currency, row.quantity)
+    except MatsError as error:
+        outcome.errors[f"{row.owner} {row.symbol}"] = error.message
+        return ""
+    if not await ticket.wait_done(CLOSE_WAIT_S):
+        outcome.errors[f"{row.owner} {row.symbol}"] = f"{ticket.order_ref} works on; it was not filled in time."
+        return ""
+    return ticket.order_ref if ticket.filled else ""
