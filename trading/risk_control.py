@@ -40,11 +40,6 @@ def halt(owner: str, *, reason: str, actor: str, source: str) -> TradingControl:
     Raises: ConfigError without a reason; NotFoundError; OSError when the file cannot be made; DatabaseError when only
     the file could be made.
     """
-    if not reason.strip():
-        message = "Say why; the audit trail keeps it."
-        raise ConfigError(message, code="bad_arguments", errors={"reason": message})
-    if owner == ACCOUNT:
-        halt_file().write(reason, actor)
     return set_trading_state(owner, TradingState.HALTED, reason=reason, actor=actor, source=source)
 
 
@@ -77,12 +72,17 @@ def release(owner: str, *, reason: str, actor: str, source: str) -> TradingContr
 
 
 def set_trading_state(owner: str, state: TradingState, *, reason: str, actor: str, source: str) -> TradingControl:
-    """Set a state that is not looser than the one that stands, or release.
+    """Set a trading state: the halt file comes before its row, and goes with the row of a release.
 
     Raises: as ``halt`` and ``release``.
     """
+    if not reason.strip():
+        message = "Say why; the audit trail keeps it."
+        raise ConfigError(message, code="bad_arguments", errors={"reason": message})
     if state is TradingState.ACTIVE:
         return release(owner, reason=reason, actor=actor, source=source)
+    if owner == ACCOUNT and state is TradingState.HALTED:
+        halt_file().write(reason, actor)
     with transaction.atomic():
         row = set_state(owner, state, reason=reason, actor=actor, source=source)
         tell_state(owner, state, row.reason)

@@ -25,6 +25,7 @@ PATHS = (
     "/adjustments/?kind=split",
     "/flex/",
     "/analytics/",
+    "/risk/",
     "/alerts/",
     "/audit/",
 )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -19,12 +18,12 @@ import psutil
 from django.conf import settings as django_settings
 from django.db import connection as database
 from django.db import transaction
-from ib_async import IB, Contract
+from ib_async import IB
 
 from portfolio.arctic.client import get_ac
 from portfolio.manager import PortfolioManager
 from portfolio.models import Account
-from strategies.exceptions import MatsError, TransientError
+from strategies.exceptions import MatsError
 from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
@@ -35,8 +34,6 @@ from trading.engine import gate as gates
 from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
 from trading.engine.dispatch import Dispatcher, fail_orphans
-from trading.engine.gate import Gate
-from trading.engine.halt_file import HaltFile
 from trading.engine.handlers import Folding
 from trading.engine.jobs import PRUNE_EVERY_S, Periodic, keep_rates, prune, snapshot_equity
 from trading.engine.lease import Lease
@@ -48,8 +45,7 @@ from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
 from trading.engine.publisher import Publisher
 from trading.engine.reconciler import allocate_missing
-from trading.engine.risk_alerts import store_state
-from trading.engine.risk_desk import RiskDesk
+from trading.engine.risk_side import RiskSide
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
 from trading.engine.supervisor import Supervisor
@@ -57,12 +53,11 @@ from trading.engine.writer import LedgerWriter
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
 from trading.market.fx_source import FxSource, renewed_rates
-from trading.market.recorder import MarketRecorder, Wanted
+from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
 from trading.orders import services as orders
 from trading.orders.intents import IntentWriter
 from trading.orders.trade_manager import TradeManager
-from trading.orders.trading_state import TradingState
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ _STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
 
 
-class EngineCore:
+class EngineCore(RiskSide):
     """All parts of one engine. Thread-safe."""
 
     QUEUE_CLIENT_ID = 99
@@ -88,10 +83,7 @@ class EngineCore:
         self.portfolio_manager = PortfolioManager(self, record_status=self._record_status)
         self.message_queue = MessageQueue(self.settings.queue_size)
         self.lease = Lease(self.settings.lease_ttl_s)
-        self.halt_file = HaltFile(self.settings.mats_home)
-        self.gate = Gate(self.halt_file.exists)
-        self.risk = RiskDesk(self, self.halt_file)
-        self.reset_at: datetime | None = None
+        self._make_risk(self.settings)
         self.account_id = self._account_rule.account
         self.state, self.state_message = "stopped", ""
         self.started_at: datetime | None = None
@@ -330,34 +322,6 @@ class EngineCore:
                     logger.warning("not started strategy=%s reason=%s", symbol, error.message)
         finally:
             database.close()
-
-    # -- what the risk desk asks
-
-    def follow_price(self, contract: Contract) -> None:
-        """Have the market recorder follow a contract that somebody wants to trade; returns at once."""
-        recorder = self.recorder
-        if recorder is None:
-            return
-        wanted = Wanted(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
-
-        async def _follow() -> None:
-            recorder.follow(wanted)
-
-        with suppress(TransientError):  # no master, no line; the order is refused for that
-            self.session.begin(_follow)
-
-    def on_halted(self, owner: str, reason: str, by: str) -> None:
-        """Store and show that the halt file appeared."""
-
-        def _store() -> None:
-            if self.gate.halted.get(owner):  # released meanwhile: then it is over
-                store_state(owner, TradingState.HALTED, reason, by)
-
-        self.message_queue.submit(_store, "halted")
-
-    def on_throttled(self, owner: str, text: str) -> None:
-        """Store and show that a strategy is held."""
-        self.message_queue.submit(lambda: store_state(owner, TradingState.REDUCING, text, ""), "throttled")
 
     # -- what the supervisor asks
 

@@ -23,6 +23,7 @@ from django.db import DatabaseError
 from strategies.exceptions import LedgerError, MatsError, TransientError
 from trading.engine.risk_alerts import tell_state
 from trading.engine.standing import ACCOUNT
+from trading.ib.requests import ask_in_turn
 from trading.orders import queries
 from trading.orders.trading_state import TradingState
 from trading.risk_services import set_state
@@ -105,16 +106,27 @@ def _cancel(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
 def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
     outcome.asked += queries.working_refs()
     outcome.text = MANUAL_TOO
-    engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S)
-    _wait_gone(None)
+    left = engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S * 2)
+    if left:
+        outcome.errors["orders/IB"] = f"IB still works {left} orders."
 
 
-async def _global_cancel(engine: StrategyManager) -> None:
+async def _global_cancel(engine: StrategyManager) -> int:
+    """Have IB cancel everything and wait for it; return how many orders it still works.
+
+    IB is asked, not the books: a hung strategy does not hear of its own cancels.
+    """
     connection = engine.session.connection
     if connection is None or not connection.connected:
         raise TransientError("The master is not connected; nothing was cancelled.", code="no_connection")
     ib: Any = connection.ib  # untyped in ib_async
     ib.reqGlobalCancel()
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while True:
+        working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=CANCEL_WAIT_S)
+        if not working or time.monotonic() > deadline:
+            return len(working)
+        await asyncio.sleep(_POLL_S)
 
 
 def _wait_gone(owner: str | None) -> None:
@@ -126,6 +138,10 @@ def _wait_gone(owner: str | None) -> None:
 
 def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
     """Close what is held, look again after the fills, and close what came meanwhile; a few rounds at most."""
+    try:
+        engine.session.reconcile()  # a hung strategy has not told of its last fills
+    except MatsError as error:
+        outcome.errors["books/IB"] = f"The books could not be compared before: {error.message}"
     for _ in range(ROUNDS):
         held = _held(engine, owner)
         if not held:

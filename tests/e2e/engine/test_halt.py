@@ -265,7 +265,7 @@ def test_level_5_of_a_strategy_leaves_the_others_positions(rig: Rig) -> None:
     rig.trade(first, "SPY", 4)
     rig.trade(second, "SPY", 6)
     result = rig.result(rig.do("kill", level=5, owner="A", reason="out", timeout_s=60.0))
-    assert (position("A", "SPY"), position("B", "SPY")) == (0, 6)
+    assert [position(owner, "SPY") for owner in "AB"] == [Decimal(0), Decimal(6)]
     assert result["left"] == {}
 
 
