@@ -26,6 +26,7 @@ from trading.engine.account_facts import AccountFacts
 from trading.engine.gate import Gate
 from trading.engine.halt_file import HaltFile
 from trading.engine.margin import what_if_draft
+from trading.engine.pulse import Pulse
 from trading.engine.rate_counter import RateCounter
 from trading.engine.standing import ACCOUNT, Decisions, read_decisions, read_revision
 from trading.market.liquid_hours import LiquidHours
@@ -38,6 +39,7 @@ from trading.orders.trading_state import TradingState
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.05
+BEAT_EVERY = 20  # looks at the file between two signs of life
 POLL_EVERY = 4  # looks at the file between two looks at the database
 LINE_WAIT_S, SNAPSHOT_WAIT_S, HOURS_WAIT_S = 1.5, 5.0, 5.0
 
@@ -67,6 +69,7 @@ class RiskDesk:
     def __init__(self, host: Host, halt_file: HaltFile) -> None:
         self._host = host
         self.halt_file = halt_file
+        self.pulse = Pulse(halt_file.path.parent)
         self.quotes = QuoteBook()
         self.hours = LiquidHours()
         self.rates = RateCounter()
@@ -153,10 +156,13 @@ class RiskDesk:
         try:
             while not self._stop.is_set():
                 self._look_at_file()
-                turn = (turn + 1) % POLL_EVERY
-                if turn == 0:
+                if turn % BEAT_EVERY == 0:
+                    self.pulse.beat()
+                turn += 1
+                if turn % POLL_EVERY == 0:
                     self._look_at_rows()
                 self._stop.wait(WATCH_S)
+            self.pulse.end()
         finally:
             database.close()
 
