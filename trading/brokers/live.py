@@ -13,6 +13,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -326,10 +327,26 @@ class LiveBroker(Broker):
             changed.lmtPrice = float(limit)
         if stop is not None:
             changed.auxPrice = float(stop)
+        await self._check_change(ticket, changed)
         try:
             self.ib.placeOrder(ticket.contract, changed)
         except AssertionError as error:  # ib_async's way to say that the order is done
             raise OrderRefusedError(f"{order_ref} is not working any more.", code="order_done") from error
+
+    async def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
+        """Check what is left of the order as if it were sent anew; a change could make a small order a large one."""
+        if self._engine is None or self._engine.risk is None:
+            return
+        await self._engine.risk.prepare(self.ib, ticket.contract)
+        draft = self._draft(ticket.contract, changed, owner_named(ticket.order_ref) or self.strategy_symbol)
+        left = replace(draft, quantity=draft.quantity - ticket.filled)
+
+        def _check() -> None:
+            facts = self._facts(left)
+            facts.leave_out = ticket.order_ref
+            risk.check_order(left, facts, risk.CHANGES)
+
+        await in_db_thread(_check)
 
     @staticmethod
     def _check_working(ticket: LiveTicket) -> None:

@@ -32,6 +32,7 @@ class OpenOrder:
     age_s: float
     owner: str = ""
     ordered: Decimal | None = None  # what was ordered; None: nothing is filled yet
+    order_ref: str = ""
 
     @property
     def signed_quantity(self) -> Decimal:
@@ -140,6 +141,7 @@ class RiskFacts:
     read_open_orders: Callable[[], Sequence[OpenOrder]]
     limits: Mapping[str, Any] = field(default_factory=dict)
     desk: Desk | None = None
+    leave_out: str = ""  # the order that is being changed: what it was does not count beside what it becomes
 
     @cached_property
     def orders_today(self) -> int:
@@ -163,8 +165,8 @@ class RiskFacts:
 
     @cached_property
     def open_orders(self) -> Sequence[OpenOrder]:
-        """Return the working orders of the account, all owners'."""
-        return self.read_open_orders()
+        """Return the working orders of the account, all owners', but for one that is being changed."""
+        return [one for one in self.read_open_orders() if not self.leave_out or one.order_ref != self.leave_out]
 
     def own_orders(self, draft: OrderDraft) -> list[OpenOrder]:
         """Return the owner's working orders in the draft's contract."""

@@ -24,7 +24,16 @@ def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) 
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner: what a check looks at comes with one query."""
     rows = Order.objects.filter(state__in=_WORKING).values_list(
-        "con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner"
+        "con_id",
+        "side",
+        "quantity",
+        "filled",
+        "order_type",
+        "limit_price",
+        "stop_price",
+        "created_at",
+        "owner",
+        "order_ref",
     )
     return [
         OpenOrder(
@@ -37,8 +46,9 @@ def open_orders(now: datetime) -> list[OpenOrder]:
             age_s=(now - created).total_seconds(),
             owner=owner,
             ordered=quantity,
+            order_ref=order_ref,
         )
-        for con_id, side, quantity, filled, order_type, limit, stop, created, owner in rows
+        for con_id, side, quantity, filled, order_type, limit, stop, created, owner, order_ref in rows
     ]
 
 

@@ -18,7 +18,7 @@ from trading.orders.conduct_checks import MAX_ACTIVE_PER_SIDE
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.facts import OpenOrder, RiskFacts
 
-__all__ = ["CHECKS", "MAX_ACTIVE_PER_SIDE", "ORDER_TYPES", "OpenOrder", "RiskFacts", "check_order"]
+__all__ = ["CHANGES", "CHECKS", "MAX_ACTIVE_PER_SIDE", "ORDER_TYPES", "OpenOrder", "RiskFacts", "check_order"]
 
 ORDER_TYPES = frozenset({"MKT", "LMT", "STP", "MOC"})
 NEEDS_LIMIT = frozenset({"LMT", "STP LMT", "LOC"})
@@ -86,6 +86,15 @@ CHECKS: tuple[RiskCheck, ...] = (
     *conduct_checks.CONDUCT,
     *exposure_checks.CHECKS,
     *conduct_checks.RATE,
+)
+
+# What an order becomes is checked like a new one, but for what counts orders.
+CHANGES: tuple[RiskCheck, ...] = (
+    *FORM,
+    *conduct_checks.PERMISSION,
+    *size_checks.CHECKS,
+    conduct_checks.SelfCross(),
+    *exposure_checks.CHECKS,
 )
 
 

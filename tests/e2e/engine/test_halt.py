@@ -21,6 +21,7 @@ from strategies.exceptions import OrderDeniedError
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import Rig, position, until
 from trading import risk_control
+from trading.ib import mapping
 from trading.models import Alert, Order
 from trading.orders.trading_state import TradingState
 from trading.risk_models import TradingControl
@@ -276,3 +277,41 @@ def test_what_if_tells_the_margin_and_places_nothing(rig: Rig, sent: list[float]
     assert Decimal(result["equity_with_loan_after"]) > 0
     assert not rig.gateway.call(lambda: list(rig.gateway.venue.open_orders()))
     assert not Order.objects.exists()
+
+
+def test_change_of_an_order_is_checked_like_a_new_one(rig: Rig) -> None:
+    engine = rig.engine()
+    rig.strategy("A")
+    strategy = rig.start(engine, "A")
+    ticket = rig.place(strategy, "SPY", 2, 1.0)
+    revision = engine.risk.decisions.revision
+    set_limit("order_quantity", Decimal(3), strategy="A", reason="small", actor="anna", source="api")
+    until(lambda: engine.risk.decisions.revision > revision, 1.0, "the limit is known")
+    with pytest.raises(OrderDeniedError) as caught:
+        engine.trade_manager.modify_order(ticket.order_ref, quantity=4)
+    assert caught.value.code == "order_quantity"
+    engine.trade_manager.modify_order(ticket.order_ref, quantity=3)
+    until(lambda: Order.objects.get(order_ref=ticket.order_ref).quantity == 3, 10, "the change is taken")
+
+
+def test_overfill_is_booked_and_halts_its_strategy_alone(rig: Rig) -> None:
+    engine = rig.engine()
+    rig.strategy("A")
+    rig.strategy("B")
+    first, second = rig.start(engine, "A"), rig.start(engine, "B")
+    ticket = rig.trade(first, "SPY", 2)
+    until(lambda: position("A", "SPY") == 2, 10)
+    once = ticket.trade.fills[0]
+    again = replace_fill(once, "9" * 8 + ".aaaa.01.01")
+    engine.handle_fill_event("A", None, again)
+    assert position("A", "SPY") == 4
+    until(lambda: engine.gate.halted, 5, "halted")
+    with pytest.raises(OrderDeniedError, match="overfilled"):
+        rig.place(first, "SPY", 1, 1.0)
+    rig.trade(second, "TLT", 1)
+
+
+def replace_fill(fill: Any, exec_id: str) -> Any:
+    """Return the same fill again under another execution id, as a venue that overfills reports it."""
+    snapshot = mapping.fill_snapshot(fill)
+    return dataclasses.replace(snapshot, exec_id=exec_id)
