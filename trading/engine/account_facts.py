@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from portfolio.accounts import net_liquidation_within, rates_of
+from portfolio.changes import books_version
 from portfolio.models import AccountValue, EquitySnapshot, Instrument, Mark
 from portfolio.returns import flows_of
 from portfolio.valuation import the_account
@@ -26,7 +27,7 @@ from trading.queries import day_start_equity
 
 T = TypeVar("T")
 PLAIN = "STK"
-FIGURES_S, DAY_START_S = 1.0, 30.0
+FIGURES_S, DAY_START_S, EQUITY_S, REALIZED_S, HOLDINGS_S = 1.0, 30.0, 3.0, 10.0, 60.0
 
 
 class Host(Protocol):
@@ -40,17 +41,18 @@ class _Kept:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._answers: dict[str, tuple[float, Any]] = {}
+        self._answers: dict[str, tuple[float, str, Any]] = {}
 
-    def get(self, name: str, seconds: float, read: Callable[[], T]) -> T:
+    def get(self, name: str, seconds: float, read: Callable[[], T], mark: str = "") -> T:
+        """Return the answer of a name, read anew when it is older or was given under another mark."""
         with self._lock:
             found = self._answers.get(name)
-        if found is not None and self._clock() - found[0] < seconds:
-            kept: T = found[1]
+        if found is not None and found[1] == mark and self._clock() - found[0] < seconds:
+            kept: T = found[2]
             return kept
         fresh = read()
         with self._lock:
-            self._answers[name] = (self._clock(), fresh)
+            self._answers[name] = (self._clock(), mark, fresh)
         return fresh
 
 
@@ -95,7 +97,10 @@ class AccountFacts:
         return found + sum((flow.amount for flow in flows), Decimal(0))
 
     def holdings(self) -> Sequence[Holding]:
-        """Return what every owner holds."""
+        """Return what every owner holds; read anew when the books changed."""
+        return self._kept.get("holdings", HOLDINGS_S, self._read_holdings, mark=str(books_version()))
+
+    def _read_holdings(self) -> Sequence[Holding]:
         rows = self._host.portfolio_manager.get_positions()
         return [Holding(row.owner, row.con_id, row.quantity) for row in rows if row.quantity]
 
@@ -103,6 +108,23 @@ class AccountFacts:
         """Return an owner's signed quantity of a contract."""
         held = self.holdings()
         return sum((one.quantity for one in held if (one.owner, one.con_id) == (owner, con_id)), Decimal(0))
+
+    def realized_today(self, owner: str, now: datetime) -> Decimal:
+        """Return what an owner realised today; added up anew when the books changed, or a rate may have.
+
+        Raises: LedgerError when a currency in it has no rate.
+        """
+        name = f"realized:{owner}:{now.astimezone(UTC).date()}:{books_version()}"
+        read = self._host.portfolio_manager.get_daily_realized_pnl
+        return self._kept.get("realized:" + owner, REALIZED_S, lambda: read(owner), mark=name)
+
+    def equity(self, owner: str) -> Decimal:
+        """Return an owner's equity, a few seconds old at most: a loss is measured by it, nothing is sized.
+
+        Raises: LedgerError while it cannot be known.
+        """
+        read = self._host.portfolio_manager.calculate_strategy_equity
+        return self._kept.get("equity:" + owner, EQUITY_S, lambda: read(owner))
 
     def last_mark(self, con_id: int) -> Quote | None:
         """Return the last price that the books have of a contract, of any age; None when there is none."""

@@ -219,12 +219,12 @@ class RiskDesk:
         Raises: OrderDeniedError (limits_unknown).
         """
         now, owner, con_id = datetime.now(UTC), draft.owner, draft.contract.con_id
-        decisions, books = self.decisions, self._host.portfolio_manager
+        decisions = self.decisions
         self.account.learn_terms(draft.contract)
         return RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now, self._enabled_at(decisions, owner)),
-            read_realized_today=lambda: books.get_daily_realized_pnl(owner),
-            read_equity=lambda: books.calculate_strategy_equity(owner),
+            read_realized_today=lambda: self.account.realized_today(owner, now),
+            read_equity=lambda: self.account.equity(owner),
             read_position=lambda: self.account.position(owner, con_id),
             read_open_orders=lambda: queries.open_orders(now),
             limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
