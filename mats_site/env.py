@@ -10,11 +10,13 @@ import os
 import secrets
 import tempfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import environ
 
 from strategies.exceptions import ConfigError
+from trading.engine.reset_time import next_reset
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -58,6 +60,7 @@ class Environment:
     queue_size: int
     stop_timeout_s: float
     lease_ttl_s: float
+    reset_at: str
     deadman_after_s: float
     deadman_action: str
     deadman_client_id: int
@@ -118,6 +121,15 @@ def _switch(env: environ.Env, name: str, *, default: bool) -> bool:
     if value in {"false", "0", "no", "off"}:
         return False
     raise ConfigError(f"{name}={value!r} is neither true nor false.", setting=name)
+
+
+def _reset_at(env: environ.Env, name: str) -> str:
+    text = str(env.str(name, default="")).strip()
+    try:
+        next_reset(text, datetime.now(UTC))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}.", setting=name) from error
+    return text
 
 
 def _one_of(env: environ.Env, name: str, default: str, known: tuple[str, ...]) -> str:
@@ -188,6 +200,7 @@ def read_environment() -> Environment:
         queue_size=_whole(env, "MATS_QUEUE_SIZE", 10_000, 1, MOST_QUEUED, "a number of messages"),
         stop_timeout_s=_positive(env, "MATS_STOP_TIMEOUT_S", 300.0),
         lease_ttl_s=_positive(env, "MATS_LEASE_TTL_S", 10.0),
+        reset_at=_reset_at(env, "MATS_RESET_AT"),
         deadman_after_s=_positive(env, "MATS_DEADMAN_AFTER_S", 30.0),
         deadman_action=_one_of(env, "MATS_DEADMAN_ACTION", "alert", ("alert", "cancel", "flatten")),
         deadman_client_id=_whole(env, "MATS_DEADMAN_CLIENT_ID", 900, 100, 2_000_000_000, "an id outside the engine's"),

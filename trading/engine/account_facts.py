@@ -115,7 +115,7 @@ class AccountFacts:
         Raises: LedgerError when a currency in it has no rate.
         """
         name = f"realized:{owner}:{now.astimezone(UTC).date()}:{books_version()}"
-        read = self._host.portfolio_manager.get_daily_realized_pnl
+        read: Callable[[str], Decimal] = self._host.portfolio_manager.get_daily_realized_pnl
         return self._kept.get("realized:" + owner, REALIZED_S, lambda: read(owner), mark=name)
 
     def equity(self, owner: str) -> Decimal:
@@ -123,7 +123,7 @@ class AccountFacts:
 
         Raises: LedgerError while it cannot be known.
         """
-        read = self._host.portfolio_manager.calculate_strategy_equity
+        read: Callable[[str], Decimal] = self._host.portfolio_manager.calculate_strategy_equity
         return self._kept.get("equity:" + owner, EQUITY_S, lambda: read(owner))
 
     def last_mark(self, con_id: int) -> Quote | None:

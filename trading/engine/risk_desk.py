@@ -51,7 +51,10 @@ class Host(Protocol):
     gate: Gate
     portfolio_manager: Any
     session: Any
-    reset_at: datetime | None
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """Return when the gateway's next scheduled reset is."""
 
     def follow_price(self, contract: Contract) -> None:
         """Have the market recorder follow a contract."""

@@ -6,7 +6,7 @@ Owns: nothing but the way: prices through the recorder's loop, states through th
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ib_async import Contract
@@ -14,6 +14,7 @@ from ib_async import Contract
 from strategies.exceptions import TransientError
 from trading.engine.gate import Gate
 from trading.engine.halt_file import HaltFile
+from trading.engine.reset_time import next_reset
 from trading.engine.risk_alerts import store_state
 from trading.engine.risk_desk import RiskDesk
 from trading.market.recorder import Wanted
@@ -40,7 +41,12 @@ class RiskSide:
         self.halt_file = HaltFile(settings.mats_home)
         self.gate = Gate(self.halt_file.exists)
         self.risk = RiskDesk(self, self.halt_file)
-        self.reset_at: datetime | None = None  # the next scheduled reset of the gateway, where somebody knows it
+        self._reset_text = settings.reset_at
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """Return when the gateway's next scheduled reset is; None where none is configured."""
+        return next_reset(self._reset_text, datetime.now(UTC))
 
     def follow_price(self, contract: Contract) -> None:
         """Have the market recorder follow a contract that somebody wants to trade; returns at once."""
