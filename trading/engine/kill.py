@@ -75,8 +75,22 @@ def kill(engine: StrategyManager, level: int, owner: str, reason: str, actor: st
     if level == FLATTEN:
         _flatten(engine, owner, outcome)
     outcome.working = queries.working_refs(owner or None)
+    outcome.text = " ".join(part for part in (outcome.text, _told(outcome)) if part)
     logger.warning("kill level=%s owner=%s reason=%s left=%s", level, owner or "account", reason, outcome.left)
     return outcome
+
+
+def _told(outcome: Outcome) -> str:
+    """Say in a sentence what came of it."""
+    who = outcome.owner or "The account"
+    parts = [f"{who} is halted."]
+    if outcome.asked:
+        parts.append(f"{len(outcome.asked)} orders were asked to be cancelled, {len(outcome.working)} still work.")
+    if outcome.level == FLATTEN:
+        left = ", ".join(f"{owner} {rows}" for owner, rows in outcome.left.items())
+        parts.append(f"{len(outcome.closed)} closing orders were filled; {'left: ' + left if left else 'all is flat'}.")
+    parts += [f"{what}: {why}" for what, why in outcome.errors.items()]
+    return " ".join(parts)
 
 
 def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: str, source: str) -> None:
