@@ -18,6 +18,7 @@ from mats_site.services import create_api_key
 from strategies.audit import verify_chain
 from strategies.exceptions import ConfigError, NotFoundError
 from strategies.models import AuditEntry, Strategy
+from strategies.services import save_strategy
 from tests.integration.api.conftest import Api, error_of
 from trading import risk_control, risk_queries, risk_services
 from trading.engine.rate_counter import RateCounter
@@ -137,6 +138,15 @@ def test_limit_that_makes_no_sense_is_refused_and_leaves_nothing(change: dict[st
         risk_services.set_limit(given.pop("name"), given.pop("value"), **given, **WHO)
     assert not RiskLimit.objects.exists()
     assert not AuditEntry.objects.exists()
+
+
+def test_weight_that_is_saved_is_read_anew(django_capture_on_commit_callbacks: Any) -> None:
+    save_strategy({"symbol": "BBB", "filename": "ma_cross.py", "max_weight": Decimal("0.4")}, None)
+    before = read_revision()
+    with django_capture_on_commit_callbacks(execute=True):
+        save_strategy({"symbol": "BBB", "max_weight": Decimal("0.2")}, None)
+    assert read_revision() > before
+    assert read_decisions().standing("BBB", 1, datetime.now(UTC)).max_weight == Decimal("0.2")
 
 
 def test_lock_ends_by_itself_or_by_release(strategy: Strategy) -> None:
