@@ -60,6 +60,9 @@ class Environment:
     queue_size: int
     stop_timeout_s: float
     lease_ttl_s: float
+    deadman_after_s: float
+    deadman_action: str
+    deadman_client_id: int
     flex_token: str = field(repr=False)  # a secret: in no log, page or error
     flex_query: str
     flex_url: str
@@ -140,6 +143,13 @@ def _switch(env: environ.Env, name: str, *, default: bool) -> bool:
     raise ConfigError(f"{name}={value!r} is neither true nor false.", setting=name)
 
 
+def _one_of(env: environ.Env, name: str, default: str, known: tuple[str, ...]) -> str:
+    value = str(env.str(name, default=default)).strip().lower()
+    if value not in known:
+        raise ConfigError(f"{name}={value!r} is none of {', '.join(known)}.", setting=name)
+    return value
+
+
 def _flex_token(env: environ.Env, name: str) -> str:
     token = str(env.str(name, default="")).strip()
     if token and not (token.isascii() and token.isalnum()):
@@ -202,6 +212,9 @@ def read_environment() -> Environment:
         queue_size=_whole(env, "MATS_QUEUE_SIZE", 10_000, 1, MOST_QUEUED, "a number of messages"),
         stop_timeout_s=_positive(env, "MATS_STOP_TIMEOUT_S", 300.0),
         lease_ttl_s=_positive(env, "MATS_LEASE_TTL_S", 10.0),
+        deadman_after_s=_positive(env, "MATS_DEADMAN_AFTER_S", 30.0),
+        deadman_action=_one_of(env, "MATS_DEADMAN_ACTION", "alert", ("alert", "cancel", "flatten")),
+        deadman_client_id=_whole(env, "MATS_DEADMAN_CLIENT_ID", 900, 100, 2_000_000_000, "an id outside the engine's"),
         flex_token=_flex_token(env, "MATS_FLEX_TOKEN"),
         flex_query=_flex_query(env, "MATS_FLEX_QUERY"),
         flex_url=_flex_url(env, "MATS_FLEX_URL"),

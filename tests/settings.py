@@ -6,9 +6,12 @@ Without one that is SQLite in a file; on a PostgreSQL server Django makes databa
 import os
 import tempfile
 
-os.environ.setdefault("MATS_HOME", tempfile.mkdtemp(prefix="mats-test-"))
+_home = os.environ.setdefault("MATS_HOME", tempfile.mkdtemp(prefix="mats-test-"))
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _worker and os.path.basename(_home) != _worker:  # each its own: a halt file halts every engine of its home
+    os.environ["MATS_HOME"] = os.path.join(_home, _worker)
 
-from mats_site.settings import *  # noqa: F403
+from mats_site.settings import *  # noqa: E402, F403
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
     DATABASES["default"]["TEST"] = {"NAME": str(MATS.mats_home / "test.sqlite3")}  # noqa: F405

@@ -243,3 +243,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_filter = ("action", "source", "at")
     search_fields = ("actor", "subject", "reason", "hash")
     ordering = ("-id",)
+
+
+from trading import risk_admin  # noqa: E402, F401 - registers with the site

@@ -19,6 +19,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
 from trading.models import CommandState, EngineCommand, StrategyRun
 from trading.orders.reserves import order_needs
+from trading.risk_services import bump
 from trading.services import enqueue
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def running_guard(symbol: str) -> str | None:
 
 
 def on_strategy_saved(sender: Any, strategy: Strategy, created: bool, **_: Any) -> None:
-    """Ask for the mirror, and for new parameters where the strategy runs."""
+    """Ask for the mirror, and for new parameters where the strategy runs; its largest weight is a limit of orders."""
+    bump()
     request_sync()
     if not created and StrategyRun.objects.filter(symbol=strategy.symbol).exclude(state__in=_ENDED).exists():
         enqueue("update_params", {"symbol": strategy.symbol}, source="save")

@@ -4,7 +4,18 @@ from django.urls import path, re_path
 
 from trading import views
 from trading.consumers import LiveConsumer, UnknownPathConsumer
-from trading.pages import actions, adjustments, analytics, breaks, connections, execution, flex, portfolio, records
+from trading.pages import (
+    actions,
+    adjustments,
+    analytics,
+    breaks,
+    connections,
+    execution,
+    flex,
+    portfolio,
+    records,
+    risk,
+)
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
@@ -20,6 +31,9 @@ urlpatterns = [
     path("flex/", flex.page, name="flex"),
     path("connections/", connections.page, name="connections"),
     path("analytics/", analytics.page, name="analytics"),
+    path("risk/", risk.page, name="risk"),
+    path("risk/banner/", risk.banner, name="risk_banner"),
+    path("risk/do/<str:action>/", risk.act, name="risk_action"),
     path("alerts/", records.alerts, name="alerts"),
     path("alerts/strip/", records.strip, name="alerts_strip"),
     path("audit/", records.audit, name="audit"),

@@ -26,6 +26,7 @@ PATHS = (
     "/flex/",
     "/connections/",
     "/analytics/",
+    "/risk/",
     "/alerts/",
     "/audit/",
 )

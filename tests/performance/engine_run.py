@@ -174,6 +174,8 @@ def running_engine(mats: Mats, *, strategies: int = 1, probe: Path | None = None
 _ADD = """
 from django.contrib.auth import get_user_model
 from strategies.services import save_strategy
+from tests.support.limits import lift_limits
+lift_limits()
 get_user_model().objects.create_superuser("bench", password="bench-password")
 for number in range({count}):
     save_strategy(dict(symbol=f"BENCH{{number or ''}}", filename="bench_idle.py", active=True), user=None)

@@ -6,20 +6,35 @@ Rule: positions and equity are the strategy's own, never the account's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Protocol
+
+from ib_async import IB, Contract
 
 from strategies import ports
 from strategies.ports import PortfolioPort, StrategyPosition
 from trading.orders.db_threads import in_db_thread
+from trading.orders.drafts import OrderDraft
+from trading.orders.facts import RiskFacts
 from trading.orders.intents import IntentWriter
 
 
 class OrderGate(Protocol):
     """Says whether a new order may be sent now."""
 
-    def check(self, con_id: int, /) -> None:
-        """Raise OrderDeniedError with what stands against an order in this instrument."""
+    def check(self, con_id: int, owner: str = "", *, closing: bool = False) -> None:
+        """Raise OrderDeniedError with what stands against an owner's order in this instrument."""
+
+
+class OrderRisk(Protocol):
+    """Knows the facts that an order is checked against."""
+
+    async def prepare(self, ib: IB, contract: Contract) -> None:
+        """Have what the checks need of the market at hand."""
+
+    def facts(self, draft: OrderDraft, params: Mapping[str, Any]) -> RiskFacts:
+        """Return the facts about an order."""
 
 
 class EngineSide(Protocol):
@@ -28,6 +43,10 @@ class EngineSide(Protocol):
     @property
     def gate(self) -> OrderGate:
         """Return the gate before every new order."""
+
+    @property
+    def risk(self) -> OrderRisk | None:
+        """Return what knows the limits; None where only an order's own form is checked, as in tools without books."""
 
     @property
     def intents(self) -> IntentWriter:

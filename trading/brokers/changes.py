@@ -17,13 +17,13 @@ from typing import Any
 from ib_async import Order
 
 from strategies.exceptions import OrderDeniedError, OrderRefusedError
-from trading.brokers.order_book import OrderBook
+from trading.brokers.order_checks import NOT_CONNECTED, OrderChecks
 from trading.orders import queries
 from trading.orders.db_threads import in_db_thread
+from trading.orders.refs import owner_named
 from trading.orders.state import OrderState
 from trading.orders.tickets import LiveTicket
 
-NOT_CONNECTED = "not_connected"
 _UNCONFIRMED = frozenset({OrderState.INTENT, OrderState.UNKNOWN})
 
 
@@ -78,7 +78,7 @@ def _check_has(order: Order, has: bool, what: str) -> None:
         raise OrderDeniedError(f"A {order.orderType} order has no {what}.", code="bad_value")
 
 
-class OrderChanges(OrderBook):
+class OrderChanges(OrderChecks):
     """Cancels and changes, on the connection's own loop but for ``cancel_frames`` and ``change_frame``."""
 
     async def cancel_order(self, order_ref: str) -> None:
@@ -159,19 +159,24 @@ class OrderChanges(OrderBook):
         self._check_line("changed")
         if order_ref not in self._tickets:
             await self.adopt(order_ref)
-        ticket, changed = self._changed(order_ref, Change(quantity, limit, stop, trail, trail_percent))
+        change = Change(quantity, limit, stop, trail, trail_percent)
+        ticket, changed = self._changed(order_ref, change)
+        await self.prepare([ticket.contract])
+        await in_db_thread(self._check_change, ticket, changed)
+        ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended while that took place
         try:
             self.ib.placeOrder(ticket.contract, changed)
         except AssertionError as error:  # ib_async's way to say that the order is done
             raise OrderRefusedError(f"{order_ref} is not working any more.", code="order_done") from error
 
     def change_frame(self, order_ref: str, change: Change) -> bytes:
-        """Return the message that changes an order, for a loop that cannot send it itself.
+        """Return the message that changes an order, for a loop that cannot send it itself. Blocking: not on a loop.
 
         Raises: as ``modify_order``.
         """
         self._check_line("changed")
         ticket, changed = self._changed(order_ref, change)
+        self._check_change(ticket, changed)
         return self.line.place_frame(ticket.contract, changed)
 
     def _changed(self, order_ref: str, change: Change) -> tuple[LiveTicket, Order]:
@@ -187,7 +192,7 @@ class OrderChanges(OrderBook):
             text = f"{ticket.filled:f} are filled already; cancel the order instead."
             raise OrderDeniedError(text, code="below_filled")
         if self._engine is not None:
-            self._engine.gate.check(ticket.contract.conId)
+            self._engine.gate.check(ticket.contract.conId, owner_named(order_ref) or self.strategy_symbol)
         return ticket, change.applied(ticket.trade.order)
 
     def _check_line(self, what: str) -> None:

@@ -14,28 +14,21 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from decimal import Decimal
 
 from django.db import DatabaseError
 from ib_async import Contract, Order
 
-from strategies.combos import COMBINATION
 from strategies.crashpoints import reach
 from strategies.exceptions import (
     LedgerError,
-    NotFoundError,
     OrderDeniedError,
-    TransientError,
 )
 from strategies.ports import StrategyPosition, Ticket
-from strategies.sizing import says_multiplier
-from trading.brokers.changes import NOT_CONNECTED, OrderChanges
+from trading.brokers.changes import OrderChanges
 from trading.brokers.order_book import REQUEST_TIMEOUT_S
-from trading.ib import mapping, requests
-from trading.orders import queries, risk
+from trading.brokers.order_checks import NOT_CONNECTED
 from trading.orders.db_threads import in_db_thread
-from trading.orders.drafts import OrderDraft
+from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.intents import IntentWriter
 from trading.orders.refs import new_oca_group
@@ -68,17 +61,21 @@ class LiveBroker(OrderChanges):
         owner: str,
         parent: Ticket | None = None,
         by_hand: bool = False,
+        purpose: str = "",
     ) -> LiveTicket:
         """Commit the intent, then send; return the ticket once the order was handed to the socket.
 
-        ``by_hand``: a person decided it, not the code of the strategy for which it is.
+        ``by_hand``: a person decided it, not the code of the strategy for which it is. ``purpose`` FLATTEN is the kill
+        switch's: it only closes, and a halt does not stop it.
 
         Raises: OrderDeniedError when MATS does not send it; the denial is on record.
         """
         qualified = await self._qualify(contract)
-        draft = self._draft(qualified, order, owner, by_hand=by_hand)
+        draft = self._draft(qualified, order, owner, by_hand=by_hand, purpose=purpose)
         if parent is not None:
             draft = replace(draft, parent_ref=parent.order_ref)
+        if purpose != FLATTEN:
+            await self.prepare([qualified])
         [order_ref] = await self._committed([draft], is_bracket=False)
         await self._check_way_again([order_ref], [draft])
         return await self._send(order_ref, qualified, order, draft, parent)
@@ -98,6 +95,7 @@ class LiveBroker(OrderChanges):
             if group:
                 order.ocaGroup, order.ocaType = group, _CANCEL_WITH_BLOCK
         drafts = [self._draft(contract, order, owner, by_hand=by_hand) for contract, order in members]
+        await self.prepare({contract.conId: contract for contract, _ in members}.values())
         refs = await self._committed(drafts, is_bracket=is_bracket)
         await self._check_way_again(refs, drafts)
         tickets: list[LiveTicket] = []
@@ -182,7 +180,7 @@ class LiveBroker(OrderChanges):
         for draft in drafts:
             try:
                 self._check_way(draft)
-                risk.check_order(draft, self._facts(draft, entry if draft is not entry else None))
+                self._check(draft, entry if draft is not entry else None)
             except OrderDeniedError as error:
                 if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
                     logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
@@ -202,97 +200,6 @@ class LiveBroker(OrderChanges):
                 told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
                 logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
                 error.fields["order_ref"] = order_ref
-
-    def _check_way(self, draft: OrderDraft) -> None:
-        """Refuse while there is no way to the broker, or the engine's gate is shut for what would be traded."""
-        if not self.ib.isConnected():
-            raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
-        if self._engine is not None:
-            for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
-                self._engine.gate.check(con_id)
-
-    def _draft(self, contract: Contract, order: Order, owner: str, *, by_hand: bool = False) -> OrderDraft:
-        decided_by = None if by_hand else self._strategy
-        accounts = self.ib.wrapper.accounts
-        return OrderDraft(
-            owner=owner,
-            contract=mapping.contract_snapshot(contract),
-            side=order.action,
-            quantity=mapping.to_optional_decimal(order.totalQuantity) or Decimal(0),
-            order_type=order.orderType,
-            limit_price=mapping.limit_of(order),
-            stop_price=mapping.stop_of(order),
-            tif=order.tif or "DAY",
-            account=order.account or (accounts[0] if accounts else ""),
-            client_id=self.ib.client.clientId,
-            algo_strategy=order.algoStrategy,
-            algo=mapping.algo_of(order),
-            trail_amount=mapping.trail_of(order),
-            trail_percent=mapping.to_optional_decimal(order.trailingPercent),
-            limit_offset=mapping.to_optional_decimal(order.lmtPriceOffset),
-            good_till=mapping.moment_of(order.goodTillDate),
-            good_after=mapping.moment_of(order.goodAfterTime),
-            outside_rth=bool(order.outsideRth),
-            oca_group=order.ocaGroup,
-            transmitted=bool(order.transmit),
-            code_hash=str(getattr(decided_by, "code_hash", "")),
-            params_revision=int(getattr(decided_by, "params_revision", 0)),
-        )
-
-    def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None) -> risk.RiskFacts:
-        """Return what the checks may ask; an exit is measured against the position that its entry will have made."""
-        expected = entry.signed_quantity if entry is not None else Decimal(0)
-        now, owner = datetime.now(UTC), draft.owner
-        params = getattr(self._strategy, "params", None) or {}
-        return risk.RiskFacts(
-            read_orders_today=lambda: queries.orders_today(owner, now),
-            read_realized_today=lambda: self.portfolio.get_daily_realized_pnl(owner),
-            read_equity=lambda: self.portfolio.calculate_strategy_equity(owner),
-            read_position=lambda: self._position(draft) + expected,
-            read_open_orders=lambda: queries.open_orders(owner, draft.contract.con_id, now),
-            limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
-        )
-
-    def _position(self, draft: OrderDraft) -> Decimal:
-        held = self.portfolio.get_strategy_positions(draft.owner)
-        return sum((row.quantity for row in held if row.con_id == draft.contract.con_id), Decimal(0))
-
-    def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
-        """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
-        draft = self._draft(contract, order, owner, by_hand=True)
-        try:
-            self._check_way(draft)
-            risk.check_order(draft, self._facts(draft))
-        except OrderDeniedError as error:
-            return draft, error
-        return draft, None
-
-    async def qualify_all(self, contracts: Sequence[Contract]) -> list[Contract]:
-        """Return the contracts completed by IB.
-
-        Raises: OrderDeniedError when one is not known or ambiguous.
-        """
-        return [await self._qualify(contract) for contract in contracts]
-
-    async def _qualify(self, contract: Contract) -> Contract:
-        if contract.secType == COMBINATION:
-            return contract  # its legs are qualified, and it has no listing of its own
-        key = repr(contract)
-        known = self._contracts.get(key)
-        if known is not None:
-            return known
-        named = contract.conId and contract.symbol and contract.secType and contract.exchange and contract.currency
-        if named and says_multiplier(contract):
-            self._contracts[key] = contract
-            return contract
-        if not self.ib.isConnected():
-            raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
-        try:
-            qualified = await requests.qualify(self.ib, contract, timeout_s=REQUEST_TIMEOUT_S)
-        except (NotFoundError, TransientError) as error:
-            raise OrderDeniedError(error.message, code=error.code) from error
-        self._contracts[key] = qualified
-        return qualified
 
     # books
 

@@ -59,6 +59,7 @@ class OrderBook(Broker):
         self._strategy = strategy
         self._given_intents = intents
         self._contracts: dict[str, Contract] = {}
+        self._legs: dict[int, Contract] = {}  # of combinations, by conId
         self._tickets: dict[str, LiveTicket] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None

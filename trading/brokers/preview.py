@@ -44,6 +44,7 @@ async def preview(broker: LiveBroker, contract: Contract, order: Order, owner: s
     Raises: OrderDeniedError when IB does not know the contract.
     """
     [qualified] = await broker.qualify_all([contract])
+    await broker.prepare([qualified])
     draft, error = await in_db_thread(broker.verdict, qualified, order, owner)
     denied = None if error is None else {"code": error.code, "message": error.message, **error.fields}
     return {"order": describe(draft), "denied": denied, "what_if": await _what_if(broker, qualified, order, draft)}
@@ -70,7 +71,16 @@ def _asked(broker: LiveBroker, contract: Contract, order: Order) -> Awaitable[An
 
 def describe(draft: OrderDraft) -> dict[str, Any]:
     """Return a draft by its parts as JSON has them; what is not set is left out."""
-    left_out = ("contract", "code_hash", "params_revision", "client_id", "algo_strategy", "parent_ref", "transmitted")
+    left_out = (
+        "contract",
+        "code_hash",
+        "params_revision",
+        "client_id",
+        "algo_strategy",
+        "parent_ref",
+        "transmitted",
+        "purpose",
+    )
     values = {
         field.name: _plain(getattr(draft, field.name))
         for field in dataclasses.fields(draft)

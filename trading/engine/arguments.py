@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from strategies.order_types import TYPES
+
 Check = Callable[[str, Any], str | None]
 
 MAX_REASON = 400
@@ -172,6 +174,11 @@ CHECKS: dict[str, Check] = {
     "trail": _decimal,
     "trail_percent": _decimal,
     "pattern": _matching(_PATTERN, "must be 1 to 32 letters, digits, dots, blanks or dashes"),
+    "con_id": _id,
+    "level": _whole(1, 5),
+    "limit_price": _decimal,
+    "order_type": _one_of(frozenset(TYPES)),
+    "stop_price": _decimal,
     "symbol": _symbol,
     "strategy": _symbol,
     "owner": _symbol,

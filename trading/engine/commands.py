@@ -20,6 +20,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.order_commands import ORDER_HANDLERS
 from trading.engine.readiness import require_connection
 from trading.engine.requests import Request, request_of
+from trading.engine.risk_commands import RISK_HANDLERS, require_margin
 from trading.engine.runner import Runner
 from trading.engine.specs import SPECS, CommandSpec, check_args
 from trading.engine.supervisor import ENDED, SETTLED, find_strategy
@@ -41,6 +42,7 @@ def start_strategy(engine: StrategyManager, args: Args) -> Result:
     """Start one strategy and wait until it runs or failed."""
     find_strategy(args["symbol"])
     require_connection(engine)
+    require_margin(engine)
     runner = engine.supervisor.start(args["symbol"])
     runner.wait_until(SETTLED, START_WAIT_S)
     return settled(runner)
@@ -67,6 +69,7 @@ def stop_strategy(engine: StrategyManager, args: Args) -> Result:
 def start_all(engine: StrategyManager, args: Args) -> Result:
     """Start all active strategies that do not run; tell of each."""
     require_connection(engine)
+    require_margin(engine)
     outcomes: Result = {}
     started: list[Runner] = []
     for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
@@ -172,7 +175,7 @@ def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]
     }
     return bound | {
         kind: partial(_with_request, engine, handler)
-        for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS | ORDER_HANDLERS).items()
+        for kind, handler in (BOOK_HANDLERS | FLEX_HANDLERS | ORDER_HANDLERS | RISK_HANDLERS).items()
     }
 
 

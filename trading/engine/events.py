@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     ENGINE = "engine"
     ALERT = "alert"
     ADJUSTMENT = "adjustment"
+    RISK = "risk"
 
 
 @dataclass(frozen=True, slots=True)

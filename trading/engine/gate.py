@@ -6,7 +6,7 @@ Rule: cancels never pass here; an instrument whose positions differ from the bro
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from strategies.exceptions import OrderDeniedError
 from trading.engine.resets import Hold
@@ -17,6 +17,8 @@ ENGINE_STOPPING = "engine_stopping"
 LEDGER_TROUBLE = "ledger_trouble"
 INSTRUMENT_LOCKED = "instrument_locked"
 RESET_PENDING = "reset_pending"
+HALTED = "halted"
+ACCOUNT = ""
 
 _REASONS = {
     NOT_CONNECTED: "The engine has no connection to the gateway.",
@@ -29,12 +31,14 @@ _REASONS = {
 class Gate:
     """Whether new orders may be sent. Thread-safe; starts shut.
 
+    ``is_halted`` looks at what halts trading from outside, ``reset_hold`` at a scheduled reset, before every order.
     Stopping is for good. Ledger trouble shuts the gate beside whatever the connection says, and ends on its own.
-    ``reset_hold`` is asked at every order whether a scheduled reset makes it wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_halted: Callable[[], bool] | None = None) -> None:
         self._lock = threading.Lock()
+        self._is_halted = is_halted
+        self._halted: Mapping[str, str] = {}
         self._reason = NOT_CONNECTED
         self._ledger_trouble = False
         self._locked: frozenset[int] = frozenset()
@@ -86,16 +90,46 @@ class Gate:
         """Block until the gate opens or the time is over; tell whether it is open."""
         return self._opened.wait(timeout_s)
 
-    def check(self, con_id: int) -> None:
-        """Let a new order in this instrument pass.
+    def set_halted(self, owners: Mapping[str, str]) -> None:
+        """Replace who is halted, with the reasons; the empty owner is the account."""
+        with self._lock:
+            self._halted = dict(owners)
+
+    def add_halted(self, owner: str, reason: str) -> None:
+        """Halt one more."""
+        with self._lock:
+            self._halted = {**self._halted, owner: reason}
+
+    @property
+    def halted(self) -> Mapping[str, str]:
+        """Return who is halted, with the reasons."""
+        return self._halted
+
+    def check_halt(self, owner: str = "") -> None:
+        """Let an owner's order pass unless it or the account is halted.
+
+        Raises: OrderDeniedError (halted).
+        """
+        if self._is_halted is not None and self._is_halted():
+            raise OrderDeniedError("Trading is halted: the file HALT is there.", code=HALTED)
+        halted = self._halted
+        for name in (ACCOUNT, owner):
+            if name in halted:
+                who = name or "Trading"
+                raise OrderDeniedError(f"{who} is halted: {halted[name]}", code=HALTED, owner=name)
+
+    def check(self, con_id: int, owner: str = "", *, closing: bool = False) -> None:
+        """Let a new order in this instrument pass; ``closing`` is the kill switch's own, which a halt does not stop.
 
         Raises: OrderDeniedError with the code of what stands against it.
         """
+        if not closing:
+            self.check_halt(owner)
         if not self._opened.is_set():
             reason = self.reason
             reason = reason if reason in _REASONS else NOT_RECONCILED  # it opened meanwhile
             raise OrderDeniedError(_REASONS[reason], code=reason)
-        hold = self.reset_hold()
+        hold = None if closing else self.reset_hold()
         if hold is not None:
             raise OrderDeniedError(hold.text, code=RESET_PENDING, retry_after_s=hold.retry_after_s)
         if con_id in self._locked:

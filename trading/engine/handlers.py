@@ -26,6 +26,7 @@ from trading.engine import events
 from trading.engine.check_alerts import report_contradictions, report_parked
 from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
+from trading.engine.risk_alerts import halt_overfilled
 from trading.models import Order
 from trading.orders import services as orders
 from trading.orders.rows import OrderBatch
@@ -102,7 +103,9 @@ class Folding:
         _note(changed, orders.record_orders(placed, now, opened))
         result, after = self._fold_money(batch, opened, now)
         report_contradictions(result.contradictions, now)
-        _note(changed, orders.record_executions(result.new_executions, now, opened))
+        filled = orders.record_executions(result.new_executions, now, opened)
+        _note(changed, filled)
+        halt_overfilled(filled)
         _note(changed, orders.record_statuses(heard, now, opened))
         opened.write()
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])

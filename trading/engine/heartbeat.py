@@ -24,6 +24,7 @@ def heartbeat_status(engine: EngineCore, version: str) -> dict[str, Any]:
         "message": engine.state_message,
         "account": engine.account_id,
         "gate": engine.gate.reason,
+        "halted": dict(engine.gate.halted),
         "connections": engine.connection_rows(),
         "link": engine.link.status(),
         "budget": engine.budget.figures(time.monotonic()),

@@ -110,6 +110,18 @@ SPECS: dict[str, CommandSpec] = {
     ),
     "acknowledge_break": CommandSpec("Note that a break was seen", ("break_id", "reason"), trail=BY_SERVICE),
     "acknowledge_alert": CommandSpec("Note that an alert was seen", ("alert",), trail=BY_SERVICE),
+    "kill": CommandSpec(
+        "Stop orders: 1 pause, 2 cancel, 3 halt, 4 global cancel, 5 flatten",
+        ("level", "reason"),
+        ("owner",),
+        priority=100,
+    ),
+    "what_if": CommandSpec(
+        "Ask IB what an order would do to the margin",
+        ("con_id", "quantity"),
+        ("order_type", "limit_price", "stop_price"),
+        trail=UNTOLD,
+    ),
     "take_snapshot": CommandSpec("Keep the books of this hour now", trail=BY_SERVICE),
 }
 

@@ -200,7 +200,9 @@ class VenueState:
         """Let every client's next order ids be used again; finished orders that had them lose their place."""
         for client_id, next_id in self.next_ids.items():
             self.next_ids[client_id] = max(1, next_id - by)
-        for key in [key for key, order in self.orders.items() if order.is_done and key[1] >= self.next_ids[key[0]]]:
+        for key in [
+            key for key, order in self.orders.items() if order.is_done and key[1] >= self.next_ids.get(key[0], 1)
+        ]:
             del self.orders[key]
 
     # their effects

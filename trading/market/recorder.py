@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ LINES_EACH = 2  # quotes and bars count as one line each
 LOOK_EVERY_S = 2.0
 MARKS_EVERY_S = 1.0
 RECENT = timedelta(days=1)
+ASKED_FOR_S = 60.0  # by then the order that it was asked for is on record
 _NO_TRADES = frozenset({"CASH", "CMDTY"})
 _SMART = frozenset({"STK", "OPT", "WAR", "BOND", "FUND"})
 
@@ -94,6 +96,7 @@ class MarketRecorder:
         *,
         on_marks: MarksListener,
         on_bar: BarListener,
+        on_price: Callable[[int, Decimal], None] | None = None,
         wanted: Callable[[], list[Wanted]] = wanted_instruments,
         store: BarStore | None = None,
         max_lines: int = MAX_LINES,
@@ -109,6 +112,8 @@ class MarketRecorder:
         self._told: dict[int, Decimal] = {}
         self._moved: dict[int, Decimal] = {}
         self._full_told = False
+        self._on_price = on_price
+        self._asked: dict[int, tuple[Wanted, float]] = {}
         ib.disconnectedEvent += self.stop
         ib.errorEvent += self._on_error
         ib.pendingTickersEvent += self._on_tickers
@@ -119,6 +124,13 @@ class MarketRecorder:
     def recorded(self) -> frozenset[int]:
         """Return the contract ids that are recorded now."""
         return frozenset(self._lines)
+
+    def follow(self, wanted: Wanted) -> None:
+        """Follow a contract at once that somebody wants to trade; on the recorder's loop. No line left: nothing."""
+        if self._ib.isConnected():
+            self._asked[wanted.con_id] = (wanted, time.monotonic() + ASKED_FOR_S)
+            if wanted.con_id not in self._lines and len(self._lines) < self._max_instruments:
+                self._lines[wanted.con_id] = self._subscribe(wanted)
 
     def stop(self) -> None:
         """End recording; what waits is still stored."""
@@ -143,7 +155,9 @@ class MarketRecorder:
         await self._every(self._look_every_s, self._look_once)
 
     async def _look_once(self) -> None:
+        self._asked = {key: held for key, held in self._asked.items() if held[1] > time.monotonic()}
         wanted = {one.con_id: one for one in await in_db_thread(self._wanted)}
+        wanted |= {key: one for key, (one, _) in self._asked.items() if key not in wanted}
         for con_id in set(self._lines) - set(wanted):
             self._unsubscribe(self._lines.pop(con_id))
         for con_id, one in wanted.items():
@@ -185,6 +199,8 @@ class MarketRecorder:
                 price = ticker.close if math.isnan(price) else price
                 if not math.isnan(price) and price > 0:
                     self._moved[con_id] = to_decimal(price)
+                    if self._on_price is not None and not math.isnan(ticker.marketPrice()):
+                        self._on_price(con_id, self._moved[con_id])
 
     async def _tell(self) -> None:
         await self._every(MARKS_EVERY_S, self._tell_once)

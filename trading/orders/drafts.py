@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from strategies.events import ContractSnapshot
 
+FLATTEN = "flatten"
+
 
 @dataclass(frozen=True, slots=True)
 class OrderDraft:
@@ -36,6 +38,7 @@ class OrderDraft:
     transmitted: bool = True  # False: held in TWS until a later child of its family is transmitted
     code_hash: str = ""
     params_revision: int = 0
+    purpose: str = ""  # FLATTEN: closes a position by order of the kill switch, also while trading is halted
 
     @property
     def signed_quantity(self) -> Decimal:

@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 from django.db.models import Max
 
 from trading.models import Order
-from trading.orders.risk import OpenOrder
+from trading.orders import combos
+from trading.orders.facts import OpenOrder
 from trading.orders.state import WORKING, OrderState
 
 _WORKING = [str(state) for state in WORKING]
 
 
-def orders_today(owner: str, now: datetime) -> int:
-    """Return how many orders the owner sent since 00:00 UTC; denied ones were not sent."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Order.objects.filter(owner=owner, created_at__gte=midnight).exclude(state=OrderState.DENIED).count()
+def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) -> int:
+    """Return how many orders the owner sent since 00:00 UTC, or since it was enabled; denied ones were not sent."""
+    since = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = max(since, enabled_at) if enabled_at is not None else since
+    return Order.objects.filter(owner=owner, created_at__gte=since).exclude(state=OrderState.DENIED).count()
 
 
-def open_orders(owner: str, con_id: int, now: datetime) -> list[OpenOrder]:
-    """Return the owner's working orders in one contract."""
-    rows = Order.objects.filter(owner=owner, con_id=con_id, state__in=_WORKING)
+_OPEN = ("con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner")
+
+
+def open_orders(now: datetime) -> list[OpenOrder]:
+    """Return the working orders of every owner, combinations by their legs; one query."""
+    rows = Order.objects.filter(state__in=_WORKING).values_list("legs", "order_ref", *_OPEN)
+    return [order for legs, order_ref, *row in rows for order in _by_legs(legs, order_ref, row, now)]
+
+
+def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+    con_id, side, quantity, filled, order_type, limit, stop, created, owner = row
+    whole = OpenOrder(
+        con_id=con_id,
+        side=side,
+        quantity=max(quantity - filled, Decimal(0)),
+        order_type=order_type,
+        limit_price=limit,
+        stop_price=stop,
+        age_s=(now - created).total_seconds(),
+        owner=owner,
+        ordered=quantity,
+        order_ref=order_ref,
+    )
     return [
-        OpenOrder(
-            con_id=row.con_id,
-            side=row.side,
-            quantity=row.quantity,
-            order_type=row.order_type,
-            limit_price=row.limit_price,
-            stop_price=row.stop_price,
-            age_s=(now - row.created_at).total_seconds(),
+        replace(
+            whole,
+            con_id=leg.con_id,
+            side="BUY" if (leg.ratio > 0) is (side == "BUY") else "SELL",
+            quantity=whole.quantity * abs(leg.ratio),
+            ordered=quantity * abs(leg.ratio),
+            limit_price=None,
         )
-        for row in rows
-    ]
+        for leg in combos.legs_of_text(legs)
+    ] or [whole]
 
 
 def find_order(order_ref: str) -> Order | None:

@@ -1,100 +1,40 @@
-"""Pre-trade checks: each a small object that names itself, its limit and the value that broke it.
+"""Pre-trade checks: each a small object that names itself, its limit, the value that broke it and who set the limit.
 
-Owns: the checks and their order. Leaves: reading the facts (``RiskFacts`` is filled by the broker), the gate that
-knows connection, reconciliation and locked instruments (``engine.gate``).
-Rule: an order that only reduces the owner's position passes the daily limits: a loss limit must not keep anyone in.
+Owns: the order of the checks and those of the order's own form. Leaves: size and price (``size_checks``), what the
+account holds (``exposure_checks``), behaviour and permission (``conduct_checks``), reading facts (``facts``), the gate
+that knows connection, reconciliation and locked instruments (``engine.gate``).
+Rule: an order that only reduces the owner's position passes what must not keep anyone in. Denied is not rejected: a
+denied order was never sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
-from functools import cached_property
-from typing import Any, Protocol
+from collections.abc import Sequence
 
-from strategies.exceptions import LedgerError, OrderDeniedError
+from strategies.exceptions import LedgerError
 from strategies.order_types import TYPES
-from trading.orders.drafts import OrderDraft
+from trading.orders import conduct_checks, exposure_checks, size_checks
+from trading.orders.checking import RiskCheck, deny
+from trading.orders.conduct_checks import MAX_ACTIVE_PER_SIDE
+from trading.orders.drafts import FLATTEN, OrderDraft
+from trading.orders.facts import OpenOrder, RiskFacts
+
+__all__ = [
+    "CHANGES",
+    "CHECKS",
+    "COMBINATION",
+    "FORM",
+    "MAX_ACTIVE_PER_SIDE",
+    "ORDER_TYPES",
+    "OpenOrder",
+    "RiskFacts",
+    "check_order",
+]
 
 ORDER_TYPES = frozenset(TYPES)
 NEEDS_LIMIT = frozenset(name for name, row in TYPES.items() if row.limit)
 NEEDS_STOP = frozenset(name for name, row in TYPES.items() if row.stop)
 TAKES_ADAPTIVE = frozenset(name for name, row in TYPES.items() if row.adaptive)
-MAX_ACTIVE_PER_SIDE = 18  # IB refuses the 21st of a contract, side and account; two are left for hands
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOrder:
-    """A working order of the same owner."""
-
-    con_id: int
-    side: str
-    quantity: Decimal
-    order_type: str
-    limit_price: Decimal | None
-    stop_price: Decimal | None
-    age_s: float
-
-
-@dataclass
-class RiskFacts:
-    """What the checks may ask; each fact is read when it is first needed, since most orders need few."""
-
-    read_orders_today: Callable[[], int]
-    read_realized_today: Callable[[], Decimal]
-    read_equity: Callable[[], Decimal]
-    read_position: Callable[[], Decimal]
-    read_open_orders: Callable[[], Sequence[OpenOrder]]
-    limits: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def orders_today(self) -> int:
-        """Return how many orders the owner sent today (UTC)."""
-        return self.read_orders_today()
-
-    @cached_property
-    def realized_today(self) -> Decimal:
-        """Return the owner's realised profit of today, net of fees."""
-        return self.read_realized_today()
-
-    @cached_property
-    def equity(self) -> Decimal:
-        """Return the owner's equity."""
-        return self.read_equity()
-
-    @cached_property
-    def position(self) -> Decimal:
-        """Return the owner's signed quantity of the draft's contract."""
-        return self.read_position()
-
-    @cached_property
-    def open_orders(self) -> Sequence[OpenOrder]:
-        """Return the owner's working orders in the draft's contract."""
-        return self.read_open_orders()
-
-
-class RiskCheck(Protocol):
-    """One rule; ``name`` is the code of its refusal."""
-
-    name: str
-
-    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Raise OrderDeniedError when the draft breaks the rule."""
-
-
-def _deny(name: str, text: str, *, limit: Any = None, value: Any = None) -> OrderDeniedError:
-    return OrderDeniedError(text, code=name, limit=_text(limit), value=_text(value))
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else format(value, "f") if isinstance(value, Decimal) else str(value)
-
-
-def reduces(draft: OrderDraft, position: Decimal) -> bool:
-    """Tell whether the order only brings the position nearer to flat."""
-    change = draft.signed_quantity
-    return position * change < 0 and abs(change) <= abs(position)
 
 
 class SizeIsPositive:
@@ -105,7 +45,7 @@ class SizeIsPositive:
     def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
         """Refuse a size that is not greater than zero."""
         if not draft.quantity > 0:
-            raise _deny(self.name, f"The size is {draft.quantity:f}; an order needs more than 0.", value=draft.quantity)
+            raise deny(self.name, f"The size is {draft.quantity:f}; an order needs more than 0.", value=draft.quantity)
 
 
 class TypeIsKnown:
@@ -117,9 +57,9 @@ class TypeIsKnown:
         """Refuse other types, and an algorithm on a type that does not take it."""
         if draft.order_type not in ORDER_TYPES:
             known = ", ".join(sorted(ORDER_TYPES))
-            raise _deny(self.name, f"Order type {draft.order_type!r} is not one of {known}.", value=draft.order_type)
+            raise deny(self.name, f"Order type {draft.order_type!r} is not one of {known}.", value=draft.order_type)
         if draft.algo_strategy and draft.order_type not in TAKES_ADAPTIVE:
-            raise _deny(self.name, f"{draft.order_type} takes no algorithm; use MKT or LMT.", value=draft.order_type)
+            raise deny(self.name, f"{draft.order_type} takes no algorithm; use MKT or LMT.", value=draft.order_type)
 
 
 class PricesAreGiven:
@@ -133,104 +73,64 @@ class PricesAreGiven:
         if is_combination and draft.order_type in NEEDS_LIMIT and draft.limit_price is not None:
             return
         if draft.order_type in NEEDS_LIMIT and not (draft.limit_price and draft.limit_price > 0):
-            raise _deny(self.name, f"{draft.order_type} needs a limit price.", value=draft.limit_price)
+            raise deny(self.name, f"{draft.order_type} needs a limit price.", value=draft.limit_price)
         if draft.order_type in NEEDS_STOP and not (draft.stop_price and draft.stop_price > 0):
-            raise _deny(self.name, f"{draft.order_type} needs a stop price.", value=draft.stop_price)
+            raise deny(self.name, f"{draft.order_type} needs a stop price.", value=draft.stop_price)
 
 
-class NotADuplicate:
-    """The same order is not sent again while its twin, seconds old, still works."""
+class FlattensOnly:
+    """An order of the kill switch closes and never turns around, whatever else stands in its way."""
 
-    name = "duplicate_order"
-    window_s = 2.0
-
-    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Refuse a twin: same contract, side, size, type and prices."""
-        for other in facts.open_orders:
-            same = (other.side, other.quantity, other.order_type, other.limit_price, other.stop_price) == (
-                draft.side,
-                draft.quantity,
-                draft.order_type,
-                draft.limit_price,
-                draft.stop_price,
-            )
-            if same and other.age_s < self.window_s:
-                raise _deny(
-                    self.name,
-                    f"The same {draft.side} {draft.quantity:f} {draft.contract.symbol} was sent {other.age_s:.1f} s "
-                    "ago and still works.",
-                    limit=self.window_s,
-                    value=round(other.age_s, 1),
-                )
-
-
-class ActiveOrders:
-    """IB takes 20 working orders per contract and side."""
-
-    name = "too_many_working_orders"
+    name = "flatten_reverses"
 
     def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Refuse one more than MATS leaves room for."""
-        count = sum(1 for other in facts.open_orders if other.side == draft.side)
-        if count >= MAX_ACTIVE_PER_SIDE:
-            text = f"{count} {draft.side} orders in {draft.contract.symbol} work already."
-            raise _deny(self.name, text, limit=MAX_ACTIVE_PER_SIDE, value=count)
+        """Refuse a closing order that is more than the position as the books have it now."""
+        if not facts.is_reduction(draft):
+            text = f"{draft.owner} holds {facts.position:f}; {draft.signed_quantity:f} would not only close it."
+            raise deny(self.name, text, limit=facts.position, value=draft.signed_quantity)
 
 
-class DailyTrades:
-    """No more orders a day than the parameters allow."""
-
-    name = "max_daily_trades"
-
-    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Refuse the order that would be one too many, unless it reduces."""
-        limit = facts.limits.get(self.name)
-        if limit is None or facts.orders_today < int(limit) or reduces(draft, facts.position):
-            return
-        text = f"{draft.owner} sent {facts.orders_today} orders today; its limit is {limit}."
-        raise _deny(self.name, text, limit=limit, value=facts.orders_today)
-
-
-class DailyLoss:
-    """No new risk after losing the allowed fraction of equity."""
-
-    name = "max_daily_loss"
-
-    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Refuse new risk past the limit, and while the loss cannot be known."""
-        limit = facts.limits.get(self.name)
-        if limit is None:
-            return
-        try:
-            loss = -facts.realized_today
-            if loss <= 0:
-                return
-            start = facts.equity + loss
-        except LedgerError as error:
-            if reduces(draft, facts.position):
-                return
-            raise _deny(self.name, f"Today's loss cannot be known: {error.message}", limit=limit) from error
-        allowed = Decimal(str(limit)) * start
-        if loss >= allowed and not reduces(draft, facts.position):
-            text = f"{draft.owner} lost {loss:.2f} today; it may lose {allowed:.2f} ({limit} of {start:.2f})."
-            raise _deny(self.name, text, limit=allowed, value=loss)
-
-
+FORM: tuple[RiskCheck, ...] = (SizeIsPositive(), TypeIsKnown(), PricesAreGiven())
+CLOSING: tuple[RiskCheck, ...] = (*FORM, FlattensOnly())
+# The cheap ones first; the rate is counted last, since only what is sent counts.
 CHECKS: tuple[RiskCheck, ...] = (
-    SizeIsPositive(),
-    TypeIsKnown(),
-    PricesAreGiven(),
-    NotADuplicate(),
-    ActiveOrders(),
-    DailyTrades(),
-    DailyLoss(),
+    *FORM,
+    *conduct_checks.PERMISSION,
+    *size_checks.CHECKS,
+    *conduct_checks.CONDUCT,
+    *exposure_checks.CHECKS,
+    *conduct_checks.RATE,
+)
+
+# A combination as a whole; its legs are checked like changes.
+COMBINATION: tuple[RiskCheck, ...] = (
+    *FORM,
+    conduct_checks.DailyTrades(),
+    conduct_checks.RepeatThrottle(),
+    conduct_checks.DailyLoss(),
+    conduct_checks.AccountLoss(),
+    *conduct_checks.RATE,
+)
+
+# What an order becomes is checked like a new one, but for what counts orders.
+CHANGES: tuple[RiskCheck, ...] = (
+    *FORM,
+    *conduct_checks.PERMISSION,
+    *size_checks.CHECKS,
+    conduct_checks.SelfCross(),
+    *exposure_checks.CHECKS,
 )
 
 
-def check_order(draft: OrderDraft, facts: RiskFacts, checks: Sequence[RiskCheck] = CHECKS) -> None:
+def check_order(draft: OrderDraft, facts: RiskFacts, checks: Sequence[RiskCheck] | None = None) -> None:
     """Let the draft pass every check.
 
-    Raises: OrderDeniedError of the first that refuses; code is its name, fields hold limit and value.
+    Raises: OrderDeniedError of the first that refuses; code is its name, fields hold limit, value and source.
     """
+    if checks is None:
+        checks = CLOSING if draft.purpose == FLATTEN else CHECKS
     for rule in checks:
-        rule.check(draft, facts)
+        try:
+            rule.check(draft, facts)
+        except LedgerError as error:  # a fact that nobody knows is no permission
+            raise deny(rule.name, f"This cannot be checked: {error.message}") from error

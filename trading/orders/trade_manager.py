@@ -38,8 +38,10 @@ from trading.brokers.preview import find_contracts, preview
 from trading.models import Order as OrderRow
 from trading.orders import cancelling, queries
 from trading.orders.cancelling import Cancelling, CancelReport
+from trading.orders.drafts import FLATTEN
 from trading.orders.overtaking import begin_on
 from trading.orders.state import FINAL, OrderState
+from trading.orders.tickets import LiveTicket
 from trading.orders.wishes import contract_of_text
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Engine(cancelling.Host, Protocol):
 
     session: Session
     gate: Any
+    risk: Any
     intents: Any
     portfolio_manager: Any
     ac: Any
@@ -275,6 +278,33 @@ class TradeManager:
                 )
                 placed.append(self.trade(contract, -position.quantity, algo=False, orderRef=strategy).order_ref)
         return placed
+
+    async def close_out(
+        self, owner: str, con_id: int, symbol: str, sec_type: str, currency: str, held: Decimal
+    ) -> LiveTicket:
+        """Close a position at market for the kill switch, on the master's loop: a hung strategy is not asked.
+
+        Raises: OrderDeniedError, also when it would not only close.
+        """
+        contract = Contract(
+            conId=con_id,
+            symbol=symbol,
+            secType=sec_type,
+            exchange="SMART" if sec_type in _SMART else "",  # else where IB lists it
+            currency=currency,
+        )
+        order = build_order(
+            -held,
+            "MKT",
+            algo=False,
+            urgency="Patient",
+            limit=None,
+            stop=None,
+            use_rth=False,
+            tif="DAY",
+            transmit=True,
+        )
+        return await self._master_broker().place_order(contract, order, owner=owner, purpose=FLATTEN)
 
     @staticmethod
     def _wait_final(order_refs: list[str]) -> None:

@@ -33,6 +33,7 @@ from strategies.models import DISCRETIONARY
 from trading import services
 from trading.api_queries import find_order
 from trading.engine.events import iso
+from trading.engine.kill import GLOBAL_CANCEL
 from trading.models import CommandState, EngineCommand, Order
 from trading.pages import tickets, uploads
 from trading.pages.forms import number, read_details, read_moment, read_reason
@@ -213,6 +214,18 @@ def _order(request: HttpRequest) -> Order:
     return find_order(str(request.POST.get("order_ref", ""))[:64])
 
 
+def kill(request: HttpRequest) -> list[Ask]:
+    """Do a kill level; the ones that reach manual orders or positions want a tick."""
+    posted = _texts(request)
+    level = _row_id(request, "level")
+    if level >= GLOBAL_CANCEL and posted.get("confirm") != "yes":
+        raise _bad("confirm", "Tick what is meant: it reaches manual orders or positions.")
+    args: dict[str, Any] = {"level": level, "reason": posted.get("reason", "").strip() or "by a click on the Risk page"}
+    if posted.get("owner"):
+        args["owner"] = posted["owner"]
+    return [Ask("kill", args)]
+
+
 ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "place-order": ("Place the order", place_order),
     "cancel-order": ("Cancel the order", cancel_order),
@@ -230,6 +243,7 @@ ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "acknowledge-alert": ("Acknowledge", acknowledge_alert),
     "settle-parked": ("Parked report", settle_parked),
     "resolve-finding": ("Close the finding", resolve_finding),
+    "kill": ("Kill switch", kill),
     "flex-fetch": ("Download the statement", flex_fetch),
     "flex-upload": ("Import the statement", flex_upload),
 }

@@ -10,7 +10,7 @@ from django.utils.crypto import get_random_string
 
 from strategies.api_rules import OPERATE
 from strategies.models import DISCRETIONARY, Strategy
-from trading import console, queries
+from trading import console, queries, risk_queries
 from trading.models import Alert, Severity
 
 _RANK = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
@@ -45,6 +45,7 @@ def render_page(
         "live_state": live,
         "can_operate": can_operate,
         "alerts": open_alerts(),
+        "risk": risk_queries.trading_states(),
         "request_key": get_random_string(32),
         **extra,
     }

@@ -16,6 +16,7 @@ from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from strategies.services import save_strategy
 from trading.market.sample_data import load_sample_bars
+from trading.risk_services import set_limit
 
 DEMO_STRATEGIES: tuple[dict[str, Any], ...] = (
     {
@@ -41,6 +42,20 @@ DEMO_STRATEGIES: tuple[dict[str, Any], ...] = (
         "max_weight": Decimal("0.5"),
     },
 )
+
+# The paper gateway trades around the clock, whatever hours its contracts tell, and sixty times as fast as a market.
+DEMO_LIMITS: tuple[tuple[str, str], ...] = (
+    ("liquid_hours_only", "0"),
+    ("orders_per_minute", "30"),
+    ("orders_per_day", "10000"),
+)
+DEMO_REASON = "demo: the paper gateway trades around the clock, sixty times as fast as a market"
+
+
+def set_demo_limits() -> None:
+    """Set the limits that fit the paper gateway's clock; all others keep their defaults."""
+    for name, value in DEMO_LIMITS:
+        set_limit(name, Decimal(value), reason=DEMO_REASON, actor="setup_demo", source="cli")
 
 
 class Command(BaseCommand):
@@ -91,5 +106,6 @@ class Command(BaseCommand):
             return
         for fields in DEMO_STRATEGIES:
             save_strategy(fields, user=None)
+        set_demo_limits()
         names = ", ".join(str(fields["symbol"]) for fields in DEMO_STRATEGIES)
         self.stdout.write(f"  Demo strategies created: {names} (home {settings.MATS.mats_home}).")

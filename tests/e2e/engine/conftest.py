@@ -11,6 +11,7 @@ import pytest
 from django.db import connections
 
 from tests.e2e.engine.harness import Rig
+from tests.support.limits import lift_limits
 from trading.gateway.testing import RunningGateway, running_gateway
 from trading.orders.services import owners
 
@@ -43,6 +44,7 @@ def mats_settings(settings: Any, tmp_path: Path, free_port: int) -> Any:
 def rig(transactional_db: None, mats_settings: Any, gateway: RunningGateway) -> Iterator[Rig]:
     """Gateway and strategy folder; every engine that the test started is stopped afterwards."""
     owners.forget()
+    lift_limits()
     mats_settings.MATS = dataclasses.replace(mats_settings.MATS, ib_port=gateway.port)
     made = Rig(gateway, mats_settings.MATS.strategy_path[0])
     yield made

@@ -18,7 +18,7 @@ from tests.support.database import query
 ROOT = Path(__file__).resolve().parents[3]
 STARTED_IN_S = 300.0  # two seconds of imports, a minute on a machine that has much else to do
 ADD_STRATEGY = (
-    "from strategies.services import save_strategy; "
+    "from strategies.services import save_strategy; from tests.support.limits import lift_limits; lift_limits(); "
     "save_strategy({'symbol': 'CHURN', 'filename': 'churn_strategy.py', 'active': True, 'target_weight': '0.5', "
     "'max_restarts_per_hour': 100}, user=None)"
 )

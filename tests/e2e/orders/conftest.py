@@ -71,6 +71,7 @@ class Engine:
     """What a broker needs of the engine, without the engine."""
 
     gate: Gate = field(default_factory=Gate)
+    risk: None = None
     intents: IntentWriter = field(default_factory=lambda: IntentWriter(lambda: None))
     portfolio_manager: Books = field(default_factory=Books)
     message_queue: Heard = field(default_factory=Heard)

@@ -56,6 +56,7 @@ class House:
 
     def __init__(self, gateway: RunningGateway) -> None:
         self.gate, self.intents = Gate(), IntentWriter(lambda: None)
+        self.risk = None
         self.portfolio_manager, self.message_queue, self.ac = Books(), Heard(), None
         self.active_strategies: dict[str, Any] = {}
         self.noted: list[str] = []

@@ -7,10 +7,12 @@ from decimal import Decimal
 
 import pytest
 
+from mats_site.management.commands.setup_demo import set_demo_limits
 from portfolio.models import Execution, Position
 from strategies.services import save_strategy
 from tests.e2e.engine.harness import Rig, run_state, until
 from trading.models import Order
+from trading.risk_models import RiskLimit
 
 pytestmark = pytest.mark.e2e
 
@@ -19,6 +21,8 @@ DEMOS = {"CROSS": "ma_cross.py", "MEAN": "mean_reversion.py"}
 
 
 def test_both_demos_trade_within_two_minutes_and_own_what_they_trade(rig: Rig) -> None:
+    RiskLimit.objects.all().delete()  # the limits of a first start, not those of a test of something else
+    set_demo_limits()
     for symbol, filename in DEMOS.items():
         save_strategy(
             {"symbol": symbol, "filename": filename, "active": True, "target_weight": "0.3", "restart_policy": "never"},

@@ -25,6 +25,9 @@ SAMPLES = {
     "break_id": "7",
     "alert_id": "7",
     "finding_id": "7",
+    "limit_id": "7",
+    "override_id": "7",
+    "lock_id": "7",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -55,6 +58,7 @@ def test_schema_holds_every_group_of_routes() -> None:
         "engine",
         "commands",
         "market",
+        "risk",
         "alerts",
         "audit",
     }

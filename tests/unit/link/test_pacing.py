@@ -34,8 +34,8 @@ def test_data_leaves_a_share_of_every_second_to_orders() -> None:
     data = sum(1 for _ in range(100) if budget.take(1, 0.0, urgent=False) == 0)
     orders = sum(1 for _ in range(100) if budget.take(2, 0.0, urgent=True) == 0)
     assert (data, orders) == (35, 10)
-    assert budget.take(2, 0.5, urgent=True) == pytest.approx(0.5)
-    assert budget.take(2, 1.0, urgent=True) == 0
+    assert budget.take(2, 0.5, urgent=True) == pytest.approx(pacing.WINDOW_S - 0.5)
+    assert budget.take(2, pacing.WINDOW_S, urgent=True) == 0
 
 
 def test_the_thirty_third_socket_is_never_tried() -> None:

@@ -1,0 +1,199 @@
+"""What stands between a wish and the wire: how an order goes on record, the gate, and the pre-trade checks.
+
+Owns: drafts, which contracts of an order the gate and the checks look at, the checks of a change.
+Leaves: the rules (``orders.risk``), the facts of an engine (``engine.risk_desk``), sending (``live``).
+Rule: a combination is checked by its legs, since it has neither a price nor a position of its own; an exit is measured
+against the position that its entry will have made; what is left of a changed order is checked as if it were new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from ib_async import Contract, Order
+
+from strategies.combos import COMBINATION
+from strategies.exceptions import LedgerError, NotFoundError, OrderDeniedError, TransientError
+from strategies.sizing import says_multiplier
+from trading.brokers.order_book import REQUEST_TIMEOUT_S, OrderBook
+from trading.ib import mapping, requests
+from trading.orders import queries, risk
+from trading.orders.drafts import FLATTEN, OrderDraft
+from trading.orders.refs import owner_named
+from trading.orders.tickets import LiveTicket
+
+NOT_CONNECTED = "not_connected"
+
+
+class OrderChecks(OrderBook):
+    """Drafts and checks of one connection's orders."""
+
+    # contracts
+
+    async def _qualify(self, contract: Contract) -> Contract:
+        """Return the contract completed by IB; of a combination its legs are known afterwards."""
+        if contract.secType == COMBINATION:
+            for leg in contract.comboLegs or ():
+                self._legs[leg.conId] = await self._qualify(Contract(conId=leg.conId, exchange=leg.exchange))
+            return contract
+        key = repr(contract)
+        known = self._contracts.get(key)
+        if known is not None:
+            return known
+        named = contract.conId and contract.symbol and contract.secType and contract.exchange and contract.currency
+        if named and says_multiplier(contract):
+            self._contracts[key] = contract
+            return contract
+        if not self.ib.isConnected():
+            raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
+        try:
+            qualified = await requests.qualify(self.ib, contract, timeout_s=REQUEST_TIMEOUT_S)
+        except (NotFoundError, TransientError) as error:
+            raise OrderDeniedError(error.message, code=error.code) from error
+        self._contracts[key] = qualified
+        return qualified
+
+    async def prepare(self, contracts: Iterable[Contract]) -> None:
+        """Have what the checks need of the market at hand, as far as IB gives it in time."""
+        if self._engine is None or self._engine.risk is None:
+            return
+        for contract in contracts:
+            legs = [self._legs[leg.conId] for leg in contract.comboLegs or () if leg.conId in self._legs]
+            for one in legs or [contract]:
+                await self._engine.risk.prepare(self.ib, one)
+
+    # drafts
+
+    def _draft(
+        self, contract: Contract, order: Order, owner: str, *, by_hand: bool = False, purpose: str = ""
+    ) -> OrderDraft:
+        decided_by = None if by_hand else self._strategy
+        accounts = self.ib.wrapper.accounts
+        return OrderDraft(
+            owner=owner,
+            contract=mapping.contract_snapshot(contract),
+            side=order.action,
+            quantity=mapping.to_optional_decimal(order.totalQuantity) or Decimal(0),
+            order_type=order.orderType,
+            limit_price=mapping.limit_of(order),
+            stop_price=mapping.stop_of(order),
+            tif=order.tif or "DAY",
+            account=order.account or (accounts[0] if accounts else ""),
+            client_id=self.ib.client.clientId,
+            algo_strategy=order.algoStrategy,
+            algo=mapping.algo_of(order),
+            trail_amount=mapping.trail_of(order),
+            trail_percent=mapping.to_optional_decimal(order.trailingPercent),
+            limit_offset=mapping.to_optional_decimal(order.lmtPriceOffset),
+            good_till=mapping.moment_of(order.goodTillDate),
+            good_after=mapping.moment_of(order.goodAfterTime),
+            outside_rth=bool(order.outsideRth),
+            oca_group=order.ocaGroup,
+            transmitted=bool(order.transmit),
+            code_hash=str(getattr(decided_by, "code_hash", "")),
+            params_revision=int(getattr(decided_by, "params_revision", 0)),
+            purpose=purpose,
+        )
+
+    def _leg_drafts(self, draft: OrderDraft) -> list[OrderDraft]:
+        """Return what a combination does in each leg, as orders at market.
+
+        Raises: LedgerError when a leg is not known: nothing could be checked then.
+        """
+        found = []
+        for leg in draft.contract.legs:
+            contract = self._legs.get(leg.con_id)
+            if contract is None:
+                raise LedgerError(f"Leg {leg.con_id} of the combination is not known.", code="leg_unknown")
+            buys = (leg.ratio > 0) is (draft.side == "BUY")
+            found.append(
+                replace(
+                    draft,
+                    contract=mapping.contract_snapshot(contract),
+                    side="BUY" if buys else "SELL",
+                    quantity=draft.quantity * abs(leg.ratio),
+                    order_type="MKT",
+                    limit_price=None,
+                )
+            )
+        return found
+
+    # gate and checks
+
+    def _check_way(self, draft: OrderDraft) -> None:
+        """Refuse while there is no way to the broker, or the engine's gate is shut for what would be traded."""
+        if not self.ib.isConnected():
+            raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
+        if self._engine is not None:
+            for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
+                self._engine.gate.check(con_id, draft.owner, closing=draft.purpose == FLATTEN)
+
+    def _check(self, draft: OrderDraft, entry: OrderDraft | None = None, *, changes: str = "") -> None:
+        """Let a draft pass the checks; ``changes`` names the order that it is to replace.
+
+        Raises: OrderDeniedError.
+        """
+        if not draft.contract.legs:
+            checks = risk.CHANGES if changes else None
+            risk.check_order(draft, self._facts(draft, entry, changes), checks)
+            return
+        risk.check_order(draft, self._facts(draft, None, changes), risk.FORM if changes else risk.COMBINATION)
+        if self._engine is None or self._engine.risk is None:
+            return
+        try:
+            legs = self._leg_drafts(draft)
+        except LedgerError as error:
+            raise OrderDeniedError(f"This cannot be checked: {error.message}", code=error.code) from error
+        for leg in legs:
+            risk.check_order(leg, self._facts(leg, None, changes), risk.CHANGES)
+
+    def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
+        """Check what is left of a changed order as if it were sent anew: a change could make it a large one."""
+        owner = owner_named(ticket.order_ref) or self.strategy_symbol
+        draft = self._draft(ticket.contract, changed, owner)
+        self._check(replace(draft, quantity=draft.quantity - ticket.filled), changes=ticket.order_ref)
+
+    def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
+        """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
+        draft = self._draft(contract, order, owner, by_hand=True)
+        try:
+            self._check_way(draft)
+            self._check(draft)
+        except OrderDeniedError as error:
+            return draft, error
+        return draft, None
+
+    def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None, changes: str = "") -> risk.RiskFacts:
+        """Return what the checks may ask."""
+        now, owner = datetime.now(UTC), draft.owner
+        params = getattr(self._strategy, "params", None) or {}
+        if self._engine is not None and self._engine.risk is not None:
+            facts = self._engine.risk.facts(draft, params)
+        else:
+            facts = risk.RiskFacts(
+                read_orders_today=lambda: queries.orders_today(owner, now),
+                read_realized_today=lambda: self.portfolio.get_daily_realized_pnl(owner),
+                read_equity=lambda: self.portfolio.calculate_strategy_equity(owner),
+                read_position=lambda: self._position(draft),
+                read_open_orders=lambda: queries.open_orders(now),
+                limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
+            )
+        if entry is not None:
+            held, expected = facts.read_position, entry.signed_quantity
+            facts.read_position = lambda: held() + expected
+        facts.leave_out = changes
+        return facts
+
+    def _position(self, draft: OrderDraft) -> Decimal:
+        held = self.portfolio.get_strategy_positions(draft.owner)
+        return sum((row.quantity for row in held if row.con_id == draft.contract.con_id), Decimal(0))
+
+    async def qualify_all(self, contracts: Sequence[Contract]) -> list[Contract]:
+        """Return the contracts completed by IB.
+
+        Raises: OrderDeniedError when one is not known or ambiguous.
+        """
+        return [await self._qualify(contract) for contract in contracts]

@@ -1,0 +1,202 @@
+"""The kill levels: from pausing one strategy to a flat account.
+
+    1 pause    the owner sends nothing new           4 global   halt, and IB cancels every order, manual ones too
+    2 cancel   pause, and its orders are cancelled   5 flatten  2 (a strategy) or 4 (the account), and positions close
+    3 halt     the account sends nothing new
+
+Owns: their order. Leaves: states (``trading.risk_services``), the way of a cancel or an order (``trade_manager``).
+Rule: what stops orders comes first and from memory; each level does what the one below does. A closing order is never
+more than the position of that moment, and what is left is looked at again after its fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError
+
+from strategies.exceptions import LedgerError, MatsError, TransientError
+from trading.engine.risk_alerts import tell_state
+from trading.engine.standing import ACCOUNT
+from trading.ib.requests import ask_in_turn
+from trading.orders import queries
+from trading.orders.trading_state import TradingState
+from trading.risk_services import set_state
+
+if TYPE_CHECKING:
+    from portfolio.queries import PositionView
+    from trading.engine.manager import StrategyManager
+
+logger = logging.getLogger(__name__)
+
+PAUSE, CANCEL, HALT, GLOBAL_CANCEL, FLATTEN = 1, 2, 3, 4, 5
+CANCEL_WAIT_S, CLOSE_WAIT_S, BOOKED_WAIT_S = 10.0, 20.0, 15.0
+ROUNDS = 6
+_POLL_S = 0.05
+MANUAL_TOO = "IB was asked to cancel every order of the account, orders made by hand in TWS included."
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a level did. ``left`` are positions by owner and contract that are not flat."""
+
+    level: int
+    owner: str
+    asked: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    working: list[str] = field(default_factory=list)
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """Return it as a command's result."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def kill(engine: StrategyManager, level: int, owner: str, reason: str, actor: str, source: str) -> Outcome:
+    """Do a level for a strategy, or for the account where ``owner`` is empty (3 and 4 are the account's always).
+
+    Raises: TransientError while there is no gateway for what needs one; then the states stand already.
+    """
+    if level in (HALT, GLOBAL_CANCEL):
+        owner = ACCOUNT
+    outcome = Outcome(level, owner)
+    _stop_orders(engine, outcome, reason, actor, source)
+    if level == CANCEL or (level == FLATTEN and owner != ACCOUNT):
+        _cancel(engine, owner, outcome)
+    if level == GLOBAL_CANCEL or (level == FLATTEN and owner == ACCOUNT):
+        _cancel_everything(engine, outcome)
+    if level == FLATTEN:
+        _flatten(engine, owner, outcome)
+    outcome.working = queries.working_refs(owner or None)
+    outcome.text = " ".join(part for part in (outcome.text, _told(outcome)) if part)
+    logger.warning("kill level=%s owner=%s reason=%s left=%s", level, owner or "account", reason, outcome.left)
+    return outcome
+
+
+def _told(outcome: Outcome) -> str:
+    """Say in a sentence what came of it."""
+    who = outcome.owner or "The account"
+    parts = [f"{who} is halted."]
+    if outcome.asked:
+        parts.append(f"{len(outcome.asked)} orders were asked to be cancelled, {len(outcome.working)} still work.")
+    if outcome.level == FLATTEN:
+        left = ", ".join(f"{owner} {rows}" for owner, rows in outcome.left.items())
+        parts.append(f"{len(outcome.closed)} closing orders were filled; {'left: ' + left if left else 'all is flat'}.")
+    parts += [f"{what}: {why}" for what, why in outcome.errors.items()]
+    return " ".join(parts)
+
+
+def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: str, source: str) -> None:
+    """Halt in memory, then in the file, then in the books; what cannot be written is told and stops nothing."""
+    owner = outcome.owner
+    engine.risk.halt_now(owner, reason)
+    try:
+        if owner == ACCOUNT:
+            engine.halt_file.write(reason, actor)
+    except OSError as error:
+        outcome.errors["file/halt"] = f"The halt file cannot be written: {error}"
+    try:
+        set_state(owner, TradingState.HALTED, reason=reason, actor=actor, source=source)
+        tell_state(owner, TradingState.HALTED, reason)
+        engine.risk.reload()
+    except DatabaseError as error:
+        outcome.errors["state/books"] = f"The state could not be stored: {error}"
+
+
+def _cancel(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
+    found = engine.trade_manager.cancel_owner(owner or None)
+    outcome.asked += found.asked
+    outcome.errors.update(found.errors)
+    _wait_gone(owner or None)
+
+
+def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
+    outcome.asked += queries.working_refs()
+    outcome.text = MANUAL_TOO
+    left = engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S * 2)
+    if left:
+        outcome.errors["orders/IB"] = f"IB still works {left} orders."
+
+
+async def _global_cancel(engine: StrategyManager) -> int:
+    """Have IB cancel everything and wait for it; return how many orders it still works.
+
+    IB is asked, not the books: a hung strategy does not hear of its own cancels.
+    """
+    connection = engine.session.connection
+    if connection is None or not connection.connected:
+        raise TransientError("The master is not connected; nothing was cancelled.", code="no_connection")
+    ib: Any = connection.ib  # untyped in ib_async
+    ib.reqGlobalCancel()
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while True:
+        working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=CANCEL_WAIT_S)
+        if not working or time.monotonic() > deadline:
+            return len(working)
+        await asyncio.sleep(_POLL_S)
+
+
+def _wait_gone(owner: str | None) -> None:
+    """Wait until no order works any more, at most so long: what does not end is told as working."""
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while queries.working_refs(owner) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
+    """Close what is held, look again after the fills, and close what came meanwhile; a few rounds at most."""
+    try:
+        engine.session.reconcile()  # a hung strategy has not told of its last fills
+    except MatsError as error:
+        outcome.errors["books/IB"] = f"The books could not be compared before: {error.message}"
+    for _ in range(ROUNDS):
+        held = _held(engine, owner)
+        if not held:
+            break
+        outcome.errors = {key: text for key, text in outcome.errors.items() if "/" in key}
+        closed = engine.session.run(partial(_close_all, engine, held, outcome), CLOSE_WAIT_S * 2)
+        outcome.closed += closed
+        if not closed:
+            break
+    outcome.left = {}
+    for row in _held(engine, owner):
+        outcome.left.setdefault(row.owner, {})[row.symbol] = f"{row.quantity:f}"
+
+
+def _held(engine: StrategyManager, owner: str) -> list[PositionView]:
+    """Return what is held after everything that was heard so far is booked.
+
+    Raises: LedgerError (ledger_behind) when the books do not catch up.
+    """
+    try:
+        engine.message_queue.submit(lambda: None, "flatten").result(BOOKED_WAIT_S)
+    except TimeoutError as error:
+        raise LedgerError("The books are behind the broker; positions are not known.", code="ledger_behind") from error
+    rows = engine.portfolio_manager.get_positions(force_refresh=True)
+    return [row for row in rows if row.quantity and owner in (ACCOUNT, row.owner)]
+
+
+async def _close_all(engine: StrategyManager, rows: list[PositionView], outcome: Outcome) -> list[str]:
+    """Send one closing order for each position and wait for their ends; on the master's loop."""
+    found = await asyncio.gather(*(_close(engine, row, outcome) for row in rows))
+    return [order_ref for order_ref in found if order_ref]
+
+
+async def _close(engine: StrategyManager, row: PositionView, outcome: Outcome) -> str:
+    close_out = engine.trade_manager.close_out
+    try:
+        ticket = await close_out(row.owner, row.con_id, row.symbol, row.sec_type, row.currency, row.quantity)
+    except MatsError as error:
+        outcome.errors[f"{row.owner} {row.symbol}"] = error.message
+        return ""
+    if not await ticket.wait_done(CLOSE_WAIT_S):
+        outcome.errors[f"{row.owner} {row.symbol}"] = f"{ticket.order_ref} works on; it was not filled in time."
+        return ""
+    return ticket.order_ref if ticket.filled else ""

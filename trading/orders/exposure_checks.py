@@ -1,0 +1,212 @@
+"""Checks of what the account and an owner would hold: position, exposure, weight, shorts, margin. Pure.
+
+Rule: working orders count as if the side that is worse were filled, so that several small orders cannot do together
+what one may not. Values are at the latest prices in the account's base currency; a missing price or rate denies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from strategies.exceptions import LedgerError
+from trading.orders.checking import RiskCheck, deny
+from trading.orders.drafts import OrderDraft
+from trading.orders.facts import Desk, RiskFacts
+from trading.orders.limits import ACCOUNT, DEFAULT, Limit
+
+ZERO = Decimal(0)
+CENT, BASIS = Decimal("0.01"), Decimal("0.0001")
+
+
+@dataclass(slots=True)
+class Line:
+    """One contract: what is held, and what working orders may still buy and sell."""
+
+    held: Decimal = ZERO
+    buys: Decimal = ZERO
+    sells: Decimal = ZERO
+
+    @property
+    def worst(self) -> Decimal:
+        """Return the largest position, unsigned, that may come of it."""
+        return max(abs(self.held), abs(self.held + self.buys), abs(self.held - self.sells))
+
+
+def lines_of(draft: OrderDraft, facts: RiskFacts, desk: Desk, owner: str | None = None) -> dict[int, Line]:
+    """Return every contract of the account, or of one owner, as if the draft were working already."""
+    lines: dict[int, Line] = {draft.contract.con_id: Line()}
+    for holding in desk.holdings:
+        if owner in (None, holding.owner):
+            lines.setdefault(holding.con_id, Line()).held += holding.quantity
+    changes = [(other.con_id, other.signed_quantity) for other in facts.open_orders if owner in (None, other.owner)]
+    for con_id, change in [*changes, (draft.contract.con_id, draft.signed_quantity)]:
+        line = lines.setdefault(con_id, Line())
+        if change > 0:
+            line.buys += change
+        else:
+            line.sells -= change
+    return lines
+
+
+def gross_of(lines: dict[int, Line], desk: Desk) -> Decimal:
+    """Return the largest gross value that may come of some lines."""
+    return sum((line.worst * abs(desk.unit_value(con_id, None)) for con_id, line in lines.items()), ZERO)
+
+
+def net_of(lines: dict[int, Line], desk: Desk) -> Decimal:
+    """Return the largest net value, unsigned, that may come of some lines."""
+    values = {con_id: desk.unit_value(con_id, None) for con_id in lines}
+    longest = sum(((line.held + line.buys) * values[con_id] for con_id, line in lines.items()), ZERO)
+    shortest = sum(((line.held - line.sells) * values[con_id] for con_id, line in lines.items()), ZERO)
+    return max(abs(longest), abs(shortest))
+
+
+class PositionSize:
+    """No position in one contract beyond a fraction of the account, an owner's nor the account's."""
+
+    name = "position_fraction"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse growth beyond it."""
+        desk = facts.desk
+        limit = desk.limit(self.name) if desk else None
+        if desk is None or limit is None or facts.is_reduction(draft):
+            return
+        con_id = draft.contract.con_id
+        worst = max(lines_of(draft, facts, desk, whose)[con_id].worst for whose in (draft.owner, None))
+        value, equity = worst * abs(desk.unit_value(con_id, None)), desk.account.net_liquidation
+        if value > limit.value * equity:
+            text = (
+                f"{worst:f} {draft.contract.symbol} would be worth {value:.2f}; "
+                f"{limit.value * equity:.2f} ({limit.value:.1%} of the account) is allowed."
+            )
+            raise deny(self.name, text, limit=limit, value=_fraction(value, equity))
+
+
+class GrossExposure:
+    """Not more held, long and short together, than a multiple of the account."""
+
+    name = "gross_exposure"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse growth beyond it."""
+        desk = facts.desk
+        limit = desk.limit(self.name) if desk else None
+        if desk is None or limit is None or facts.is_reduction(draft):
+            return
+        value = gross_of(lines_of(draft, facts, desk, _whose(limit, draft)), desk)
+        _compare(self.name, "Gross exposure", value, limit, desk)
+
+
+class NetExposure:
+    """Not more held, long less short, than a multiple of the account."""
+
+    name = "net_exposure"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse growth beyond it."""
+        desk = facts.desk
+        limit = desk.limit(self.name) if desk else None
+        if desk is None or limit is None or facts.is_reduction(draft):
+            return
+        value = net_of(lines_of(draft, facts, desk, _whose(limit, draft)), desk)
+        _compare(self.name, "Net exposure", value, limit, desk)
+
+
+class MaxWeight:
+    """A strategy holds no more than its largest weight of the account."""
+
+    name = "max_weight"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse growth beyond it."""
+        desk = facts.desk
+        if desk is None or desk.standing.max_weight is None or facts.is_reduction(draft):
+            return
+        limit = Limit(self.name, desk.standing.max_weight, "strategy")
+        value = gross_of(lines_of(draft, facts, desk, draft.owner), desk)
+        _compare(self.name, f"What {draft.owner} holds", value, limit, desk)
+
+
+class Shorting:
+    """No short position where it is not allowed."""
+
+    name = "allow_short"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse a sale of more than is held."""
+        limit = facts.desk.limit(self.name) if facts.desk else None
+        if limit is None or limit.value or draft.side == "BUY":
+            return
+        selling = sum((one.quantity for one in facts.own_orders(draft) if one.side == "SELL"), draft.quantity)
+        if selling > max(ZERO, facts.position):
+            text = f"{draft.owner} holds {facts.position:f} {draft.contract.symbol} and may not sell {selling:f}."
+            raise deny(self.name, text, limit=limit, value=selling)
+
+
+class MarginCushion:
+    """No opening while the account is near a margin call."""
+
+    name = "margin_cushion"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse to open while excess liquidity is too small a part of equity."""
+        limit = facts.desk.limit(self.name) if facts.desk else None
+        if facts.desk is None or not limit or not limit.value or facts.is_reduction(draft):
+            return
+        figures = facts.desk.account
+        if figures.excess_liquidity is None:
+            raise LedgerError("IB has not reported the account's excess liquidity.", code="margin_unknown")
+        cushion = figures.excess_liquidity / figures.net_liquidation if figures.net_liquidation > 0 else ZERO
+        if cushion < limit.value:
+            text = f"The margin cushion is {cushion:.1%} of the account; opening needs {limit.value:.1%}."
+            raise deny(self.name, text, limit=limit, value=cushion.quantize(BASIS))
+
+
+class WhatIfMargin:
+    """IB is asked what the order would do to the margin; costs a round trip, so it is off unless set."""
+
+    name = "what_if_margin"
+
+    def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
+        """Refuse what would leave less equity than initial margin, and what IB does not answer."""
+        limit = facts.desk.limit(self.name) if facts.desk else None
+        if facts.desk is None or not limit or not limit.value or facts.is_reduction(draft):
+            return
+        impact = facts.desk.what_if()
+        if impact.initial_margin_after is None or impact.equity_with_loan_after is None:
+            raise LedgerError("IB did not say what the order does to the margin.", code="margin_unknown")
+        if impact.initial_margin_after > impact.equity_with_loan_after:
+            text = (
+                f"Initial margin would be {impact.initial_margin_after:.2f} "
+                f"with equity of {impact.equity_with_loan_after:.2f}."
+            )
+            raise deny(self.name, text, limit=limit, value=impact.initial_margin_after)
+
+
+def _whose(limit: Limit, draft: OrderDraft) -> str | None:
+    return None if limit.source in (DEFAULT, ACCOUNT) else draft.owner
+
+
+def _compare(name: str, what: str, value: Decimal, limit: Limit, desk: Desk) -> None:
+    equity = desk.account.net_liquidation
+    if value > limit.value * equity:
+        allowed = limit.value * equity
+        text = f"{what} would be {value:.2f}; {allowed:.2f} ({limit.value:.1%} of the account) is allowed."
+        raise deny(name, text, limit=limit, value=_fraction(value, equity))
+
+
+def _fraction(value: Decimal, equity: Decimal) -> Decimal:
+    return (value / equity).quantize(BASIS) if equity > 0 else value.quantize(CENT)
+
+
+CHECKS: tuple[RiskCheck, ...] = (
+    Shorting(),
+    PositionSize(),
+    MaxWeight(),
+    GrossExposure(),
+    NetExposure(),
+    MarginCushion(),
+    WhatIfMargin(),
+)
