@@ -127,7 +127,8 @@ class BaseStrategy(OrderEntry):
             equity = await self.get_equity()
         except (TransientError, LedgerError) as error:
             raise OrderDeniedError(f"Nothing to size with: {error.message}", code=error.code) from error
-        return size_to_quantity(equity, fraction, price, multiplier_of(qualified))
+        points = multiplier_of(qualified) if self.broker is None else self.broker.point_value(qualified)
+        return size_to_quantity(equity, fraction, price, points)
 
     async def to_own_currency(self, amount: Decimal, currency: str) -> Decimal:
         """Return an amount of another currency in the strategy's own; an old or delayed rate is told in the log.

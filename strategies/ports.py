@@ -110,6 +110,9 @@ class Broker(Protocol):
     ) -> None:
         """Change a working order; what is None stays."""
 
+    def point_value(self, contract: Contract) -> Decimal:
+        """Return what a quoted 1 is worth for one unit, in the contract's currency: 0.01 of a line in pence."""
+
     async def get_positions(self) -> list[StrategyPosition]:
         """Return this strategy's own positions."""
 

@@ -14,6 +14,8 @@ from ib_async import IB, Contract
 
 from strategies import ports
 from strategies.ports import PortfolioPort, StrategyPosition
+from strategies.sizing import multiplier_of
+from trading.ib.magnifiers import magnifier_said
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import OrderDraft
 from trading.orders.facts import RiskFacts
@@ -77,6 +79,10 @@ class Broker(ports.Broker):
         if self._portfolio is None:
             raise RuntimeError("This broker was made without an engine; it has no books.")
         return self._portfolio
+
+    def point_value(self, contract: Contract) -> Decimal:
+        """Return what a quoted 1 is worth for one unit, in the contract's currency: 0.01 of a line in pence."""
+        return multiplier_of(contract) / (magnifier_said(contract.conId) or 1)
 
     async def get_positions(self) -> list[StrategyPosition]:
         """Return this owner's own positions."""

@@ -127,18 +127,22 @@ class AccountFacts:
         return self._kept.get("equity:" + owner, EQUITY_S, lambda: read(owner))
 
     def last_mark(self, con_id: int) -> Quote | None:
-        """Return the last price that the books have of a contract, of any age; None when there is none."""
-        mark = Mark.objects.filter(instrument_id=con_id).first()
+        """Return the last price that the books have of a contract, as it is quoted; None when there is none."""
+        mark = Mark.objects.filter(instrument_id=con_id).select_related("instrument").first()
         if mark is None:
             return None
-        return Quote(mark.price, max(0.0, (datetime.now(UTC) - mark.marked_at).total_seconds()))
+        return Quote(
+            mark.price * (mark.instrument.price_magnifier or 1),
+            max(0.0, (datetime.now(UTC) - mark.marked_at).total_seconds()),
+        )
 
     def learn_terms(self, contract: ContractSnapshot) -> None:
         """Remember what a contract that is being traded stands for; the books know it only after its first fill."""
-        self._terms[contract.con_id] = (contract.multiplier, contract.currency)
+        points = contract.multiplier / (contract.price_magnifier or 1)
+        self._terms[contract.con_id] = (points, contract.currency)
 
     def terms_of(self, con_id: int) -> tuple[Decimal, str]:
-        """Return a contract's multiplier and currency; they never change.
+        """Return what a quoted price of 1 is worth for one unit of a contract, and in which currency.
 
         Raises: LedgerError for a contract that neither books nor orders explain.
         """
@@ -163,9 +167,10 @@ class AccountFacts:
 
 
 def _read_terms(con_id: int) -> tuple[Decimal, str]:
-    row = Instrument.objects.filter(con_id=con_id).values_list("multiplier", "currency").first()
+    known = Instrument.objects.filter(con_id=con_id)
+    row = known.values_list("multiplier", "price_magnifier", "currency").first()
     if row is not None:
-        return row[0], row[1]
+        return row[0] / (row[1] or 1), row[2]
     order = Order.objects.filter(con_id=con_id).order_by("-id").values_list("sec_type", "currency").first()
     if order is not None and order[0] == PLAIN and order[1]:
         return Decimal(1), order[1]  # a share is one unit

@@ -247,7 +247,7 @@ class RiskDesk:
             quote=self.quotes.get(con_id) or self.account.last_mark(con_id),
             read_holdings=self.account.holdings,
             read_account=lambda: self.account.figures(now),
-            unit_value=lambda contract, price: self._unit_value(draft, contract, price),
+            unit_value=self._unit_value,
             hours=self.hours.get(con_id, now),
             reset_at=self._host.reset_at,
             take_turn=lambda minute, second: self.rates.take_turn(owner, minute, second),
@@ -255,7 +255,7 @@ class RiskDesk:
             on_throttled=lambda text: self._throttle(owner, text),
         )
 
-    def _unit_value(self, draft: OrderDraft, con_id: int, price: Decimal | None) -> Decimal:
+    def _unit_value(self, con_id: int, price: Decimal | None) -> Decimal:
         """Return what one unit is worth in base currency, at a price or the latest known.
 
         Raises: LedgerError when price, multiplier or rate is not known.
@@ -265,10 +265,8 @@ class RiskDesk:
             if quote is None:
                 raise LedgerError(f"No price of contract {con_id} is known.", code="price_unknown", con_id=con_id)
             price = quote.price
-        if con_id == draft.contract.con_id:
-            return self.account.in_base(price * draft.contract.multiplier, draft.contract.currency)
-        multiplier, currency = self.account.terms_of(con_id)
-        return self.account.in_base(price * multiplier, currency)
+        points, currency = self.account.terms_of(con_id)
+        return self.account.in_base(price * points, currency)
 
     def _throttle(self, owner: str, text: str) -> None:
         with self._lock:

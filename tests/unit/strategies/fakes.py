@@ -19,6 +19,7 @@ from portfolio.ledger.fx import Converted, Rates
 from strategies.base import BaseStrategy
 from strategies.events import QueueMessage
 from strategies.ports import StrategyPosition
+from strategies.sizing import multiplier_of
 
 DEADLINE_S = 10.0
 CON_IDS = {"SPY": 756733, "TNA": 1, "TLT": 2, "AAPL": 265598}
@@ -124,6 +125,7 @@ class FakeBroker:
         self.tickets: list[FakeTicket] = []
         self.fills_at_once = True
         self.families: list[bool] = []
+        self.quoted_in_pence = False
 
     async def place_order(self, contract: Contract, order: Order, *, owner: str, parent: Any = None) -> FakeTicket:
         number = len(self.tickets) + 1
@@ -155,6 +157,9 @@ class FakeBroker:
 
     async def modify_order(self, order_ref: str, **_: Any) -> None:
         raise NotImplementedError
+
+    def point_value(self, contract: Contract) -> Decimal:
+        return multiplier_of(contract) / (100 if self.quoted_in_pence else 1)
 
     async def get_positions(self) -> list[StrategyPosition]:
         return self.books.get_strategy_positions(self.symbol)

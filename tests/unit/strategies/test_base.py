@@ -438,6 +438,13 @@ def test_size_across_currencies_takes_the_price_in_the_strategys_own_money(engin
     assert quantity == 20  # 10 000 EUR x 0.5 / (300 USD = 240 EUR), not 16 nor 13
 
 
+def test_size_of_a_line_in_pence_is_of_what_it_costs_in_pounds(engine: FakeEngine, start: Start) -> None:
+    strategy = start()
+    assert engine.broker is not None
+    engine.ib.price, engine.broker.quoted_in_pence = 30_000.0, True
+    assert on_loop(strategy, strategy.calculate_quantity(SPY, 0.5)) == 16  # 10 000 x 0.5 / 300
+
+
 def test_old_rate_sizes_with_a_warning(engine: FakeEngine, start: Start) -> None:
     strategy = start(currency="EUR")
     fx = engine.portfolio_manager.fx_cache
