@@ -24,7 +24,7 @@ from portfolio.facts import FoldResult
 from portfolio.fold import OwnerOf, fold_batch
 from portfolio.models import ParkedReport, ParkedState
 from strategies.crashpoints import reach
-from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot
+from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, LegSnapshot
 from strategies.exceptions import ConflictError, LedgerError, MatsError, NotFoundError
 
 logger = logging.getLogger(__name__)
@@ -158,15 +158,18 @@ def decode(payload: Mapping[str, Any]) -> Report:
         if payload["type"] == "commission":
             return CommissionSnapshot(payload["exec_id"], Decimal(payload["amount"]), payload["currency"])
         values = {name: _read(name, payload[name], _DECIMALS) for name in _names(FillSnapshot) if name in payload}
-        parts = payload["contract"]
-        values["contract"] = ContractSnapshot(
-            **{name: _read(name, parts[name], _CONTRACT_DECIMALS) for name in _names(ContractSnapshot) if name in parts}
-        )
+        values["contract"] = _contract(payload["contract"])
         values["executed_at"] = datetime.fromisoformat(payload["executed_at"]).astimezone(UTC)
         values["is_replay"] = True
         return FillSnapshot(**values)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise LedgerError(f"A parked report cannot be read: {error!r}.", code="unreadable_report") from error
+
+
+def _contract(parts: Mapping[str, Any]) -> ContractSnapshot:
+    values = {name: _read(name, parts[name], _CONTRACT_DECIMALS) for name in _names(ContractSnapshot) if name in parts}
+    values["legs"] = tuple(LegSnapshot(**leg) for leg in parts.get("legs", ()))
+    return ContractSnapshot(**values)
 
 
 def _try(account_id: str, row: ParkedReport, owner_of: OwnerOf, now: datetime) -> FoldResult | None:

@@ -90,10 +90,12 @@ class Listener:
 
     def wait(self, timeout_s: float) -> bool:
         """Block until the bell rings or the time is over; tell whether it rang."""
-        readable, _, _ = select.select([self._socket], [], [], timeout_s)
-        if readable:
+        ear = select.poll()  # select() knows no descriptor above 1023
+        ear.register(self._socket, select.POLLIN)
+        rang = bool(ear.poll(max(0.0, timeout_s) * 1000))
+        if rang:
             self.drain()
-        return bool(readable)
+        return rang
 
     def drain(self) -> None:
         """Forget all rings so far."""

@@ -131,7 +131,7 @@ class Line:
             try:
                 left = left[own.send(left) :]
             except BlockingIOError:
-                if select.select([], [own], [], _WRITABLE_S)[1]:
+                if _is_writable(own):
                     continue
                 if len(left) < len(frames):
                     _shut(own)
@@ -151,6 +151,13 @@ class Line:
                 _shut(own)
         except (OSError, AttributeError) as error:
             logger.warning("line not cut reason=%s", error)
+
+
+def _is_writable(own: socket.socket) -> bool:
+    """Wait a moment until the socket takes bytes; tell whether it does."""
+    room = select.poll()  # select() knows no descriptor above 1023
+    room.register(own, select.POLLOUT)
+    return bool(room.poll(_WRITABLE_S * 1000))
 
 
 def _shut(own: socket.socket) -> None:

@@ -43,6 +43,7 @@ class Engines:
             "MATS_STOP_TIMEOUT_S": "5",
             "MATS_EQUITY_INTERVAL_S": "2",
             "MATS_LOG_LEVEL": "WARNING",
+            "MATS_IB_MESSAGES_PER_S": "1000",  # the rate of the proof is the machine's, not IB's
             DAY_ZONE: noon_zone(datetime.now(UTC)),
         }
         self.zygote: subprocess.Popen[str] | None = None

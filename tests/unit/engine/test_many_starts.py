@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trading.engine import core
+from trading.engine import strategy_side
 from trading.engine.manager import StrategyManager
 
 
@@ -14,7 +14,7 @@ def test_starts_at_once_share_one_look_and_a_later_one_gets_its_own(monkeypatch:
     engine = StrategyManager()
     jobs: list[tuple[Any, str]] = []
     looks: list[str] = []
-    monkeypatch.setattr(core, "allocate_missing", looks.append)
+    monkeypatch.setattr(strategy_side, "allocate_missing", looks.append)
 
     def _submit(work: Any, name: str) -> None:
         jobs.append((work, name))

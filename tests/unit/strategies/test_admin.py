@@ -47,6 +47,7 @@ def form(**changes: Any) -> dict[str, Any]:
         "currency": "USD",
         "params": "{}",
         "restart_policy": "on_failure",
+        "connection": "own",
         "max_restarts_per_hour": "3",
     }
     return {**values, **changes}
