@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,3 +25,13 @@ def free_port() -> int:
                 continue
             return int(port)
     raise OSError("no free port between 20000 and 32000")
+
+
+@pytest.fixture(autouse=True)
+def _few_open_stores() -> Iterator[None]:
+    """Close the research stores that tests left open: each holds some ten descriptors, and a process has 1,024."""
+    yield
+    module = sys.modules.get("portfolio.arctic.client")
+    if module is not None and len(module._clients) > 3:
+        module._clients.clear()
+        gc.collect()
