@@ -31,17 +31,19 @@ BATCH = 20
 
 
 def write(seconds: float) -> None:
-    """Book and project until killed by a timer of this process's own."""
+    """Book and project until killed by a timer of this process's own, which runs once a batch is through."""
     from portfolio.arctic.projections import Projector  # ArcticDB must be loaded after the fork
 
     projector = Projector(batch_rows=50)
-    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    killer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
     number = Execution.objects.count()
     while True:
         items = [report for n in range(number + 1, number + BATCH + 1) for report in (fill(n, 1), fee(n))]
         fold_batch(ACCOUNT, items, owner_of, timezone.now())
         number += BATCH
         projector.flush()
+        if killer.ident is None:
+            killer.start()
 
 
 def kill_one(seconds: float) -> bool:

@@ -34,6 +34,6 @@ def test_killed_writers_lose_and_double_nothing(tmp_path: Path) -> None:
     assert storm.returncode == 0, storm.stderr
     found = json.loads(storm.stdout)
     assert found["killed"] == KILLS
-    assert len(found["ledger"]) > KILLS * 40
+    assert len(found["ledger"]) >= KILLS * 40
     assert found["arctic"] == found["ledger"]
     assert found["increasing"]
