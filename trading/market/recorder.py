@@ -63,20 +63,28 @@ class Wanted:
 
 
 def wanted_instruments() -> list[Wanted]:
-    """Return what is held, then what was ordered in the last day; held ones first, for they need marks."""
+    """Return what is held, then what was ordered in the last day; held ones first, for they need marks.
+
+    An order does not say where its contract is listed. What IB does not route and the books do not know waits for them.
+    """
     held = Instrument.objects.filter(con_id__in=Position.objects.exclude(quantity=0).values("instrument_id"))
-    found = {
-        row.con_id: Wanted(row.con_id, row.symbol, row.sec_type, row.exchange, row.currency)
-        for row in held.order_by("con_id")
-    }
+    found = {row.con_id: _known(row) for row in held.order_by("con_id")}
     since = datetime.now(UTC) - RECENT
     recent = Order.objects.filter(created_at__gte=since).exclude(con_id__in=found)
-    for row in recent.values("con_id", "symbol", "sec_type", "currency").distinct():
-        exchange = "IDEALPRO" if row["sec_type"] == "CASH" else "SMART"
-        found.setdefault(
-            row["con_id"], Wanted(row["con_id"], row["symbol"], row["sec_type"], exchange, row["currency"])
-        )
+    ordered = list(recent.values("con_id", "symbol", "sec_type", "currency").distinct())
+    known = Instrument.objects.in_bulk([row["con_id"] for row in ordered])
+    for row in ordered:
+        con_id, sec_type = row["con_id"], row["sec_type"]
+        if con_id in known:
+            found.setdefault(con_id, _known(known[con_id]))
+        elif sec_type in _SMART or sec_type == "CASH":
+            exchange = "IDEALPRO" if sec_type == "CASH" else "SMART"
+            found.setdefault(con_id, Wanted(con_id, row["symbol"], sec_type, exchange, row["currency"]))
     return list(found.values())
+
+
+def _known(row: Instrument) -> Wanted:
+    return Wanted(row.con_id, row.symbol, row.sec_type, row.exchange, row.currency)
 
 
 @dataclass(slots=True)
@@ -161,8 +169,11 @@ class MarketRecorder:
         for con_id in set(self._lines) - set(wanted):
             self._unsubscribe(self._lines.pop(con_id))
         for con_id, one in wanted.items():
-            if con_id in self._lines:
+            line = self._lines.get(con_id)
+            if line is not None and line.contract.exchange == one.contract().exchange:
                 continue
+            if line is not None:  # it was asked for elsewhere before its listing was known
+                self._unsubscribe(self._lines.pop(con_id))
             if len(self._lines) >= self._max_instruments:
                 if not self._full_told:
                     logger.warning("no market data line left for %s; held instruments come first", one.symbol)
