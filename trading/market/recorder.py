@@ -54,6 +54,19 @@ class Wanted:
     exchange: str
     currency: str
 
+    @property
+    def series(self) -> str:
+        """Return the name that its bars are kept under: a ticker names the stock, never an option or future on it.
+
+        >>> Wanted(1, "SPY", "STK", "ARCA", "USD").series, Wanted(2, "SPY", "OPT", "SMART", "USD").series
+        ('SPY', 'SPY.2')
+        >>> Wanted(3, "EUR", "CASH", "IDEALPRO", "USD").series
+        'EUR.USD'
+        """
+        if self.sec_type == "CASH":
+            return f"{self.symbol}.{self.currency}"
+        return self.symbol if self.sec_type == "STK" else f"{self.symbol}.{self.con_id}"
+
     def contract(self) -> Contract:
         """Return the contract to ask for."""
         exchange = "SMART" if self.sec_type in _SMART else self.exchange
@@ -232,7 +245,7 @@ class MarketRecorder:
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
         self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
-        self._store.add(wanted.symbol, Bar(start, *ohlc, volume))
+        self._store.add(wanted.series, Bar(start, *ohlc, volume))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from portfolio.facts import ExecutionFact
-from portfolio.models import Execution
+from portfolio.models import Execution, Instrument
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from trading.ib.codes import order_verdict
 from trading.models import Order
@@ -185,7 +185,8 @@ def _units(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decimal
     if facts[0].perm_id:
         found = found.filter(perm_id=facts[0].perm_id)
     executed = combos.add_up(found.values_list("instrument_id", "quantity", "price"))
-    return combos.units_filled(combos.legs_of_text(row.legs), executed)
+    multipliers = dict(Instrument.objects.filter(con_id__in=executed).values_list("con_id", "multiplier"))
+    return combos.units_filled(combos.legs_of_text(row.legs), executed, multipliers)
 
 
 def _batch_of(trades: Sequence[TradeSnapshot], now: datetime, opened: OrderBatch | None) -> OrderBatch:
