@@ -41,10 +41,11 @@ from tests.properties.books_venue import (
 )
 from trading.engine import proofs
 from trading.engine.check_alerts import report_breaks
-from trading.models import Alert, Order, TradingControl
+from trading.models import Alert, Order
 from trading.orders import services as orders
 from trading.orders.drafts import OrderDraft
 from trading.orders.intents import IntentWriter
+from trading.risk_models import TradingControl
 
 STRATEGIES = {"ALPHA": "USD", "BETA": "EUR"}
 OWNERS = (*STRATEGIES, NOBODY)

@@ -44,7 +44,7 @@ def test_legs_are_booked_once_through_replay_correction_assignment_and_a_restart
     until(lambda: set(Execution.objects.values_list("exec_id", flat=True)) == set(legs), what="the legs are booked")
     assert owned("ALPHA") == {SPY_ID: Decimal(200), call.con_id: Decimal(-2)}
     order = Order.objects.get(order_ref=ticket.order_ref)
-    assert (order.state, order.filled) == ("filled", 2)
+    assert (order.state, order.filled) == ("filled", Decimal(2))
     combined = [one for one, _ in said if one.contract.sec_type == "BAG"]
     paid = sum((one.quantity * one.price for one in combined), Decimal(0)) / 2
     assert order.average_price is not None

@@ -178,6 +178,7 @@ def test_an_engine_that_is_killed_between_slices_leaves_whole_slices_and_the_fil
         (one.name, one.findings[:3]) for one in verify_all(arctic=False).checks if one.found and one.name != "I3"
     ] == []
     command.refresh_from_db()
+    assert command.result is not None
     assert command.result == {"done": 500, "of": 1100, "text": command.result["text"]}
     assert "500 of 1,100" in command.result["text"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,11 +132,15 @@ def test_pence_futures_and_options_are_the_gateways_to_the_cent_across_a_restart
     assert_equal(rig)
 
 
+def _bought(con_id: int, venue: Any) -> Any:
+    return venue.inject_fills(con_id, 2, "", 0)
+
+
 def test_the_first_fill_of_contracts_that_nobody_asked_for_is_booked_within_seconds(rig: Rig) -> None:
     started(rig, replace(QUICK, compare_every_s=60.0))
     vod, future, call = id_of(rig, VOD), id_of(rig, MES), call_id(rig)
     for con_id in (vod, future, call):
-        happen(rig, lambda v, con_id=con_id: v.inject_fills(con_id, 2, "", 0))
+        happen(rig, partial(_bought, con_id))
     until(lambda: [held(con_id) for con_id in (vod, future, call)] == [2, 2, 2], 10.0, "all are booked")
     until(lambda: not Alert.objects.filter(key__startswith="parked:", cleared_at=None).exists(), what="no alert stays")
     assert_equal(rig)
