@@ -45,6 +45,7 @@ from trading.models import Alert, Order
 from trading.orders import services as orders
 from trading.orders.drafts import OrderDraft
 from trading.orders.intents import IntentWriter
+from trading.risk_models import TradingControl
 
 STRATEGIES = {"ALPHA": "USD", "BETA": "EUR"}
 OWNERS = (*STRATEGIES, NOBODY)
@@ -307,8 +308,8 @@ class Desk:
         assert waiting == self.waiting, f"parked {waiting}, meant {self.waiting}"
         told = set(Alert.objects.filter(key__startswith="contradiction:").values_list("key", flat=True))
         assert told == {f"contradiction:{one}" for one in self.model.contradicted}, f"contradictions told: {told}"
-        halts = AuditEntry.objects.filter(action__startswith="risk.").count()  # of owners whose order was overfilled
-        assert AuditEntry.objects.count() - halts == self.actions, "one audit entry for each action"
+        halts = AuditEntry.objects.filter(action="risk.halted").count()
+        assert AuditEntry.objects.count() == self.actions + halts, "one audit entry for each action"
 
     def _check_positions(self, held: Mapping[tuple[str, int], Any], kept: books_rig.Kept) -> None:
         totals: dict[int, Fraction] = defaultdict(Fraction)
@@ -358,10 +359,14 @@ class Desk:
             ref = report.fill.order_ref
             filled[ref if "/" in ref else f"perm/{report.fill.perm_id}"] += Fraction(report.fill.quantity)
         rows = {row.order_ref: row for row in Order.objects.all()}
+        halted = dict(TradingControl.objects.filter(state="halted").values_list("owner", "reason"))
+        assert AuditEntry.objects.filter(action="risk.halted").count() == len(halted), "a halt is audited once"
+        assert all("overfilled" in reason for reason in halted.values()), f"halted without a cause: {halted}"
         for ref, row in rows.items():
             assert Fraction(row.filled) == filled.pop(ref, ZERO), f"I6: {ref} has filled {row.filled}"
             if row.order_type and row.filled > row.quantity and row.owner in STRATEGIES:
-                assert "verfilled" in row.reason or row.reason, f"{ref} is overfilled and nobody was told"
+                assert row.reason, f"{ref} is overfilled and nobody was told"
+                assert row.owner in halted, f"{ref} is overfilled and {row.owner} trades on"
         assert not filled, f"executions without an order: {dict(filled)}"
         assert all(count == 1 for count in self.venue.received.values()), "an order was sent twice"
         ours = {ref for ref in self.venue.received if ref.partition("/")[0] in STRATEGIES}

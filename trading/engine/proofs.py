@@ -15,10 +15,14 @@ from portfolio.models import Execution
 from portfolio.verification import Check, register_check
 from portfolio.verification.checks import Progress
 from trading.models import EngineCommand, EngineLease, Order, OrderEvent
+from trading.orders import combos
+from trading.orders.refs import NAMELESS
 from trading.orders.state import OrderState
 
 _BLOCK = 500
 _FOREIGN = "perm/"
+
+Key = tuple[str, int]
 
 
 def register() -> None:
@@ -47,26 +51,44 @@ def fills_make_the_orders(progress: Progress | None) -> Check:
 def _compare(check: Check, orders: list[Order]) -> int:
     sums = _filled(orders)
     for row in orders:
-        booked = sums[_key(row)]
+        booked = _units(row, sums[_key(row)])
         if row.filled != booked:
             check.fail(f"order {row.order_ref}: filled {row.filled.normalize():f}, executions {booked.normalize():f}")
     return sum(1 for row in orders if row.quantity and row.filled > row.quantity)
 
 
-def _key(row: Order) -> tuple[str, int]:
-    return (f"{_FOREIGN}{row.perm_id}", 0) if row.order_ref.startswith(_FOREIGN) else (row.order_ref, row.perm_id or 0)
+def _units(row: Order, by_contract: dict[int, Decimal]) -> Decimal:
+    """Return what these executions fill: whole units of a combination, else their sum."""
+    if not row.legs:
+        return sum(by_contract.values(), Decimal(0))
+    executed = {con_id: (quantity, Decimal(0)) for con_id, quantity in by_contract.items()}
+    return combos.units_filled(combos.legs_of_text(row.legs), executed)[0]
 
 
-def _filled(orders: Iterable[Order]) -> dict[tuple[str, int], Decimal]:
-    """Return by order the units of its live executions; a foreign order is known by its number alone."""
-    found: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
-    own = [row.order_ref for row in orders if not row.order_ref.startswith(_FOREIGN)]
+def _key(row: Order) -> Key:
+    if row.order_ref.startswith(_FOREIGN):
+        return f"{_FOREIGN}{row.perm_id}", 0
+    return row.order_ref, 0 if row.order_ref.startswith(NAMELESS) else row.perm_id or 0
+
+
+def _filled(orders: Iterable[Order]) -> dict[Key, dict[int, Decimal]]:
+    """Return by order and contract the units of its live executions.
+
+    A foreign order is known by its number alone, one that nobody names by its execution. A statement names ours
+    without the number: what it brought counts for the order that has the reference.
+    """
+    found: dict[Key, dict[int, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    numbers = {row.order_ref: row.perm_id or 0 for row in orders if not row.order_ref.startswith(_FOREIGN)}
     foreign = [row.perm_id for row in orders if row.perm_id is not None and row.order_ref.startswith(_FOREIGN)]
+    nameless = [ref.removeprefix(NAMELESS) for ref in numbers if ref.startswith(NAMELESS)]
     live = Execution.objects.filter(superseded=False)
-    for ref, perm_id, quantity in live.filter(order_ref__in=own).values_list("order_ref", "perm_id", "quantity"):
-        found[ref, perm_id] += abs(quantity)
-    for perm_id, quantity in live.filter(perm_id__in=foreign).values_list("perm_id", "quantity"):
-        found[f"{_FOREIGN}{perm_id}", 0] += abs(quantity)
+    what = ("instrument_id", "quantity")
+    for ref, perm_id, con_id, quantity in live.filter(order_ref__in=numbers).values_list("order_ref", "perm_id", *what):
+        found[ref, perm_id or numbers[ref]][con_id] += abs(quantity)
+    for perm_id, con_id, quantity in live.filter(perm_id__in=foreign).values_list("perm_id", *what):
+        found[f"{_FOREIGN}{perm_id}", 0][con_id] += abs(quantity)
+    for family, con_id, quantity in live.filter(family__in=nameless).values_list("family", *what):
+        found[f"{NAMELESS}{family}", 0][con_id] += abs(quantity)
     return found
 
 

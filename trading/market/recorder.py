@@ -54,6 +54,19 @@ class Wanted:
     exchange: str
     currency: str
 
+    @property
+    def series(self) -> str:
+        """Return the name that its bars are kept under: a ticker names the stock, never an option or future on it.
+
+        >>> Wanted(1, "SPY", "STK", "ARCA", "USD").series, Wanted(2, "SPY", "OPT", "SMART", "USD").series
+        ('SPY', 'SPY.2')
+        >>> Wanted(3, "EUR", "CASH", "IDEALPRO", "USD").series
+        'EUR.USD'
+        """
+        if self.sec_type == "CASH":
+            return f"{self.symbol}.{self.currency}"
+        return self.symbol if self.sec_type == "STK" else f"{self.symbol}.{self.con_id}"
+
     def contract(self) -> Contract:
         """Return the contract to ask for."""
         exchange = "SMART" if self.sec_type in _SMART else self.exchange
@@ -63,20 +76,28 @@ class Wanted:
 
 
 def wanted_instruments() -> list[Wanted]:
-    """Return what is held, then what was ordered in the last day; held ones first, for they need marks."""
+    """Return what is held, then what was ordered in the last day; held ones first, for they need marks.
+
+    An order does not say where its contract is listed. What IB does not route and the books do not know waits for them.
+    """
     held = Instrument.objects.filter(con_id__in=Position.objects.exclude(quantity=0).values("instrument_id"))
-    found = {
-        row.con_id: Wanted(row.con_id, row.symbol, row.sec_type, row.exchange, row.currency)
-        for row in held.order_by("con_id")
-    }
+    found = {row.con_id: _known(row) for row in held.order_by("con_id")}
     since = datetime.now(UTC) - RECENT
     recent = Order.objects.filter(created_at__gte=since).exclude(con_id__in=found)
-    for row in recent.values("con_id", "symbol", "sec_type", "currency").distinct():
-        exchange = "IDEALPRO" if row["sec_type"] == "CASH" else "SMART"
-        found.setdefault(
-            row["con_id"], Wanted(row["con_id"], row["symbol"], row["sec_type"], exchange, row["currency"])
-        )
+    ordered = list(recent.values("con_id", "symbol", "sec_type", "currency").distinct())
+    known = Instrument.objects.in_bulk([row["con_id"] for row in ordered])
+    for row in ordered:
+        con_id, sec_type = row["con_id"], row["sec_type"]
+        if con_id in known:
+            found.setdefault(con_id, _known(known[con_id]))
+        elif sec_type in _SMART or sec_type == "CASH":
+            exchange = "IDEALPRO" if sec_type == "CASH" else "SMART"
+            found.setdefault(con_id, Wanted(con_id, row["symbol"], sec_type, exchange, row["currency"]))
     return list(found.values())
+
+
+def _known(row: Instrument) -> Wanted:
+    return Wanted(row.con_id, row.symbol, row.sec_type, row.exchange, row.currency)
 
 
 @dataclass(slots=True)
@@ -161,8 +182,11 @@ class MarketRecorder:
         for con_id in set(self._lines) - set(wanted):
             self._unsubscribe(self._lines.pop(con_id))
         for con_id, one in wanted.items():
-            if con_id in self._lines:
+            line = self._lines.get(con_id)
+            if line is not None and line.contract.exchange == one.contract().exchange:
                 continue
+            if line is not None:  # it was asked for elsewhere before its listing was known
+                self._unsubscribe(self._lines.pop(con_id))
             if len(self._lines) >= self._max_instruments:
                 if not self._full_told:
                     logger.warning("no market data line left for %s; held instruments come first", one.symbol)
@@ -221,7 +245,7 @@ class MarketRecorder:
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
         self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
-        self._store.add(wanted.symbol, Bar(start, *ohlc, volume))
+        self._store.add(wanted.series, Bar(start, *ohlc, volume))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

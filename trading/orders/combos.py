@@ -11,8 +11,9 @@ from decimal import ROUND_FLOOR, Decimal
 
 from strategies.events import LegSnapshot
 
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
 Executed = Mapping[int, tuple[Decimal, Decimal]]  # by con_id: unsigned quantity and its value at the fills' prices
+Multipliers = Mapping[int, Decimal]
 
 
 def legs_text(legs: Iterable[LegSnapshot]) -> str:
@@ -35,15 +36,22 @@ def add_up(parts: Iterable[tuple[int, Decimal, Decimal]]) -> dict[int, tuple[Dec
     return found
 
 
-def units_filled(legs: Iterable[LegSnapshot], executed: Executed) -> tuple[Decimal, Decimal | None]:
-    """Return how many whole units are filled, and the combination's average price once every leg has one."""
+def units_filled(
+    legs: Iterable[LegSnapshot], executed: Executed, multipliers: Multipliers | None = None
+) -> tuple[Decimal, Decimal | None]:
+    """Return how many whole units are filled, and the combination's average price once every leg has one.
+
+    The price is by the largest multiplier among the legs, as IB quotes it: shares against an option by the share.
+    """
+    multiplier_of = multipliers or {}
     known = list(legs)
     done = [(executed.get(leg.con_id, (ZERO, ZERO))[0] / abs(leg.ratio)) for leg in known]
     filled = min(done, default=ZERO).to_integral_value(rounding=ROUND_FLOOR)
     if not known or min(done) <= 0:
         return filled, None
+    largest = max(multiplier_of.get(leg.con_id, ONE) for leg in known)
     price = ZERO
     for leg in known:
         units, value = executed[leg.con_id]
-        price += leg.ratio * value / units
+        price += leg.ratio * value / units * multiplier_of.get(leg.con_id, ONE) / largest
     return filled, price

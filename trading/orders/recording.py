@@ -15,8 +15,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import QuerySet
+
 from portfolio.facts import ExecutionFact
-from portfolio.models import Execution
+from portfolio.models import Execution, Instrument
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from trading.ib.codes import order_verdict
 from trading.models import Order
@@ -31,7 +33,7 @@ from trading.orders.progress import (
     with_fills,
     with_quantity,
 )
-from trading.orders.refs import foreign_ref, row_ref
+from trading.orders.refs import NAMELESS, foreign_ref, is_ours, nameless_ref, row_ref
 from trading.orders.rows import OrderBatch
 from trading.orders.state import OrderState
 
@@ -114,7 +116,7 @@ def record_executions(facts: Sequence[ExecutionFact], now: datetime, opened: Ord
     """Record executions that the ledger just took in for the first time; return the orders that changed."""
     by_order: dict[tuple[str, int], list[ExecutionFact]] = defaultdict(list)
     for fact in facts:
-        ref = row_ref(fact.order_ref, fact.perm_id) or f"exec/{fact.exec_id}"[:64]
+        ref = row_ref(fact.order_ref, fact.perm_id) or nameless_ref(fact.exec_id)
         by_order[ref, fact.perm_id].append(fact)
     batch = _batch_for([ref for ref, _ in by_order], now, opened)
     for (named, perm_id), group in by_order.items():
@@ -165,15 +167,7 @@ def _take_executions(batch: OrderBatch, row: Order, facts: Sequence[ExecutionFac
 
 def _totals(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decimal | None]:
     """Return filled and average price from the ledger's live executions; corrections cannot be added up."""
-    keys = [fact.exec_id for fact in facts]
-    sample = Execution.objects.filter(exec_id__in=keys).values_list("perm_id", "order_ref").first()
-    if sample is None:
-        return row.filled, row.average_price
-    perm_id, order_ref = sample
-    found = Execution.objects.filter(order_ref=order_ref, superseded=False)
-    if perm_id:
-        found = found.filter(perm_id=perm_id)
-    parts = list(found.values_list("quantity", "price"))
+    parts = list(_live_of(row, facts[0].perm_id).values_list("quantity", "price"))
     filled = sum((abs(quantity) for quantity, _ in parts), Decimal(0))
     value = sum((abs(quantity) * price for quantity, price in parts), Decimal(0))
     return filled, value / filled if filled else None
@@ -181,11 +175,21 @@ def _totals(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decima
 
 def _units(row: Order, facts: Sequence[ExecutionFact]) -> tuple[Decimal, Decimal | None]:
     """Return how many units of a combination its legs' live executions make, and at what price."""
-    found = Execution.objects.filter(order_ref=facts[0].order_ref, superseded=False)
-    if facts[0].perm_id:
-        found = found.filter(perm_id=facts[0].perm_id)
-    executed = combos.add_up(found.values_list("instrument_id", "quantity", "price"))
-    return combos.units_filled(combos.legs_of_text(row.legs), executed)
+    executed = combos.add_up(_live_of(row, facts[0].perm_id).values_list("instrument_id", "quantity", "price"))
+    multipliers = dict(Instrument.objects.filter(con_id__in=executed).values_list("con_id", "multiplier"))
+    return combos.units_filled(combos.legs_of_text(row.legs), executed, multipliers)
+
+
+def _live_of(row: Order, perm_id: int) -> QuerySet[Execution]:
+    """Return the live executions of an order. A statement names ours by reference alone, without IB's number."""
+    live = Execution.objects.filter(superseded=False)
+    if row.order_ref.startswith(NAMELESS):
+        return live.filter(family=row.order_ref.removeprefix(NAMELESS))
+    if not is_ours(row.order_ref):
+        return live.filter(perm_id=perm_id)
+    number = perm_id or row.perm_id
+    own = live.filter(order_ref=row.order_ref)
+    return own.filter(perm_id__in=(0, number)) if number else own
 
 
 def _batch_of(trades: Sequence[TradeSnapshot], now: datetime, opened: OrderBatch | None) -> OrderBatch:

@@ -1,5 +1,7 @@
 """Order references: ``SYMBOL/<ulid>`` for orders of MATS, ``perm/<permId>`` for everybody else's. Pure.
 
+What a statement brings may name neither; such an execution is an order of its own, ``exec/<family>``.
+
 Rule: a reference names its owner, is unique, sorts by time and is used for one order only, ever.
 """
 
@@ -9,8 +11,11 @@ import re
 
 from ulid import ULID
 
+from portfolio.ledger.revisions import split_exec_id
+
 _OURS = re.compile(r"^(?P<owner>[A-Za-z][A-Za-z0-9_]{0,31})/[0-9A-HJKMNP-TV-Z]{26}$")
 _FOREIGN = "perm/"
+NAMELESS = "exec/"
 
 
 def new_ref(owner: str) -> str:
@@ -44,3 +49,8 @@ def row_ref(order_ref: str, perm_id: int) -> str | None:
 def foreign_ref(perm_id: int) -> str:
     """Return the reference under which an order is kept that is known by its permId alone."""
     return f"{_FOREIGN}{perm_id}"
+
+
+def nameless_ref(exec_id: str) -> str:
+    """Return the reference under which an execution is kept whose order nobody names; corrections share it."""
+    return f"{NAMELESS}{split_exec_id(exec_id)[0]}"[:64]

@@ -114,7 +114,8 @@ class LiveTicket:
         self._fills[family] = fill
         if self._legs:
             parts = ((one.contract.con_id, one.quantity, one.price) for one in self._fills.values())
-            self._become(with_fills(self.progress, *units_filled(self._legs, add_up(parts))))
+            multipliers = {one.contract.con_id: one.contract.multiplier for one in self._fills.values()}
+            self._become(with_fills(self.progress, *units_filled(self._legs, add_up(parts), multipliers)))
             return
         if known is None:
             self._become(add_fill(self.progress, fill.quantity, fill.price))

@@ -13,9 +13,11 @@ import pytest
 from portfolio.flex import store
 from portfolio.models import Account, Break, Execution
 from portfolio.parking import park
+from portfolio.verification import verify_all
 from strategies.exceptions import LedgerError
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
+from tests.e2e.engine.test_reconciliation_crash import killed_engine
 from tests.unit.portfolio.builders import contract, fill
 from tests.unit.portfolio.flex.builders import Sheet, flex, ny
 from trading.engine import flex_commands
@@ -24,6 +26,7 @@ from trading.engine.manager import StrategyManager
 from trading.models import EngineEvent, Order
 from trading.orders.refs import new_ref
 from trading.orders.state import OrderState
+from trading.services import enqueue
 
 pytestmark = pytest.mark.e2e
 
@@ -151,3 +154,42 @@ def test_an_order_whose_executions_come_with_a_statement_is_filled_and_slices_te
     told = EngineEvent.objects.filter(kind="log", payload__text__startswith="Flex statement:").order_by("id")
     assert [one.payload["text"].split(" of ")[0][-1] for one in told] == ["2", "4", "5"]
     assert AuditEntry.objects.filter(action="flex.slice").count() == 3
+
+
+@pytest.mark.timeout(180)
+def test_an_engine_that_is_killed_between_slices_leaves_whole_slices_and_the_file_can_be_imported_again(
+    rig: Rig,
+) -> None:
+    first = started(rig)
+    first.cleanup(1.0)
+    account, yesterday = Account.objects.get().account_id, datetime.now(UTC) - timedelta(days=1)
+    day = yesterday.astimezone(ZoneInfo("America/New_York")).strftime("%Y%m%d")
+    sheet, spy = Sheet(day, day, account=account), contract(756733, "SPY")
+    for number in range(1, 1_101):
+        size = 1 if number % 2 else -1
+        at = yesterday + timedelta(milliseconds=number)
+        sheet.trade(fill(number, size, 400, of=spy, at=at, commission="1"))
+    digest = store.keep(flex(sheet))  # the gateway's cash knows nothing of it: I3 says so
+    command = enqueue("import_flex", {"sha256": digest}, source="test")
+    killed_engine(rig, "audit:2")  # inside the second slice: the trail has one entry for each
+    assert Execution.objects.count() == 500
+    assert AuditEntry.objects.filter(action="flex.slice").count() == 1
+    assert [
+        (one.name, one.findings[:3]) for one in verify_all(arctic=False).checks if one.found and one.name != "I3"
+    ] == []
+    command.refresh_from_db()
+    assert command.result is not None
+    assert command.result == {"done": 500, "of": 1100, "text": command.result["text"]}
+    assert "500 of 1,100" in command.result["text"]
+
+    started(rig)
+    command = rig.finished(command.id)
+    again = rig.result(rig.do("import_flex", timeout_s=60.0, sha256=digest))
+    counts = again["counts"]
+    assert Execution.objects.count() == 1_100
+    assert (again["repeated"], counts["matched"] + counts.get("booked", 0)) == (command.state == "done", 1_100)
+    assert not Execution.objects.filter(commission=None).exists()
+    assert position(DISCRETIONARY, "SPY") == 0
+    assert [
+        (one.name, one.findings[:3]) for one in verify_all(arctic=False).checks if one.found and one.name != "I3"
+    ] == []

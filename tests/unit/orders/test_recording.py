@@ -11,8 +11,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from portfolio import services as books
+from strategies.events import FillSnapshot
 from strategies.models import Strategy
 from tests.unit.orders.evidence import NOW, draft, fact, fill, status, trade
+from tests.unit.portfolio import builders as portfolio_builders
+from trading.engine import proofs
 from trading.models import Order, OrderEvent
 from trading.orders import services
 from trading.orders.intents import IntentWriter
@@ -252,3 +256,31 @@ def test_order_of_a_batch_is_read_once_and_written_once(ref: str) -> None:
         services.record_statuses([(trade(ref, "Filled"), status("Filled", 100))], NOW, opened)
         opened.write()
     assert len(queries) == 3
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_execution_that_nobody_names_is_an_order_of_its_own_also_when_corrected(corrected: bool) -> None:
+    books.ensure_account("DU1", "USD")
+    booked = [snapshot(1, 10, "400"), snapshot(2, 7, "410")]  # as a statement tells: no reference, no number
+    if corrected:
+        booked.append(replace(snapshot(1, 10, "401"), exec_id="0000e0d5.00000001.01.02"))
+    for one in booked:
+        result = books.fold_batch("DU1", [one], lambda _: "Discretionary", NOW)
+        services.record_executions(result.new_executions, NOW)
+    rows = {row.order_ref: (row.filled, row.average_price) for row in Order.objects.filter(order_type="")}
+    price = Decimal(401) if corrected else Decimal(400)
+    assert rows == {
+        "exec/0000e0d5.00000001.01": (Decimal(10), price),
+        "exec/0000e0d5.00000002.01": (Decimal(7), Decimal(410)),
+    }
+    check = proofs.fills_make_the_orders(None)
+    assert (check.found, check.findings) == (0, [])
+
+
+def snapshot(number: int, quantity: int, price: str) -> FillSnapshot:
+    """An execution of which IB says neither reference nor number."""
+    made: FillSnapshot = replace(
+        portfolio_builders.fill(number, quantity, 1, of=portfolio_builders.contract(756733, "SPY"), at=NOW),
+        price=Decimal(price), order_ref="", perm_id=0, order_id=0, account="DU1",
+    )  # fmt: skip
+    return made

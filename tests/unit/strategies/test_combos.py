@@ -69,3 +69,9 @@ def test_unit_is_filled_when_every_leg_is_and_priced_as_their_difference() -> No
     assert units_filled(legs, half) == (D(0), None)
     whole = add_up([(12, D(3), D(20)), (11, D(-4), D(9)), (11, D(-3), D(9))])
     assert units_filled(legs, whole) == (D(3), D(2))
+
+
+def test_shares_against_an_option_are_priced_by_the_share() -> None:
+    legs = (LegSnapshot(1, 100), LegSnapshot(2, -1))  # a covered call: 100 shares bought, one call sold
+    executed = add_up([(1, D(200), D("50.00")), (2, D(-2), D("3.00"))])
+    assert units_filled(legs, executed, {1: D(1), 2: D(100)}) == (D(2), D(47))
