@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies.exceptions import TransientError
-from trading.ib import pacing
 from strategies.market_access import REQUEST_TIMEOUT_S
 from trading.gateway.wire_history_pacing import BarRequest, HistoryPacer
+from trading.ib import pacing
 from trading.ib.paced import HOLD_HISTORY_S
 from trading.ib.pacing import SLACK_S, Budget, HistoryAsk, HistoryPace
 
