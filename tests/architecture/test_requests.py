@@ -15,6 +15,7 @@ EXCUSED = {
     ("trading/ib/connection.py", "connectAsync"),
     ("trading/ib/requests.py", "reqContractDetailsAsync"),
     ("trading/engine/broker_state.py", "reqAccountUpdatesAsync"),
+    ("trading/brokers/preview.py", "whatIfOrderAsync"),
 }
 
 

@@ -93,7 +93,7 @@ async def qualify(ib: IB, contract: Contract, *, timeout_s: float = 10.0) -> Con
         found = [candidate for candidate in found if candidate.secType == contract.secType] or found
     if len({candidate.conId for candidate in found}) != 1:
         listed = ", ".join(f"{c.localSymbol or c.symbol} {c.primaryExchange} {c.currency}" for c in found[:6])
-        message = f"The contract {contract} is ambiguous: {listed}. Name exchange, currency or conId."
+        message = f"The contract {_words(contract)} is ambiguous: {listed}. Name exchange, currency or conId."
         raise NotFoundError(message, code="ambiguous_contract")
     chosen = found[0]
     if contract.exchange:
