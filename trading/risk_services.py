@@ -178,9 +178,12 @@ def set_lock(
 ) -> RiskLock:
     """Lock a strategy, a contract or both against openings, until a moment or until released.
 
-    Raises: ConfigError (bad_arguments) for a time that is over; NotFoundError.
+    Raises: ConfigError (bad_arguments) for a time that is over, or when neither is named; NotFoundError.
     """
     now = _now()
+    if not strategy and not con_id:  # a form left empty must not stop everyone
+        message = "Name a strategy, a contract or both; what stops the whole account is a halt."
+        raise ConfigError(message, code="bad_arguments", errors={"strategy": message})
     if until is not None and until <= now:
         message = "The lock would be over already."
         raise ConfigError(message, code="bad_arguments", errors={"until": message})

@@ -287,3 +287,27 @@ def test_live_numbers_are_written_as_the_server_writes_them(page: Page, site: Si
         (written) => values.map((value) => names.map((name) => written[name](value))))"""
     expected = [[getattr(console_tags, name)(value) for name in names] for value in NUMBERS]
     assert page.evaluate(script, [NUMBERS, names]) == expected
+
+
+@pytest.mark.parametrize(("width", "path"), [(1366, "/"), (390, "/risk/")])
+def test_header_fits_and_its_menus_open_by_keyboard(page: Page, site: Site, width: int, path: str) -> None:
+    page.set_viewport_size({"width": width, "height": 768})
+    open_live(page, site, path)
+    for name, entry in (("Books", "Breaks"), ("System", "Connections")):
+        summary = page.locator(".top-nav summary", has_text=name)
+        summary.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name=entry, exact=True)).to_be_visible()
+        expect(page.locator(".nav-menu[open]")).to_have_count(1)  # the other one closed
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("Escape")
+    expect(page.locator(".nav-menu[open]")).to_have_count(0)
+    expect(page.locator(".top-nav summary", has_text="System")).to_be_focused()
+
+
+def test_halt_is_in_sight_on_a_phone(page: Page, site: Site) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_live(page, site, "/risk/")
+    box = page.locator("#states-region").get_by_role("button", name="Halt", exact=True).first.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 390

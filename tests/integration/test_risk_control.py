@@ -148,6 +148,12 @@ def test_weight_that_is_saved_is_read_anew(django_capture_on_commit_callbacks: A
     assert read_decisions().standing("BBB", 1, datetime.now(UTC)).max_weight == Decimal("0.2")
 
 
+def test_a_lock_that_names_nobody_is_refused_rather_than_locking_everyone(strategy: Strategy) -> None:
+    with pytest.raises(ConfigError, match="strategy, a contract or both"):
+        risk_services.set_lock(reason="the form was left empty", **WHO)
+    assert not RiskLock.objects.exists()
+
+
 def test_lock_ends_by_itself_or_by_release(strategy: Strategy) -> None:
     now = datetime.now(UTC)
     risk_services.set_lock(strategy="AAA", until=now + timedelta(hours=1), reason="earnings", **WHO)
@@ -206,7 +212,7 @@ def test_kill_by_api_wants_confirmation_for_what_reaches_positions() -> None:
         ("operator", "state", {"state": "halted"}, 302),
         ("operator", "set-limit", {"name": "order_quantity", "value": "3", "reason": "r"}, 403),
         ("operator", "set-override", {"action": "close", "reason": "r"}, 403),
-        ("operator", "set-lock", {"reason": "r"}, 302),
+        ("operator", "set-lock", {"reason": "r", "con_id": "265598"}, 302),
         ("operator", "release-lock", {"id": "1", "reason": "r"}, 403),
         ("admin", "set-limit", {"name": "order_quantity", "value": "x", "reason": "r"}, 422),
         ("admin", "set-limit", {"name": "order_quantity", "value": "3", "reason": ""}, 422),

@@ -23,7 +23,7 @@ from trading.ib.pacing import Budget, HistoryAsk
 
 logger = logging.getLogger(__name__)
 
-HOLD_HISTORY_S = 15.0  # a strategy gives up on a request after twenty
+HOLD_HISTORY_S = 16.0  # long enough for the same request again; a strategy gives up after twenty
 HISTORY, CANCEL_HISTORY = "20", "25"
 _URGENT = frozenset(
     {"3", "4", "58", "71", "49"}

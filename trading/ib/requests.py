@@ -74,7 +74,7 @@ async def contract_details(ib: IB, contract: Contract, *, timeout_s: float = 10.
             raise
         found = []
     if not found:
-        raise NotFoundError(f"IB knows no contract like {contract}.", code="unknown_contract")
+        raise NotFoundError(f"IB knows no contract like {_words(contract)}.", code="unknown_contract")
     return found
 
 
@@ -93,9 +93,19 @@ async def qualify(ib: IB, contract: Contract, *, timeout_s: float = 10.0) -> Con
         found = [candidate for candidate in found if candidate.secType == contract.secType] or found
     if len({candidate.conId for candidate in found}) != 1:
         listed = ", ".join(f"{c.localSymbol or c.symbol} {c.primaryExchange} {c.currency}" for c in found[:6])
-        message = f"The contract {contract} is ambiguous: {listed}. Name exchange, currency or conId."
+        message = f"The contract {_words(contract)} is ambiguous: {listed}. Name exchange, currency or conId."
         raise NotFoundError(message, code="ambiguous_contract")
     chosen = found[0]
     if contract.exchange:
         chosen.exchange = contract.exchange  # the listing names every venue; keep SMART where SMART was asked for
     return chosen
+
+
+def _words(contract: Contract) -> str:
+    """Say what was looked for as an operator would, without the wire's names."""
+    words = (
+        contract.secType, contract.symbol or contract.localSymbol, contract.lastTradeDateOrContractMonth,
+        f"{contract.strike:g}" if contract.strike else "", contract.right, contract.exchange, contract.currency,
+    )  # fmt: skip
+    named = " ".join(word for word in words if word)
+    return f"{named} (contract {contract.conId})" if contract.conId else named

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies.exceptions import TransientError
+from strategies.market_access import REQUEST_TIMEOUT_S
+from trading.gateway.wire_history_pacing import BarRequest, HistoryPacer
 from trading.ib import pacing
-from trading.ib.pacing import Budget, HistoryAsk, HistoryPace
+from trading.ib.paced import HOLD_HISTORY_S
+from trading.ib.pacing import SLACK_S, Budget, HistoryAsk, HistoryPace
 
 
 def bars(symbol: str = "SPY", end: str = "20261201-15:00:00", size: str = "5 secs", kind: str = "TRADES") -> HistoryAsk:
@@ -53,11 +56,23 @@ def test_the_thirty_third_socket_is_never_tried() -> None:
 def test_identical_small_bars_wait_fifteen_seconds_and_daily_ones_do_not() -> None:
     pace = HistoryPace()
     pace.sent(bars(), (1, 1), 0.0)
-    assert pace.wait_s(bars(), 5.0) == pytest.approx(10.0)
-    assert pace.wait_s(bars(), 15.0) == 0
+    assert pace.wait_s(bars(), 5.0) == pytest.approx(10.0 + SLACK_S)
+    assert pace.wait_s(bars(), 15.0 + SLACK_S) == 0
     daily = bars(size="1 day")
     pace.sent(daily, (1, 2), 5.0)
     assert pace.wait_s(daily, 5.0) == 0
+
+
+def test_the_same_request_never_reaches_ib_early_though_the_second_travels_faster_and_no_strategy_gives_up_on_it() -> (
+    None
+):
+    pace, gateway = HistoryPace(), HistoryPacer()
+    request = BarRequest(756733, "SMART", "TRADES", "20261201-15:00:00", "5 secs", "200 S", False)
+    pace.sent(bars(), (1, 1), 0.0)
+    assert gateway.may_ask(request, 0.3)
+    wait_s = pace.wait_s(bars(), 0.0)
+    assert gateway.may_ask(request, wait_s + 0.001)
+    assert wait_s < HOLD_HISTORY_S < REQUEST_TIMEOUT_S
 
 
 def test_the_sixth_of_one_contract_within_two_seconds_waits() -> None:
@@ -65,7 +80,7 @@ def test_the_sixth_of_one_contract_within_two_seconds_waits() -> None:
     for number in range(5):
         assert pace.wait_s(bars(end=str(number)), 0.1 * number) == 0
         pace.sent(bars(end=str(number)), (1, number), 0.1 * number)
-    assert pace.wait_s(bars(end="5"), 0.5) == pytest.approx(1.5)
+    assert pace.wait_s(bars(end="5"), 0.5) == pytest.approx(1.5 + SLACK_S)
     assert pace.wait_s(bars("QQQ"), 0.5) == 0
 
 
@@ -76,8 +91,8 @@ def test_sixty_small_requests_in_ten_minutes_and_bid_ask_counts_twice() -> None:
         pace.open.clear()
     assert pace.tokens(0.0) == 2
     pace.sent(bars("LAST", kind="BID_ASK"), (1, 99), 1.0)
-    assert pace.wait_s(bars("ONE"), 2.0) == pytest.approx(598.0)
-    assert pace.wait_s(bars("ONE"), 600.0) == 0
+    assert pace.wait_s(bars("ONE"), 2.0) == pytest.approx(598.0 + SLACK_S)
+    assert pace.wait_s(bars("ONE"), 600.0 + SLACK_S) == 0
 
 
 def test_the_fifty_first_open_request_waits_for_an_answer() -> None:
