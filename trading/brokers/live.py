@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ from trading.orders.tickets import LiveTicket
 logger = logging.getLogger(__name__)
 
 LEDGER_TROUBLE = "ledger_trouble"
+_deciding = threading.Lock()  # of every connection: limits are the account's
 _CANCEL_WITH_BLOCK = 1  # IB: the rest is cancelled, and only one of them is at the exchange at a time
 
 
@@ -175,7 +177,16 @@ class LiveBroker(OrderChanges):
             )
 
     def _decide(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
-        """Let a family pass every check, or none of it; commit what may be sent."""
+        """Let a family pass every check, or none of it; commit what may be sent.
+
+        One after the other: two orders that are checked before either is written down would each see a limit unused.
+        """
+        if drafts[0].purpose == FLATTEN:  # waits for nobody, and only closes
+            return self._decide_now(drafts, is_bracket)
+        with _deciding:
+            return self._decide_now(drafts, is_bracket)
+
+    def _decide_now(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
         entry = drafts[0] if is_bracket else None
         for draft in drafts:
             try:

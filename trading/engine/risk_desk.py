@@ -81,6 +81,7 @@ class RiskDesk:
         self._lock = threading.Lock()
         self._halted_at: datetime | None = None
         self._held: dict[str, tuple[datetime, str]] = {}  # throttled just now, not stored yet
+        self._stopped: dict[str, tuple[datetime, str]] = {}  # halted just now, not stored yet
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -115,6 +116,11 @@ class RiskDesk:
                 for owner, held in self._held.items()
                 if owner not in found.states or found.states[owner].since < held[0]
             }
+            self._stopped = {
+                owner: stopped
+                for owner, stopped in self._stopped.items()
+                if owner not in found.states or found.states[owner].since < stopped[0]
+            }
             self._tell_gate()
 
     def _forget_file(self, released_at: datetime) -> None:
@@ -128,7 +134,8 @@ class RiskDesk:
     def _tell_gate(self) -> None:
         """Have the gate refuse, once more right before the wire, whom these decisions halt."""
         states = self._decisions.states if self._decisions is not None else {}
-        halted = {owner: one.reason for owner, one in states.items() if one.state is TradingState.HALTED}
+        halted = {owner: reason for owner, (_, reason) in self._stopped.items()}
+        halted |= {owner: one.reason for owner, one in states.items() if one.state is TradingState.HALTED}
         if self._halted_at is not None:
             halted.setdefault(ACCOUNT, "The halt file was seen; a release by an administrator is needed.")
         self._host.gate.set_halted(halted)
@@ -138,6 +145,8 @@ class RiskDesk:
         with self._lock:
             if owner == ACCOUNT:
                 self._halted_at = datetime.now(UTC)
+            else:
+                self._stopped[owner] = datetime.now(UTC), reason
             self._host.gate.add_halted(owner, reason)
 
     # -- the watch

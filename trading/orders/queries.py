@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -28,13 +28,23 @@ def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) 
 _OPEN = ("con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner")
 
 
+_NAMES = ("legs", "order_ref", "parent_ref", "oca_group")
+
+
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner, combinations by their legs; one query."""
-    rows = Order.objects.filter(state__in=_WORKING).values_list("legs", "order_ref", *_OPEN)
-    return [order for legs, order_ref, *row in rows for order in _by_legs(legs, order_ref, row, now)]
+    rows = Order.objects.filter(state__in=_WORKING).values_list(*_NAMES, *_OPEN)
+    return [order for *names, row in _split(rows) for order in _by_legs(*names, row, now)]
 
 
-def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+def _split(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, str, str, str, Sequence[Any]]]:
+    for legs, order_ref, parent_ref, oca_group, *row in rows:
+        yield legs, order_ref, parent_ref, oca_group, row
+
+
+def _by_legs(
+    legs: str, order_ref: str, parent_ref: str, oca_group: str, row: Sequence[Any], now: datetime
+) -> list[OpenOrder]:
     con_id, side, quantity, filled, order_type, limit, stop, created, owner = row
     whole = OpenOrder(
         con_id=con_id,
@@ -47,6 +57,8 @@ def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> li
         owner=owner,
         ordered=quantity,
         order_ref=order_ref,
+        parent_ref=parent_ref,
+        family=parent_ref or oca_group,
     )
     return [
         replace(
