@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,17 +34,11 @@ _NAMES = ("legs", "order_ref", "parent_ref", "oca_group")
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner, combinations by their legs; one query."""
     rows = Order.objects.filter(state__in=_WORKING).values_list(*_NAMES, *_OPEN)
-    return [order for *names, row in _split(rows) for order in _by_legs(*names, row, now)]
+    return [order for row in rows for order in _by_legs(row[: len(_NAMES)], row[len(_NAMES) :], now)]
 
 
-def _split(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, str, str, str, Sequence[Any]]]:
-    for legs, order_ref, parent_ref, oca_group, *row in rows:
-        yield legs, order_ref, parent_ref, oca_group, row
-
-
-def _by_legs(
-    legs: str, order_ref: str, parent_ref: str, oca_group: str, row: Sequence[Any], now: datetime
-) -> list[OpenOrder]:
+def _by_legs(names: Sequence[str], row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+    legs, order_ref, parent_ref, oca_group = names
     con_id, side, quantity, filled, order_type, limit, stop, created, owner = row
     whole = OpenOrder(
         con_id=con_id,

@@ -18,14 +18,10 @@ TAKE = working(60, side="SELL", order_type="LMT", limit_price=Decimal(120), orde
 ENTRY = working(60, order_ref="E")
 
 
-def moved(**changes: object) -> object:
-    return draft(side="SELL", order_type="STP", stop_price=Decimal(95), **changes)
-
-
 def test_exit_is_moved_beside_its_sibling_wherever_a_reduction_passes() -> None:
     known = facts(position="100", working=[STOP, TAKE], desk=desk(row("allow_short", "0"), hours=()))
     known.leave_out = "S"
-    check_order(moved(), known, CHANGES)  # type: ignore[arg-type]
+    check_order(draft(side="SELL", order_type="STP", stop_price=Decimal(95)), known, CHANGES)
 
 
 def test_exit_that_grows_beyond_the_position_is_no_reduction() -> None:
