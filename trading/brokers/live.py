@@ -205,12 +205,13 @@ class LiveBroker(OrderChanges):
     def _deny(self, drafts: Sequence[OrderDraft], culprit: OrderDraft, error: OrderDeniedError) -> None:
         """Put the refusal on record, of the whole family when it is one."""
         for draft in drafts:
-            order_ref = self._intents.deny(draft, error.message, error.code)
+            order_ref, is_new = self._intents.deny(draft, error.message, error.code)
             if draft is culprit:
+                error.fields["order_ref"] = order_ref
+            if draft is culprit and is_new:  # repeats are counted on the row, and not told again
                 what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
                 told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
                 logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
-                error.fields["order_ref"] = order_ref
 
     # books
 

@@ -62,6 +62,9 @@ class Host(Protocol):
     def on_halted(self, owner: str, reason: str, by: str) -> None:
         """Take note that the halt file appeared: store and show it, without waiting."""
 
+    def note_repeats(self) -> None:
+        """Have the numbers of denials that repeated written, without waiting."""
+
     def on_throttled(self, owner: str, text: str) -> None:
         """Hold a strategy that sent too many orders: store and show it, without waiting."""
 
@@ -170,10 +173,12 @@ class RiskDesk:
                 self._look_at_file()
                 if turn % BEAT_EVERY == 0:
                     self.pulse.beat()
+                    self._host.note_repeats()
                 turn += 1
                 if turn % POLL_EVERY == 0:
                     self._look_at_rows()
                 self._stop.wait(WATCH_S)
+            self._host.note_repeats()
             self.pulse.end()
         finally:
             database.close()

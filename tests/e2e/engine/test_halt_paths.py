@@ -183,3 +183,26 @@ def test_level_5_closes_what_was_filled_unheard_and_turns_nothing_around(rig: Ri
     assert result["left"] == {}, result
     assert position("A", "SPY") == 0
     rig.assert_books_equal_broker()
+
+
+def test_strategy_that_keeps_trying_while_halted_leaves_a_counted_row_a_second(rig: Rig) -> None:
+    engine = rig.engine()
+    rig.strategy("A")
+    strategy = rig.start(engine, "A")
+    risk_control.halt("A", reason="enough", actor="otto", source="cli")
+    until(lambda: "A" in engine.gate.halted, 10, "halted")
+    began, refs = time.monotonic(), []
+    for _ in range(40):
+        refused = refusal(lambda: rig.place(strategy, "SPY", 1, 1.0))
+        assert refused is not None
+        refs.append(refused.fields["order_ref"])
+    seconds = int(time.monotonic() - began) + 1
+    rows = Order.objects.filter(owner="A", state="denied")
+    assert set(refs) == set(rows.values_list("order_ref", flat=True))
+    assert rows.count() <= seconds
+
+    def _counted() -> int:
+        said = [row.reason.partition(" [")[2] for row in rows.all()]
+        return sum(int(text.split()[0]) for text in said if "more within a second" in text)
+
+    until(lambda: _counted() + rows.count() == 40, 15, "every try is on record")
