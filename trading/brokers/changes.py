@@ -170,6 +170,7 @@ class OrderChanges(OrderChecks):
         ticket, changed = self._changed(order_ref, change)
         await self.prepare([ticket.contract])
         await in_db_thread(self._check_change, ticket, changed)
+        await self._order_turn(1)
         ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended while that took place
         try:
             self.ib.placeOrder(ticket.contract, changed)

@@ -113,7 +113,11 @@ class LiveBroker(OrderChanges):
         return tickets
 
     async def _check_way_again(self, refs: Sequence[str], drafts: Sequence[OrderDraft]) -> None:
-        """Refuse what was committed while the gate was shut meanwhile."""
+        """Refuse what was committed while the gate was shut meanwhile.
+
+        An order waits for its turn before this look, not in the line's queue: there a halt could not reach it.
+        """
+        await self._order_turn(len(drafts))
         try:
             for draft in drafts:
                 self._check_way(draft)

@@ -18,7 +18,9 @@ from strategies.sizing import order_of
 from tests.e2e.engine.harness import Rig, position, until
 from tests.e2e.engine.test_halt import mats_settings, nothing_for, sent
 from trading import risk_control
+from trading.engine import kill
 from trading.models import Order
+from trading.risk_models import TradingControl
 
 __all__ = ["mats_settings", "sent"]
 
@@ -206,3 +208,29 @@ def test_strategy_that_keeps_trying_while_halted_leaves_a_counted_row_a_second(r
         return sum(int(text.split()[0]) for text in said if "more within a second" in text)
 
     until(lambda: _counted() + rows.count() == 40, 15, "every try is on record")
+
+
+def test_level_2_asks_ib_within_a_quarter_second_beside_a_hung_strategy_and_a_locked_ledger(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = rig.engine()
+    hung = hang(rig, engine)
+    asked: list[float] = []
+    venue = rig.gateway.venue
+    cancel = venue.cancel
+
+    def _noted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(time.monotonic())
+        return cancel(*args, **kwargs)
+
+    rig.gateway.call(lambda: setattr(venue, "cancel", _noted))
+    slow = kill.set_state
+    monkeypatch.setattr(kill, "set_state", lambda *args, **named: (time.sleep(2.0), slow(*args, **named))[1])
+    try:
+        began = time.monotonic()
+        outcome = kill.kill(engine, kill.CANCEL, "HANGS", "stop", "tester", "cli")
+        assert asked[0] - began <= 0.25
+        assert (len(outcome.asked), outcome.working, outcome.errors) == (2, [], {})
+        assert TradingControl.objects.get(owner="HANGS").state == "halted"
+    finally:
+        hung.let_go = True
