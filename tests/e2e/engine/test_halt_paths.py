@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,6 +22,7 @@ from trading import risk_control
 from trading.engine import kill
 from trading.models import Order
 from trading.risk_models import TradingControl
+from trading.risk_services import set_state
 
 __all__ = ["mats_settings", "sent"]
 
@@ -224,8 +226,13 @@ def test_level_2_asks_ib_within_a_quarter_second_beside_a_hung_strategy_and_a_lo
         return cancel(*args, **kwargs)
 
     rig.gateway.call(lambda: setattr(venue, "cancel", _noted))
-    slow = kill.set_state
-    monkeypatch.setattr(kill, "set_state", lambda *args, **named: (time.sleep(2.0), slow(*args, **named))[1])
+    let_go = threading.Event()
+
+    def _slow(*args: Any, **named: Any) -> Any:
+        let_go.wait(2.0)
+        return set_state(*args, **named)
+
+    monkeypatch.setattr("trading.engine.kill.set_state", _slow)
     try:
         began = time.monotonic()
         outcome = kill.kill(engine, kill.CANCEL, "HANGS", "stop", "tester", "cli")
