@@ -143,7 +143,7 @@ def _cancel(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
     found = engine.trade_manager.cancel_owner(owner or None)
     outcome.asked += found.asked
     outcome.errors.update(found.errors)
-    _wait_gone(owner or None)
+    _wait_gone(engine, owner or None, outcome)
 
 
 def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
@@ -172,11 +172,27 @@ async def _global_cancel(engine: StrategyManager) -> int:
         await asyncio.sleep(_POLL_S)
 
 
-def _wait_gone(owner: str | None) -> None:
-    """Wait until no order works any more, at most so long: what does not end is told as working."""
+def _wait_gone(engine: StrategyManager, owner: str | None, outcome: Outcome) -> None:
+    """Wait until no order works any more, at most so long, and cancel what was on its way to IB at first.
+
+    What does not end is told as working.
+    """
     deadline = time.monotonic() + CANCEL_WAIT_S
-    while queries.working_refs(owner) and time.monotonic() < deadline:
+    while (left := queries.working_refs(owner)) and time.monotonic() < deadline:
+        for order_ref in left:
+            if order_ref not in outcome.asked and order_ref not in outcome.errors:
+                _ask_again(engine, order_ref, outcome)
         time.sleep(_POLL_S)
+
+
+def _ask_again(engine: StrategyManager, order_ref: str, outcome: Outcome) -> None:
+    try:
+        engine.trade_manager.cancel_order(order_ref)
+    except MatsError as error:
+        if error.code not in ("not_sent", "order_done"):  # its number is not on record yet: the next look may know it
+            outcome.errors[order_ref] = error.message
+    else:
+        outcome.asked.append(order_ref)
 
 
 def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
