@@ -49,6 +49,13 @@ class Change:
         if any(value is not None and not value > 0 for value in given):
             raise OrderDeniedError("Quantity and prices must be greater than 0.", code="bad_value")
 
+    def only_shrinks(self, order: Order) -> bool:
+        """Tell whether less of the order is left and nothing else changes: a cancel of a part, which passes halts."""
+        others = (self.limit, self.stop, self.trail, self.trail_percent)
+        if self.quantity is None or any(value is not None for value in others):
+            return False
+        return self.quantity < Decimal(str(order.totalQuantity))
+
     def applied(self, order: Order) -> Order:
         """Return a changed copy: a refused change must leave no trace in the live object.
 
@@ -163,6 +170,7 @@ class OrderChanges(OrderChecks):
         ticket, changed = self._changed(order_ref, change)
         await self.prepare([ticket.contract])
         await in_db_thread(self._check_change, ticket, changed)
+        await self._order_turn(1)
         ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended while that took place
         try:
             self.ib.placeOrder(ticket.contract, changed)
@@ -177,6 +185,7 @@ class OrderChanges(OrderChecks):
         self._check_line("changed")
         ticket, changed = self._changed(order_ref, change)
         self._check_change(ticket, changed)
+        ticket, changed = self._changed(order_ref, change)  # anew: a halt may have come while the checks read
         return self.line.place_frame(ticket.contract, changed)
 
     def _changed(self, order_ref: str, change: Change) -> tuple[LiveTicket, Order]:
@@ -192,7 +201,9 @@ class OrderChanges(OrderChecks):
             text = f"{ticket.filled:f} are filled already; cancel the order instead."
             raise OrderDeniedError(text, code="below_filled")
         if self._engine is not None:
-            self._engine.gate.check(ticket.contract.conId, owner_named(order_ref) or self.strategy_symbol)
+            owner, shrinks = owner_named(order_ref) or self.strategy_symbol, change.only_shrinks(ticket.trade.order)
+            for con_id in [leg.conId for leg in ticket.contract.comboLegs or ()] or [ticket.contract.conId]:
+                self._engine.gate.check(con_id, owner, closing=shrinks)
         return ticket, change.applied(ticket.trade.order)
 
     def _check_line(self, what: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ from trading.orders.tickets import LiveTicket
 logger = logging.getLogger(__name__)
 
 LEDGER_TROUBLE = "ledger_trouble"
+_deciding = threading.Lock()  # of every connection: limits are the account's
 _CANCEL_WITH_BLOCK = 1  # IB: the rest is cancelled, and only one of them is at the exchange at a time
 
 
@@ -111,7 +113,11 @@ class LiveBroker(OrderChanges):
         return tickets
 
     async def _check_way_again(self, refs: Sequence[str], drafts: Sequence[OrderDraft]) -> None:
-        """Refuse what was committed while the gate was shut meanwhile."""
+        """Refuse what was committed while the gate was shut meanwhile.
+
+        An order waits for its turn before this look, not in the line's queue: there a halt could not reach it.
+        """
+        await self._order_turn(len(drafts))
         try:
             for draft in drafts:
                 self._check_way(draft)
@@ -175,7 +181,16 @@ class LiveBroker(OrderChanges):
             )
 
     def _decide(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
-        """Let a family pass every check, or none of it; commit what may be sent."""
+        """Let a family pass every check, or none of it; commit what may be sent.
+
+        One after the other: two orders that are checked before either is written down would each see a limit unused.
+        """
+        if drafts[0].purpose == FLATTEN:  # waits for nobody, and only closes
+            return self._decide_now(drafts, is_bracket)
+        with _deciding:
+            return self._decide_now(drafts, is_bracket)
+
+    def _decide_now(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
         entry = drafts[0] if is_bracket else None
         for draft in drafts:
             try:
@@ -194,12 +209,13 @@ class LiveBroker(OrderChanges):
     def _deny(self, drafts: Sequence[OrderDraft], culprit: OrderDraft, error: OrderDeniedError) -> None:
         """Put the refusal on record, of the whole family when it is one."""
         for draft in drafts:
-            order_ref = self._intents.deny(draft, error.message, error.code)
+            order_ref, is_new = self._intents.deny(draft, error.message, error.code)
             if draft is culprit:
+                error.fields["order_ref"] = order_ref
+            if draft is culprit and is_new:  # repeats are counted on the row, and not told again
                 what = f"{draft.side} {draft.quantity.normalize():f} {draft.contract.symbol}"
                 told = {"strategy": draft.owner}  # this is a database thread; the record cannot know by itself
                 logger.warning("Order denied: %s: %s order_ref=%s", what, error.message, order_ref, extra=told)
-                error.fields["order_ref"] = order_ref
 
     # books
 

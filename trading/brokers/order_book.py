@@ -24,6 +24,7 @@ from trading.brokers.base import Broker, EngineSide
 from trading.ib import codes, mapping, requests
 from trading.ib.capture import Capture
 from trading.ib.line import Line
+from trading.ib.paced import PacedSender
 from trading.orders.intents import IntentWriter
 from trading.orders.progress import UNACKNOWLEDGED
 from trading.orders.state import OrderState
@@ -84,6 +85,12 @@ class OrderBook(Broker):
         with suppress(ValueError):
             self.capture.observers.remove(self._observe)
         self.ib.connectedEvent -= self._on_connected
+
+    async def _order_turn(self, count: int) -> None:
+        """Wait until the line takes so many orders at once."""
+        sender = PacedSender.of(self.ib)
+        if sender is not None:
+            await sender.order_turn(count)
 
     # acknowledgements
 

@@ -23,6 +23,7 @@ from trading.ib import mapping, requests
 from trading.orders import queries, risk
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.refs import owner_named
+from trading.orders.state import WORKING, OrderState
 from trading.orders.tickets import LiveTicket
 
 NOT_CONNECTED = "not_connected"
@@ -117,6 +118,7 @@ class OrderChecks(OrderBook):
                     quantity=draft.quantity * abs(leg.ratio),
                     order_type="MKT",
                     limit_price=None,
+                    stop_price=None,
                 )
             )
         return found
@@ -140,21 +142,32 @@ class OrderChecks(OrderBook):
             checks = risk.CHANGES if changes else None
             risk.check_order(draft, self._facts(draft, entry, changes), checks)
             return
-        risk.check_order(draft, self._facts(draft, None, changes), risk.FORM if changes else risk.COMBINATION)
+        facts = self._facts(draft, None, changes)
         if self._engine is None or self._engine.risk is None:
+            risk.check_order(draft, facts, risk.FORM if changes else risk.COMBINATION)
             return
+        risk.check_order(draft, facts, risk.FORM)
         try:
             legs = self._leg_drafts(draft)
+            known = [self._facts(leg, None, changes) for leg in legs]
+            facts.legs_reduce = all(one.is_reduction(leg) for one, leg in zip(known, legs, strict=True))
         except LedgerError as error:
             raise OrderDeniedError(f"This cannot be checked: {error.message}", code=error.code) from error
-        for leg in legs:
-            risk.check_order(leg, self._facts(leg, None, changes), risk.CHANGES)
+        for place, (leg, one) in enumerate(zip(legs, known, strict=True)):
+            others = [_as_open(other) for number, other in enumerate(legs) if number != place]
+            risk.check_order(leg, _beside(one, others), risk.CHANGES)
+        if not changes:
+            risk.check_order(draft, facts, risk.COMBINATION)
 
     def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
         """Check what is left of a changed order as if it were sent anew: a change could make it a large one."""
         owner = owner_named(ticket.order_ref) or self.strategy_symbol
         draft = self._draft(ticket.contract, changed, owner)
-        self._check(replace(draft, quantity=draft.quantity - ticket.filled), changes=ticket.order_ref)
+        before = mapping.to_optional_decimal(ticket.trade.order.totalQuantity) or Decimal(0)
+        if 0 < draft.quantity < before and _same_prices(changed, ticket.trade.order):
+            return  # a cancel of a part: nothing keeps anyone from trading less
+        left = replace(draft, quantity=draft.quantity - ticket.filled)
+        self._check(left, _entry_of(left, ticket.order_ref), changes=ticket.order_ref)
 
     def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
         """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
@@ -197,3 +210,36 @@ class OrderChecks(OrderBook):
         Raises: OrderDeniedError when one is not known or ambiguous.
         """
         return [await self._qualify(contract) for contract in contracts]
+
+
+def _entry_of(draft: OrderDraft, order_ref: str) -> OrderDraft | None:
+    """Return what is left of the entry whose exit an order is; None when it is none, or the entry has ended."""
+    row = queries.find_order(order_ref)
+    parent = queries.find_order(row.parent_ref) if row is not None and row.parent_ref else None
+    if parent is None or OrderState(parent.state) not in WORKING:
+        return None
+    return replace(draft, side=parent.side, quantity=parent.quantity - parent.filled)
+
+
+def _as_open(leg: OrderDraft) -> risk.OpenOrder:
+    return risk.OpenOrder(
+        con_id=leg.contract.con_id,
+        side=leg.side,
+        quantity=leg.quantity,
+        order_type=leg.order_type,
+        limit_price=None,
+        stop_price=None,
+        age_s=0.0,
+        owner=leg.owner,
+    )
+
+
+def _beside(facts: risk.RiskFacts, others: Sequence[risk.OpenOrder]) -> risk.RiskFacts:
+    """Return the facts about a leg as if the other legs worked already: together they may be too much."""
+    working = facts.open_orders
+    return replace(facts, read_open_orders=lambda: [*working, *others], leave_out="")
+
+
+def _same_prices(changed: Order, order: Order) -> bool:
+    names = ("lmtPrice", "auxPrice", "trailStopPrice", "trailingPercent")
+    return all(getattr(changed, name) == getattr(order, name) for name in names)

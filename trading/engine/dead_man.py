@@ -107,9 +107,10 @@ async def _cancel(connection: IBConnection) -> int:
 async def _flatten(connection: IBConnection, deed: Deed) -> int:
     """Close what IB holds, look again, and close what came meanwhile; return how many positions are left."""
     for _ in range(ROUNDS):
-        held = await _positions(connection)
+        still_working = await _working(connection)
+        held = [row for row in await _positions(connection) if row[0].conId not in still_working]
         if not held:
-            return 0
+            break  # flat, or what works still could turn around what would be closed beside it
         trades = []
         for contract, quantity in held:
             for owner, part in await asyncio.to_thread(_shares, contract.conId, quantity):
@@ -117,6 +118,14 @@ async def _flatten(connection: IBConnection, deed: Deed) -> int:
         if not await _all_done(trades):
             break  # an order still works: another one beside it could turn the position around
     return len(await _positions(connection))
+
+
+async def _working(connection: IBConnection) -> set[int]:
+    """Return the contracts in which orders work, legs of combinations included."""
+    ib: Any = connection.ib
+    trades = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=ANSWER_S)
+    legs = {leg.conId for trade in trades for leg in trade.contract.comboLegs or ()}
+    return {trade.contract.conId for trade in trades} | legs
 
 
 async def _all_done(trades: list[Any]) -> bool:

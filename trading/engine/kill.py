@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
+from django.db import connection as database
 
 from strategies.exceptions import LedgerError, MatsError, TransientError
 from trading.engine.risk_alerts import tell_state
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAUSE, CANCEL, HALT, GLOBAL_CANCEL, FLATTEN = 1, 2, 3, 4, 5
-CANCEL_WAIT_S, CLOSE_WAIT_S, BOOKED_WAIT_S = 10.0, 20.0, 15.0
+CANCEL_WAIT_S, CLOSE_WAIT_S, BOOKED_WAIT_S, STORED_WAIT_S = 10.0, 20.0, 15.0, 30.0
 ROUNDS = 6
 _POLL_S = 0.05
 MANUAL_TOO = "IB was asked to cancel every order of the account, orders made by hand in TWS included."
@@ -67,17 +69,33 @@ def kill(engine: StrategyManager, level: int, owner: str, reason: str, actor: st
     if level in (HALT, GLOBAL_CANCEL):
         owner = ACCOUNT
     outcome = Outcome(level, owner)
-    _stop_orders(engine, outcome, reason, actor, source)
+    _stop_orders(engine, outcome, reason, actor)
+    stored = threading.Thread(
+        target=_store, args=(engine, outcome, reason, actor, source), name="mats-kill-state", daemon=True
+    )
+    stored.start()  # beside the cancels: a ledger that is locked must not keep them
+    try:
+        _act(engine, outcome)
+    finally:
+        stored.join(STORED_WAIT_S)
+    if stored.is_alive():
+        outcome.errors["state/books"] = (
+            "The state is not stored yet; it holds in memory and is stored as soon as it can."
+        )
+    outcome.working = queries.working_refs(owner or None)
+    outcome.text = " ".join(part for part in (outcome.text, _told(outcome)) if part)
+    logger.warning("kill level=%s owner=%s reason=%s left=%s", level, owner or "account", reason, outcome.left)
+    return outcome
+
+
+def _act(engine: StrategyManager, outcome: Outcome) -> None:
+    level, owner = outcome.level, outcome.owner
     if level == CANCEL or (level == FLATTEN and owner != ACCOUNT):
         _cancel(engine, owner, outcome)
     if level == GLOBAL_CANCEL or (level == FLATTEN and owner == ACCOUNT):
         _cancel_everything(engine, outcome)
     if level == FLATTEN:
         _flatten(engine, owner, outcome)
-    outcome.working = queries.working_refs(owner or None)
-    outcome.text = " ".join(part for part in (outcome.text, _told(outcome)) if part)
-    logger.warning("kill level=%s owner=%s reason=%s left=%s", level, owner or "account", reason, outcome.left)
-    return outcome
 
 
 def _told(outcome: Outcome) -> str:
@@ -93,8 +111,8 @@ def _told(outcome: Outcome) -> str:
     return " ".join(parts)
 
 
-def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: str, source: str) -> None:
-    """Halt in memory, then in the file, then in the books; what cannot be written is told and stops nothing."""
+def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: str) -> None:
+    """Halt in memory, then in the file; what cannot be written is told and stops nothing."""
     owner = outcome.owner
     engine.risk.halt_now(owner, reason)
     try:
@@ -102,19 +120,30 @@ def _stop_orders(engine: StrategyManager, outcome: Outcome, reason: str, actor: 
             engine.halt_file.write(reason, actor)
     except OSError as error:
         outcome.errors["file/halt"] = f"The halt file cannot be written: {error}"
+
+
+def _store(engine: StrategyManager, outcome: Outcome, reason: str, actor: str, source: str) -> None:
+    """Put the state into the books; on a thread of its own."""
+    owner = outcome.owner
     try:
         set_state(owner, TradingState.HALTED, reason=reason, actor=actor, source=source)
         tell_state(owner, TradingState.HALTED, reason)
         engine.risk.reload()
     except DatabaseError as error:
-        outcome.errors["state/books"] = f"The state could not be stored: {error}"
+        outcome.errors["state/books"] = f"The state could not be stored: {error} It holds, and is stored when it can."
+        engine.on_halted(owner, reason, actor)
+    except Exception as error:  # thread border: the caller tells it, and the halt holds in memory
+        logger.exception("state not stored owner=%s", owner or "account")
+        outcome.errors["state/books"] = f"The state could not be stored: {type(error).__name__}: {error}"
+    finally:
+        database.close()
 
 
 def _cancel(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
     found = engine.trade_manager.cancel_owner(owner or None)
     outcome.asked += found.asked
     outcome.errors.update(found.errors)
-    _wait_gone(owner or None)
+    _wait_gone(engine, owner or None, outcome)
 
 
 def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
@@ -143,11 +172,27 @@ async def _global_cancel(engine: StrategyManager) -> int:
         await asyncio.sleep(_POLL_S)
 
 
-def _wait_gone(owner: str | None) -> None:
-    """Wait until no order works any more, at most so long: what does not end is told as working."""
+def _wait_gone(engine: StrategyManager, owner: str | None, outcome: Outcome) -> None:
+    """Wait until no order works any more, at most so long, and cancel what was on its way to IB at first.
+
+    What does not end is told as working.
+    """
     deadline = time.monotonic() + CANCEL_WAIT_S
-    while queries.working_refs(owner) and time.monotonic() < deadline:
+    while (left := queries.working_refs(owner)) and time.monotonic() < deadline:
+        for order_ref in left:
+            if order_ref not in outcome.asked and order_ref not in outcome.errors:
+                _ask_again(engine, order_ref, outcome)
         time.sleep(_POLL_S)
+
+
+def _ask_again(engine: StrategyManager, order_ref: str, outcome: Outcome) -> None:
+    try:
+        engine.trade_manager.cancel_order(order_ref)
+    except MatsError as error:
+        if error.code not in ("not_sent", "order_done"):  # its number is not on record yet: the next look may know it
+            outcome.errors[order_ref] = error.message
+    else:
+        outcome.asked.append(order_ref)
 
 
 def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:

@@ -62,6 +62,9 @@ class Host(Protocol):
     def on_halted(self, owner: str, reason: str, by: str) -> None:
         """Take note that the halt file appeared: store and show it, without waiting."""
 
+    def note_repeats(self) -> None:
+        """Have the numbers of denials that repeated written, without waiting."""
+
     def on_throttled(self, owner: str, text: str) -> None:
         """Hold a strategy that sent too many orders: store and show it, without waiting."""
 
@@ -81,6 +84,7 @@ class RiskDesk:
         self._lock = threading.Lock()
         self._halted_at: datetime | None = None
         self._held: dict[str, tuple[datetime, str]] = {}  # throttled just now, not stored yet
+        self._stopped: dict[str, tuple[datetime, str]] = {}  # halted just now, not stored yet
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -115,6 +119,11 @@ class RiskDesk:
                 for owner, held in self._held.items()
                 if owner not in found.states or found.states[owner].since < held[0]
             }
+            self._stopped = {
+                owner: stopped
+                for owner, stopped in self._stopped.items()
+                if owner not in found.states or found.states[owner].since < stopped[0]
+            }
             self._tell_gate()
 
     def _forget_file(self, released_at: datetime) -> None:
@@ -128,7 +137,8 @@ class RiskDesk:
     def _tell_gate(self) -> None:
         """Have the gate refuse, once more right before the wire, whom these decisions halt."""
         states = self._decisions.states if self._decisions is not None else {}
-        halted = {owner: one.reason for owner, one in states.items() if one.state is TradingState.HALTED}
+        halted = {owner: reason for owner, (_, reason) in self._stopped.items()}
+        halted |= {owner: one.reason for owner, one in states.items() if one.state is TradingState.HALTED}
         if self._halted_at is not None:
             halted.setdefault(ACCOUNT, "The halt file was seen; a release by an administrator is needed.")
         self._host.gate.set_halted(halted)
@@ -138,6 +148,8 @@ class RiskDesk:
         with self._lock:
             if owner == ACCOUNT:
                 self._halted_at = datetime.now(UTC)
+            else:
+                self._stopped[owner] = datetime.now(UTC), reason
             self._host.gate.add_halted(owner, reason)
 
     # -- the watch
@@ -161,10 +173,12 @@ class RiskDesk:
                 self._look_at_file()
                 if turn % BEAT_EVERY == 0:
                     self.pulse.beat()
+                    self._host.note_repeats()
                 turn += 1
                 if turn % POLL_EVERY == 0:
                     self._look_at_rows()
                 self._stop.wait(WATCH_S)
+            self._host.note_repeats()
             self.pulse.end()
         finally:
             database.close()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trading.engine.options import EngineSettings
     from trading.engine.session import MasterSession
     from trading.market.recorder import MarketRecorder
+    from trading.orders.intents import IntentWriter
 
 
 class RiskSide:
@@ -37,6 +38,7 @@ class RiskSide:
     portfolio_manager: PortfolioManager
     session: MasterSession
     message_queue: MessageQueue
+    intents: IntentWriter
     recorder: MarketRecorder | None
 
     def _make_risk(self, settings: EngineSettings) -> None:
@@ -71,6 +73,12 @@ class RiskSide:
                 store_state(owner, TradingState.HALTED, reason, by)
 
         self.message_queue.submit(_store, "halted")
+
+    def note_repeats(self) -> None:
+        """Have the numbers of denials that repeated written; on the message thread, so that the watch never waits."""
+        over = self.intents.take_repeats()
+        if over:
+            self.message_queue.submit(lambda: self.intents.write_repeats(over), "denials")
 
     def on_throttled(self, owner: str, text: str) -> None:
         """Store and show that a strategy is held."""

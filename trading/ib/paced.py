@@ -33,6 +33,7 @@ _OPENS_LINE = {"1": 2, "50": 2, "97": 1}
 _CLOSES_LINE = {"2": 2, "51": 2, "98": 1}
 _SEC_TYPE_AT, _HEDGE_AT, _SNAPSHOT_AT = 5, 15, 17  # of a request for market data
 PACING_VIOLATION = 162
+_LOOK_S = 0.01
 _ATTRIBUTE = "mats_sender"
 
 
@@ -82,6 +83,16 @@ class PacedSender:
         Thread-safe.
         """
         return self._budget.take(self._client_id, now, urgent=True)
+
+    async def order_turn(self, count: int) -> None:
+        """Wait until so many orders would be written at once: one that waits here can still be held back."""
+        loop = asyncio.get_running_loop()
+        while self._client.isConnected():
+            behind = len(self._urgent)
+            wait_s = self._budget.order_wait_s(self._client_id, loop.time(), behind + count)
+            if not (behind or wait_s):
+                return
+            await asyncio.sleep(max(wait_s, _LOOK_S))
 
     def send(self, message: str) -> None:
         """Send a message now or as soon as the budget allows."""

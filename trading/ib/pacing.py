@@ -164,6 +164,15 @@ class Budget:
                 self._held += 1
             return wait_s
 
+    def order_wait_s(self, client_id: int, now: float, count: int) -> float:
+        """Return how long so many orders would have to wait; counts nothing."""
+        with self._lock:
+            own = self._each.setdefault(client_id, Window(WINDOW_S))
+            each, together = min(count, PER_CONNECTION), min(count, self.max_messages)
+            return max(
+                own.wait_s(now, PER_CONNECTION - each + 1), self._all.wait_s(now, self.max_messages - together + 1)
+            )
+
     # lines
 
     def open_line(self, client_id: int, req_id: int) -> None:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from strategies.exceptions import LedgerError
 from trading.orders.checking import RiskCheck, deny
 from trading.orders.drafts import OrderDraft
-from trading.orders.facts import Desk, RiskFacts
+from trading.orders.facts import Desk, RiskFacts, once_per_family
 from trading.orders.limits import ACCOUNT, DEFAULT, Limit
 
 ZERO = Decimal(0)
@@ -39,7 +39,8 @@ def lines_of(draft: OrderDraft, facts: RiskFacts, desk: Desk, owner: str | None 
     for holding in desk.holdings:
         if owner in (None, holding.owner):
             lines.setdefault(holding.con_id, Line()).held += holding.quantity
-    changes = [(other.con_id, other.signed_quantity) for other in facts.open_orders if owner in (None, other.owner)]
+    others = once_per_family(other for other in facts.open_orders if owner in (None, other.owner))
+    changes = [(other.con_id, other.signed_quantity) for other in others]
     for con_id, change in [*changes, (draft.contract.con_id, draft.signed_quantity)]:
         line = lines.setdefault(con_id, Line())
         if change > 0:
@@ -139,7 +140,8 @@ class Shorting:
         limit = facts.desk.limit(self.name) if facts.desk else None
         if limit is None or limit.value or draft.side == "BUY":
             return
-        selling = sum((one.quantity for one in facts.own_orders(draft) if one.side == "SELL"), draft.quantity)
+        others = once_per_family(facts.own_orders(draft))
+        selling = sum((one.quantity for one in others if one.side == "SELL"), draft.quantity)
         if selling > max(ZERO, facts.position):
             text = f"{draft.owner} holds {facts.position:f} {draft.contract.symbol} and may not sell {selling:f}."
             raise deny(self.name, text, limit=limit, value=selling)

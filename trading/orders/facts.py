@@ -6,7 +6,7 @@ Rule: a fact that is not known raises LedgerError; a check that needs it denies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -33,11 +33,38 @@ class OpenOrder:
     owner: str = ""
     ordered: Decimal | None = None  # what was ordered; None: nothing is filled yet
     order_ref: str = ""
+    parent_ref: str = ""  # the entry of a bracket whose exit it is
+    family: str = ""  # of those that share it only one trades: exits of one entry, a group that cancels the rest
 
     @property
     def signed_quantity(self) -> Decimal:
         """Return the change of position that it may still bring."""
         return self.quantity if self.side == "BUY" else -self.quantity
+
+
+def once_per_family(orders: Iterable[OpenOrder]) -> list[OpenOrder]:
+    """Return the orders that may trade beside each other: of a family the largest of each contract and side, and of
+    an entry that still works no exits, because they trade no more than it brought.
+    """
+    found = list(orders)
+    working = {one.order_ref for one in found if one.order_ref}
+    alone: list[OpenOrder] = []
+    largest: dict[tuple[str, int, str], OpenOrder] = {}
+    for one in found:
+        if one.parent_ref and one.parent_ref in working:
+            continue
+        if not one.family:
+            alone.append(one)
+            continue
+        key = one.family, one.con_id, one.side
+        if key not in largest or largest[key].quantity < one.quantity:
+            largest[key] = one
+    return [*alone, *largest.values()]
+
+
+def sum_of(orders: Iterable[OpenOrder]) -> Decimal:
+    """Return the change of position that some orders may still bring, signed."""
+    return sum((one.signed_quantity for one in orders), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +168,7 @@ class RiskFacts:
     read_open_orders: Callable[[], Sequence[OpenOrder]]
     limits: Mapping[str, Any] = field(default_factory=dict)
     desk: Desk | None = None
+    legs_reduce: bool = False  # a combination each of whose legs only reduces
     leave_out: str = ""  # the order that is being changed: what it was does not count beside what it becomes
 
     @cached_property
@@ -165,8 +193,14 @@ class RiskFacts:
 
     @cached_property
     def open_orders(self) -> Sequence[OpenOrder]:
-        """Return the working orders of the account, all owners', but for one that is being changed."""
-        return [one for one in self.read_open_orders() if not self.leave_out or one.order_ref != self.leave_out]
+        """Return the working orders of the account, all owners', but for one that is being changed with its siblings:
+        of these only one trades, so that they come to no more than what it becomes.
+        """
+        found = list(self.read_open_orders())
+        if not self.leave_out:
+            return found
+        family = next((one.family for one in found if one.order_ref == self.leave_out), "")
+        return [one for one in found if one.order_ref != self.leave_out and not (family and one.family == family)]
 
     def own_orders(self, draft: OrderDraft) -> list[OpenOrder]:
         """Return the owner's working orders in the draft's contract."""
@@ -181,8 +215,7 @@ class RiskFacts:
 
         Two sales of everything reduce each by itself and turn the position around together.
         """
-        change = draft.signed_quantity
-        same_side = sum(
-            (other.signed_quantity for other in self.own_orders(draft) if other.side == draft.side), Decimal(0)
-        )
-        return is_reduction(self.position, change + same_side)
+        if self.legs_reduce:
+            return True
+        mine = [other for other in once_per_family(self.own_orders(draft)) if other.side == draft.side]
+        return is_reduction(self.position, draft.signed_quantity + sum_of(mine))

@@ -7,6 +7,7 @@ after its order was handed to the socket: a recovery running meanwhile must not 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from trading.engine import doorbell, events
 from trading.engine.events import EventKind
 from trading.models import Order, OrderEvent
 from trading.orders.combos import legs_text
+from trading.orders.denials import Denials
 from trading.orders.drafts import OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.refs import new_ref
@@ -38,6 +40,7 @@ class IntentWriter:
     def __init__(self, epoch_check: EpochCheck, now: Callable[[], datetime] = _utc_now) -> None:
         self._epoch_check = epoch_check
         self._now = now
+        self._denials = Denials()
 
     def commit(self, draft: OrderDraft) -> str:
         """Commit the intent; return its reference.
@@ -79,11 +82,35 @@ class IntentWriter:
         reach("intent_after")
         return refs
 
-    def deny(self, draft: OrderDraft, reason: str, code: str) -> str:
-        """Record an order that MATS refused to send; return its reference."""
+    def deny(self, draft: OrderDraft, reason: str, code: str) -> tuple[str, bool]:
+        """Record an order that MATS refused to send; return its reference, and whether it has a row of its own.
+
+        The same refused again within a second is counted on the first one's row (``write_repeats``).
+        """
+        repeated = self._denials.repeated(draft, code, time.monotonic())
+        if repeated:
+            return repeated, False
         order_ref = new_ref(draft.owner)
         self._write(order_ref, draft, OrderState.DENIED, f"{code}: {reason}"[:400])
-        return order_ref
+        self._denials.begin(draft, code, order_ref, time.monotonic())
+        return order_ref, True
+
+    def take_repeats(self) -> list[tuple[str, int]]:
+        """Return the denied orders whose second is over with how often they were tried again, each once."""
+        return self._denials.take_over(time.monotonic())
+
+    def write_repeats(self, over: Sequence[tuple[str, int]]) -> None:
+        """Put on record how often denials were repeated."""
+        now = self._now()
+        with transaction.atomic():
+            self._epoch_check()
+            for order_ref, count in over:
+                row = Order.objects.get(order_ref=order_ref)
+                told = f" [{count} more within a second]"
+                row.reason, row.updated_at = f"{row.reason[: 400 - len(told)]}{told}", now
+                row.save(update_fields=["reason", "updated_at"])
+                self._report(row, now)
+        doorbell.ring(doorbell.EVENTS)
 
     def give_up(self, order_ref: str, reason: str, code: str) -> None:
         """Turn an intent that will not be sent into a denied order."""

@@ -28,13 +28,17 @@ def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) 
 _OPEN = ("con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner")
 
 
+_NAMES = ("legs", "order_ref", "parent_ref", "oca_group")
+
+
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner, combinations by their legs; one query."""
-    rows = Order.objects.filter(state__in=_WORKING).values_list("legs", "order_ref", *_OPEN)
-    return [order for legs, order_ref, *row in rows for order in _by_legs(legs, order_ref, row, now)]
+    rows = Order.objects.filter(state__in=_WORKING).values_list(*_NAMES, *_OPEN)
+    return [order for row in rows for order in _by_legs(row[: len(_NAMES)], row[len(_NAMES) :], now)]
 
 
-def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+def _by_legs(names: Sequence[str], row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+    legs, order_ref, parent_ref, oca_group = names
     con_id, side, quantity, filled, order_type, limit, stop, created, owner = row
     whole = OpenOrder(
         con_id=con_id,
@@ -47,6 +51,8 @@ def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> li
         owner=owner,
         ordered=quantity,
         order_ref=order_ref,
+        parent_ref=parent_ref,
+        family=parent_ref or oca_group,
     )
     return [
         replace(

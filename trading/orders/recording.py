@@ -20,8 +20,9 @@ from django.db.models import QuerySet
 from portfolio.facts import ExecutionFact
 from portfolio.models import Execution, Instrument
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
+from trading.alerts import raise_alert
 from trading.ib.codes import order_verdict
-from trading.models import Order
+from trading.models import Order, Severity
 from trading.orders import combos
 from trading.orders.owners import Owners
 from trading.orders.progress import (
@@ -227,8 +228,20 @@ def _order_meant(batch: OrderBatch, ref: str, perm_id: int) -> tuple[str, Order 
     copy = foreign_ref(perm_id)
     found = batch.find(copy)
     if found is None:
-        logger.error("order_ref=%s has two permIds first=%s second=%s", ref, row.perm_id, perm_id)
+        _tell_twice(row, perm_id, copy)
     return copy, found
+
+
+def _tell_twice(row: Order, perm_id: int, copy: str) -> None:
+    """Have a second order under one reference stand as an alert; joins the batch's transaction."""
+    logger.error("order_ref=%s has two permIds first=%s second=%s", row.order_ref, row.perm_id, perm_id)
+    text = (
+        f"IB has two orders under {row.order_ref}: permId {row.perm_id} and permId {perm_id}, which is kept as {copy}. "
+        "MATS sends a reference once: somebody copied the order, or IB took it twice. Compare both in TWS and cancel "
+        "the one that is not meant."
+    )
+    title = f"Two orders at IB under one reference in {row.symbol}"
+    raise_alert(f"order_twice:{perm_id}", Severity.CRITICAL, title, text, row.owner)
 
 
 def _row_from_trade(ref: str, trade: TradeSnapshot, owner: str, now: datetime) -> Order:

@@ -40,12 +40,13 @@ class PriceCollar:
 
     def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
         """Refuse what lies beyond the collar; tell what lies beyond the first one."""
-        if facts.desk is None or (draft.order_type in _AT_MARKET and facts.is_reduction(draft)):
+        has_price = facts.desk is not None and facts.desk.quote is not None
+        if facts.desk is None or ((draft.limit_price is None or not has_price) and facts.is_reduction(draft)):
             return
         self._fresh(draft, facts.desk)
         if draft.limit_price is None or facts.desk.quote is None:
             return
-        away = _beyond(draft, facts.desk.quote.price)
+        away = _beyond(draft, _reference(draft, facts.desk.quote.price))
         limit = facts.desk.limit("price_collar_option" if draft.contract.sec_type in _OPTIONS else self.name)
         if limit is not None and away > limit.value:
             text = (
@@ -72,6 +73,13 @@ class PriceCollar:
         if draft.order_type in _AT_MARKET and limit is not None and desk.quote.age_s > limit.value:
             text = f"The latest price of {symbol} is {desk.quote.age_s:.0f} s old; a market order needs a fresh one."
             raise deny("quote_stale", text, limit=limit, value=round(desk.quote.age_s, 1))
+
+
+def _reference(draft: OrderDraft, market: Decimal) -> Decimal:
+    """Return the price that the limit is measured by: one that waits for a trigger beyond the market trades there."""
+    if draft.stop_price is None or draft.stop_price <= 0:
+        return market
+    return max(market, draft.stop_price) if draft.side == "BUY" else min(market, draft.stop_price)
 
 
 def _beyond(draft: OrderDraft, market: Decimal) -> Decimal:
@@ -108,7 +116,8 @@ class OrderNotional:
 def _price_of(draft: OrderDraft, desk: Desk) -> Decimal:
     """Return the dearest price that the order may trade at, as far as it is known."""
     known = [price for price in (draft.limit_price, draft.stop_price) if price is not None]
-    if desk.quote is not None and not (draft.order_type == "LMT" and draft.limit_price is not None):
+    buys_no_dearer = draft.side == "BUY" and draft.order_type in ("LMT", "LOC") and draft.limit_price is not None
+    if desk.quote is not None and not buys_no_dearer:
         known.append(desk.quote.price)
     if not known:
         raise LedgerError(f"No price of {draft.contract.symbol} is known.", code="price_unknown")

@@ -36,6 +36,20 @@ async def test_an_order_behind_150_requests_waits_for_none_of_them(desk: Desk) -
     sender.clear()
 
 
+async def test_an_order_waits_for_its_turn_where_a_halt_reaches_it(desk: Desk) -> None:
+    spy = await requests.qualify(desk.connection.ib, Stock("SPY", "SMART", "USD"))
+    loop, sender = asyncio.get_running_loop(), desk.connection._sender
+    while not sender.turn_s(loop.time()):
+        pass  # until this second's messages are used up
+    began = loop.time()
+    placing = asyncio.ensure_future(desk.broker.place_order(spy, MarketOrder("BUY", 1), owner="T"))
+    while not placing.done():
+        assert not sender.orders_wait, "what is in the line's queue goes out whatever comes"
+        await asyncio.sleep(0.005)
+    assert loop.time() - began > 0.5
+    assert await placing.result().wait_done(10.0)
+
+
 def _stamped(stamps: list[float], send: Callable[[bytes], None], message: bytes) -> None:
     stamps.append(asyncio.get_running_loop().time())
     send(message)

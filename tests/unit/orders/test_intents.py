@@ -40,7 +40,7 @@ def test_stale_engine_writes_no_intent() -> None:
 
 
 def test_denied_order_is_on_record_with_its_reason() -> None:
-    ref = writer().deny(draft(), "The size is 0.", "size_zero")
+    ref, _ = writer().deny(draft(), "The size is 0.", "size_zero")
     row = Order.objects.get(order_ref=ref)
     assert (row.state, row.reason) == ("denied", "size_zero: The size is 0.")
 
