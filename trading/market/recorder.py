@@ -71,6 +71,7 @@ def wanted_instruments() -> list[Wanted]:
     }
     since = datetime.now(UTC) - RECENT
     recent = Order.objects.filter(created_at__gte=since).exclude(con_id__in=found)
+    recent = recent.exclude(sec_type="BAG")  # a combination has no price of its own; its legs are held once it fills
     for row in recent.values("con_id", "symbol", "sec_type", "currency").distinct():
         exchange = "IDEALPRO" if row["sec_type"] == "CASH" else "SMART"
         found.setdefault(
