@@ -49,6 +49,12 @@ class Change:
         if any(value is not None and not value > 0 for value in given):
             raise OrderDeniedError("Quantity and prices must be greater than 0.", code="bad_value")
 
+    def only_shrinks(self, order: Order) -> bool:
+        """Tell whether nothing but less of the order is wanted: a cancel of a part, which passes as cancels do."""
+        others = (self.limit, self.stop, self.trail, self.trail_percent)
+        smaller = self.quantity is not None and self.quantity <= Decimal(str(order.totalQuantity))
+        return smaller and all(value is None for value in others)
+
     def applied(self, order: Order) -> Order:
         """Return a changed copy: a refused change must leave no trace in the live object.
 
@@ -161,9 +167,11 @@ class OrderChanges(OrderChecks):
             await self.adopt(order_ref)
         change = Change(quantity, limit, stop, trail, trail_percent)
         ticket, changed = self._changed(order_ref, change)
-        await self.prepare([ticket.contract])
-        await in_db_thread(self._check_change, ticket, changed)
-        ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended while that took place
+        if not change.only_shrinks(ticket.trade.order):
+            await self._qualify(ticket.contract)  # of a combination from before a restart the legs are not known yet
+            await self.prepare([ticket.contract])
+            await in_db_thread(self._check_change, ticket, changed)
+            ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended meanwhile
         try:
             self.ib.placeOrder(ticket.contract, changed)
         except AssertionError as error:  # ib_async's way to say that the order is done
@@ -176,7 +184,9 @@ class OrderChanges(OrderChecks):
         """
         self._check_line("changed")
         ticket, changed = self._changed(order_ref, change)
-        self._check_change(ticket, changed)
+        if not change.only_shrinks(ticket.trade.order):
+            self._check_change(ticket, changed)
+            ticket, changed = self._changed(order_ref, change)
         return self.line.place_frame(ticket.contract, changed)
 
     def _changed(self, order_ref: str, change: Change) -> tuple[LiveTicket, Order]:
@@ -191,8 +201,9 @@ class OrderChanges(OrderChecks):
         if change.quantity is not None and change.quantity <= ticket.filled:
             text = f"{ticket.filled:f} are filled already; cancel the order instead."
             raise OrderDeniedError(text, code="below_filled")
-        if self._engine is not None:
-            self._engine.gate.check(ticket.contract.conId, owner_named(order_ref) or self.strategy_symbol)
+        if not change.only_shrinks(ticket.trade.order):
+            con_ids = [leg.conId for leg in ticket.contract.comboLegs or ()] or [ticket.contract.conId]
+            self._check_gate(con_ids, owner_named(order_ref) or self.strategy_symbol)
         return ticket, change.applied(ticket.trade.order)
 
     def _check_line(self, what: str) -> None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from django.db import DatabaseError
 from ib_async import Contract, Order
@@ -27,6 +29,7 @@ from strategies.ports import StrategyPosition, Ticket
 from trading.brokers.changes import OrderChanges
 from trading.brokers.order_book import REQUEST_TIMEOUT_S
 from trading.brokers.order_checks import NOT_CONNECTED
+from trading.orders import queries
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.inflight import in_flight
@@ -36,6 +39,7 @@ from trading.orders.tickets import LiveTicket
 
 logger = logging.getLogger(__name__)
 
+_DECIDING = threading.Lock()
 LEDGER_TROUBLE = "ledger_trouble"
 _CANCEL_WITH_BLOCK = 1  # IB: the rest is cancelled, and only one of them is at the exchange at a time
 
@@ -95,7 +99,7 @@ class LiveBroker(OrderChanges):
             if group:
                 order.ocaGroup, order.ocaType = group, _CANCEL_WITH_BLOCK
         drafts = [self._draft(contract, order, owner, by_hand=by_hand) for contract, order in members]
-        await self.prepare({contract.conId: contract for contract, _ in members}.values())
+        await self.prepare({contract.conId or id(contract): contract for contract, _ in members}.values())
         refs = await self._committed(drafts, is_bracket=is_bracket)
         await self._check_way_again(refs, drafts)
         tickets: list[LiveTicket] = []
@@ -175,12 +179,19 @@ class LiveBroker(OrderChanges):
             )
 
     def _decide(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
-        """Let a family pass every check, or none of it; commit what may be sent."""
+        """Let a family pass every check, or none of it; commit what may be sent.
+
+        One at a time in this process: two orders that each fit under a limit do not fit under it together.
+        """
+        with _DECIDING:
+            return self._decide_alone(drafts, is_bracket)
+
+    def _decide_alone(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
         entry = drafts[0] if is_bracket else None
         for draft in drafts:
             try:
                 self._check_way(draft)
-                self._check(draft, entry if draft is not entry else None)
+                self._check(draft, self._coming(draft, entry))
             except OrderDeniedError as error:
                 if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
                     logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
@@ -190,6 +201,12 @@ class LiveBroker(OrderChanges):
         if len(drafts) == 1:
             return [self._intents.commit(drafts[0])]
         return self._intents.commit_family(drafts, is_bracket=is_bracket)
+
+    def _coming(self, draft: OrderDraft, entry: OrderDraft | None) -> Decimal:
+        """Return what an exit's entry may still trade, signed; 0 for every other order."""
+        if entry is not None:
+            return Decimal(0) if draft is entry else entry.signed_quantity
+        return queries.still_to_trade(draft.parent_ref) if draft.parent_ref else Decimal(0)
 
     def _deny(self, drafts: Sequence[OrderDraft], culprit: OrderDraft, error: OrderDeniedError) -> None:
         """Put the refusal on record, of the whole family when it is one."""

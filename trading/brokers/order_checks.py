@@ -127,20 +127,30 @@ class OrderChecks(OrderBook):
         """Refuse while there is no way to the broker, or the engine's gate is shut for what would be traded."""
         if not self.ib.isConnected():
             raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
+        con_ids = [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]
+        self._check_gate(con_ids, draft.owner, closing=draft.purpose == FLATTEN)
+
+    def _check_gate(self, con_ids: Iterable[int], owner: str, *, closing: bool = False) -> None:
         if self._engine is not None:
-            for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
-                self._engine.gate.check(con_id, draft.owner, closing=draft.purpose == FLATTEN)
+            for con_id in con_ids:
+                self._engine.gate.check(con_id, owner, closing=closing)
 
-    def _check(self, draft: OrderDraft, entry: OrderDraft | None = None, *, changes: str = "") -> None:
-        """Let a draft pass the checks; ``changes`` names the order that it is to replace.
+    def _check(
+        self, draft: OrderDraft, coming: Decimal = Decimal(0), *, changes: str = "", looks_only: bool = False
+    ) -> None:
+        """Let a draft pass the checks.
 
+        ``coming`` is what its entry may still trade, signed; ``changes`` names the order that it is to replace; who
+        ``looks_only`` sends nothing, which counts for no rate and holds no strategy.
         Raises: OrderDeniedError.
         """
+        looking = looks_only and not changes
         if not draft.contract.legs:
-            checks = risk.CHANGES if changes else None
-            risk.check_order(draft, self._facts(draft, entry, changes), checks)
+            checks = risk.CHANGES if changes else (risk.LOOKING if looking else None)
+            risk.check_order(draft, self._facts(draft, coming, changes), checks)
             return
-        risk.check_order(draft, self._facts(draft, None, changes), risk.FORM if changes else risk.COMBINATION)
+        checks = risk.FORM if changes else (risk.COMBINATION_LOOKING if looking else risk.COMBINATION)
+        risk.check_order(draft, self._facts(draft, changes=changes), checks)
         if self._engine is None or self._engine.risk is None:
             return
         try:
@@ -148,25 +158,29 @@ class OrderChecks(OrderBook):
         except LedgerError as error:
             raise OrderDeniedError(f"This cannot be checked: {error.message}", code=error.code) from error
         for leg in legs:
-            risk.check_order(leg, self._facts(leg, None, changes), risk.CHANGES)
+            risk.check_order(leg, self._facts(leg, changes=changes), risk.CHANGES)
 
     def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
         """Check what is left of a changed order as if it were sent anew: a change could make it a large one."""
         owner = owner_named(ticket.order_ref) or self.strategy_symbol
         draft = self._draft(ticket.contract, changed, owner)
-        self._check(replace(draft, quantity=draft.quantity - ticket.filled), changes=ticket.order_ref)
+        row = queries.find_order(ticket.order_ref)
+        parent_ref = row.parent_ref if row is not None else ""
+        coming = queries.still_to_trade(parent_ref) if parent_ref else Decimal(0)
+        draft = replace(draft, quantity=draft.quantity - ticket.filled, parent_ref=parent_ref)
+        self._check(draft, coming, changes=ticket.order_ref)
 
     def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
         """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
         draft = self._draft(contract, order, owner, by_hand=True)
         try:
             self._check_way(draft)
-            self._check(draft)
+            self._check(draft, looks_only=True)
         except OrderDeniedError as error:
             return draft, error
         return draft, None
 
-    def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None, changes: str = "") -> risk.RiskFacts:
+    def _facts(self, draft: OrderDraft, coming: Decimal = Decimal(0), changes: str = "") -> risk.RiskFacts:
         """Return what the checks may ask."""
         now, owner = datetime.now(UTC), draft.owner
         params = getattr(self._strategy, "params", None) or {}
@@ -181,9 +195,9 @@ class OrderChecks(OrderBook):
                 read_open_orders=lambda: queries.open_orders(now),
                 limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
             )
-        if entry is not None:
-            held, expected = facts.read_position, entry.signed_quantity
-            facts.read_position = lambda: held() + expected
+        if coming:
+            held = facts.read_position
+            facts.read_position = lambda: held() + coming
         facts.leave_out = changes
         return facts
 

@@ -139,7 +139,7 @@ class Shorting:
         limit = facts.desk.limit(self.name) if facts.desk else None
         if limit is None or limit.value or draft.side == "BUY":
             return
-        selling = sum((one.quantity for one in facts.own_orders(draft) if one.side == "SELL"), draft.quantity)
+        selling = facts.same_side(draft)
         if selling > max(ZERO, facts.position):
             text = f"{draft.owner} holds {facts.position:f} {draft.contract.symbol} and may not sell {selling:f}."
             raise deny(self.name, text, limit=limit, value=selling)

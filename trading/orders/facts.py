@@ -33,6 +33,7 @@ class OpenOrder:
     owner: str = ""
     ordered: Decimal | None = None  # what was ordered; None: nothing is filled yet
     order_ref: str = ""
+    family: str = ""  # of several that cancel each other, one fills
 
     @property
     def signed_quantity(self) -> Decimal:
@@ -176,13 +177,26 @@ class RiskFacts:
             if other.con_id == draft.contract.con_id and other.owner in ("", draft.owner)
         ]
 
+    def same_side(self, draft: OrderDraft) -> Decimal:
+        """Return what the draft and the owner's working orders of its side may trade together, unsigned.
+
+        Of a family, whose members cancel each other, the largest counts.
+        """
+        families = {draft.family or "": draft.quantity}
+        alone = Decimal(0)
+        for other in self.own_orders(draft):
+            if other.side != draft.side:
+                continue
+            if other.family:
+                families[other.family] = max(families.get(other.family, Decimal(0)), other.quantity)
+            else:
+                alone += other.quantity
+        return alone + sum(families.values(), Decimal(0))
+
     def is_reduction(self, draft: OrderDraft) -> bool:
         """Tell whether the order, with those that work already, only brings the position nearer to flat.
 
         Two sales of everything reduce each by itself and turn the position around together.
         """
-        change = draft.signed_quantity
-        same_side = sum(
-            (other.signed_quantity for other in self.own_orders(draft) if other.side == draft.side), Decimal(0)
-        )
-        return is_reduction(self.position, change + same_side)
+        together = self.same_side(draft)
+        return is_reduction(self.position, together if draft.side == "BUY" else -together)

@@ -30,11 +30,15 @@ _OPEN = ("con_id", "side", "quantity", "filled", "order_type", "limit_price", "s
 
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner, combinations by their legs; one query."""
-    rows = Order.objects.filter(state__in=_WORKING).values_list("legs", "order_ref", *_OPEN)
-    return [order for legs, order_ref, *row in rows for order in _by_legs(legs, order_ref, row, now)]
+    rows = Order.objects.filter(state__in=_WORKING).values_list("legs", "order_ref", "parent_ref", "oca_group", *_OPEN)
+    return [
+        order
+        for legs, order_ref, parent_ref, oca_group, *row in rows
+        for order in _by_legs(legs, order_ref, parent_ref or oca_group, row, now)
+    ]
 
 
-def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> list[OpenOrder]:
+def _by_legs(legs: str, order_ref: str, family: str, row: Sequence[Any], now: datetime) -> list[OpenOrder]:
     con_id, side, quantity, filled, order_type, limit, stop, created, owner = row
     whole = OpenOrder(
         con_id=con_id,
@@ -47,6 +51,7 @@ def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> li
         owner=owner,
         ordered=quantity,
         order_ref=order_ref,
+        family=family,
     )
     return [
         replace(
@@ -59,6 +64,15 @@ def _by_legs(legs: str, order_ref: str, row: Sequence[Any], now: datetime) -> li
         )
         for leg in combos.legs_of_text(legs)
     ] or [whole]
+
+
+def still_to_trade(order_ref: str) -> Decimal:
+    """Return the signed quantity that a working order may still trade; 0 when it ended."""
+    row = find_order(order_ref)
+    if row is None or row.state not in _WORKING:
+        return Decimal(0)
+    left = max(row.quantity - row.filled, Decimal(0))
+    return left if row.side == "BUY" else -left
 
 
 def find_order(order_ref: str) -> Order | None:

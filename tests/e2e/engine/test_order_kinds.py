@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,7 +75,7 @@ def test_resting_orders_of_every_type_are_on_record_as_ib_works_them(rig: Rig, a
     until(lambda: Order.objects.filter(order_ref__in=refs, state="accepted").count() == len(refs), what="all work")
     for ticket, (quantity, kind, terms) in zip(tickets, wanted, strict=True):
         row = Order.objects.get(order_ref=ticket.order_ref)
-        assert (row.order_type, row.quantity, row.side) == (kind, abs(quantity), "BUY" if quantity > 0 else "SELL")
+        assert [row.order_type, row.quantity, row.side] == [kind, abs(quantity), "BUY" if quantity > 0 else "SELL"]
         names = {"limit": "limit_price", "stop": "stop_price", "trail": "trail_amount"}
         for name, value in terms.items():
             kept = getattr(row, names.get(name, name))
@@ -138,6 +140,26 @@ def test_orders_on_close_wait_for_the_auction(rig: Rig, alpha: Any) -> None:
     rig.assert_books_equal_broker()
 
 
+def test_example_of_the_documentation_runs_as_it_stands(rig: Rig) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    [code] = [block.split("```")[0] for block in page.split("```python\n") if "place_bracket(" in block.split("```")[0]]
+    heading = (
+        "from datetime import timedelta\nfrom decimal import Decimal\nfrom ib_async import Stock\n"
+        "from strategies.base import BaseStrategy\n\nclass Example(BaseStrategy):\n"
+        "    async def initialize_strategy(self):\n        pass\n"
+    )
+    rig.strategy("EXAMPLE", heading + textwrap.indent(code, "    "))
+    rig.start(rig.engine(), "EXAMPLE")
+
+    def kinds() -> list[tuple[str, str]]:
+        return sorted(Order.objects.filter(owner="EXAMPLE").values_list("order_type", "state"))
+
+    works = [("LMT", "accepted")] * 3 + [("MKT", "filled"), ("STP", "accepted"), ("TRAIL", "accepted")]
+    until(lambda: kinds() == works, what=f"what the example says: {kinds()}")
+    dip = Order.objects.get(owner="EXAMPLE", tif="GTD")
+    assert dip.good_till - dip.good_after == timedelta(hours=1)
+
+
 def bracket(rig: Rig, strategy: Any, quantity: int, **exits: float) -> list[Any]:
     """Enter at market with exits that work."""
     tickets: list[Any] = rig.on_loop(strategy, strategy.place_bracket(SPY, quantity, **exits))
@@ -179,7 +201,7 @@ def test_trailing_exit_and_one_cancels_the_other_leave_once(rig: Rig, alpha: Any
     pair: list[Any] = rig.on_loop(alpha, alpha.place_oco([rest, {**rest, "contract": AAPL, "limit": 9000.0}]))
     ends(pair[1], "filled", 5)
     ends(pair[0], "cancelled", 0)
-    assert (position("ALPHA", "SPY"), position("ALPHA", "AAPL")) == (0, 5)
+    assert [position("ALPHA", "SPY"), position("ALPHA", "AAPL")] == [0, 5]
     rig.assert_books_equal_broker()
 
 
@@ -231,7 +253,7 @@ def test_a_combination_counts_by_its_legs_and_is_limited_by_each(rig: Rig, alpha
     pair = [(SPY, 1), (AAPL, -2)]
     whole = rig.on_loop(alpha, alpha.place_combo(pair, 10))
     ends(whole, "filled", 10)
-    until(lambda: (position("ALPHA", "SPY"), position("ALPHA", "AAPL")) == (10, -20), what="legs are booked")
+    until(lambda: [position("ALPHA", "SPY"), position("ALPHA", "AAPL")] == [10, -20], what="legs are booked")
     row = Order.objects.get(order_ref=whole.order_ref)
     assert "BAG" not in {wanted.sec_type for wanted in wanted_instruments()}, "a combination is no market data line"
     assert (row.sec_type, Execution.objects.filter(order_ref=whole.order_ref).count()) == ("BAG", 2)
