@@ -131,6 +131,12 @@ async def test_preview_of_a_combination_says_what_stands_against_it_and_counts_f
     assert (risk.turns, sent(gateway)) == (0, before)
 
 
+async def test_preview_of_what_ib_refuses_knows_no_margin(desk: Desk, risk: Risk) -> None:
+    found = await preview(desk.broker, stock("AAPL"), LimitOrder("BUY", 1, 1.00001), "T")
+    assert found["what_if"]["known"] is False
+    assert found["what_if"]["message"]
+
+
 async def test_change_beyond_a_limit_is_refused_and_leaves_the_order_as_it_was(desk: Desk, risk: Risk) -> None:
     ticket = await resting(desk)
     risk.limits["order_quantity"] = 15
