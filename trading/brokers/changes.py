@@ -168,10 +168,12 @@ class OrderChanges(OrderChecks):
             await self.adopt(order_ref)
         change = Change(quantity, limit, stop, trail, trail_percent)
         ticket, changed = self._changed(order_ref, change)
-        await self.prepare([ticket.contract])
-        await in_db_thread(self._check_change, ticket, changed)
+        if not change.only_shrinks(ticket.trade.order):
+            await self._qualify(ticket.contract)  # of a combination from before a restart the legs are not known yet
+            await self.prepare([ticket.contract])
+            await in_db_thread(self._check_change, ticket, changed)
         await self._order_turn(1)
-        ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended while that took place
+        ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended, or a halt have come
         try:
             self.ib.placeOrder(ticket.contract, changed)
         except AssertionError as error:  # ib_async's way to say that the order is done
@@ -184,8 +186,9 @@ class OrderChanges(OrderChecks):
         """
         self._check_line("changed")
         ticket, changed = self._changed(order_ref, change)
-        self._check_change(ticket, changed)
-        ticket, changed = self._changed(order_ref, change)  # anew: a halt may have come while the checks read
+        if not change.only_shrinks(ticket.trade.order):
+            self._check_change(ticket, changed)
+            ticket, changed = self._changed(order_ref, change)  # anew: a halt may have come while the checks read
         return self.line.place_frame(ticket.contract, changed)
 
     def _changed(self, order_ref: str, change: Change) -> tuple[LiveTicket, Order]:
@@ -200,10 +203,9 @@ class OrderChanges(OrderChecks):
         if change.quantity is not None and change.quantity <= ticket.filled:
             text = f"{ticket.filled:f} are filled already; cancel the order instead."
             raise OrderDeniedError(text, code="below_filled")
-        if self._engine is not None:
-            owner, shrinks = owner_named(order_ref) or self.strategy_symbol, change.only_shrinks(ticket.trade.order)
-            for con_id in [leg.conId for leg in ticket.contract.comboLegs or ()] or [ticket.contract.conId]:
-                self._engine.gate.check(con_id, owner, closing=shrinks)
+        if not change.only_shrinks(ticket.trade.order):
+            con_ids = [leg.conId for leg in ticket.contract.comboLegs or ()] or [ticket.contract.conId]
+            self._check_gate(con_ids, owner_named(order_ref) or self.strategy_symbol)
         return ticket, change.applied(ticket.trade.order)
 
     def _check_line(self, what: str) -> None:

@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from django.db import DatabaseError
 from ib_async import Contract, Order
@@ -28,6 +29,7 @@ from strategies.ports import StrategyPosition, Ticket
 from trading.brokers.changes import OrderChanges
 from trading.brokers.order_book import REQUEST_TIMEOUT_S
 from trading.brokers.order_checks import NOT_CONNECTED
+from trading.orders import queries
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.inflight import in_flight
@@ -97,7 +99,7 @@ class LiveBroker(OrderChanges):
             if group:
                 order.ocaGroup, order.ocaType = group, _CANCEL_WITH_BLOCK
         drafts = [self._draft(contract, order, owner, by_hand=by_hand) for contract, order in members]
-        await self.prepare({contract.conId: contract for contract, _ in members}.values())
+        await self.prepare({contract.conId or id(contract): contract for contract, _ in members}.values())
         refs = await self._committed(drafts, is_bracket=is_bracket)
         await self._check_way_again(refs, drafts)
         tickets: list[LiveTicket] = []
@@ -195,7 +197,7 @@ class LiveBroker(OrderChanges):
         for draft in drafts:
             try:
                 self._check_way(draft)
-                self._check(draft, entry if draft is not entry else None)
+                self._check(draft, self._coming(draft, entry))
             except OrderDeniedError as error:
                 if error.code == LEDGER_TROUBLE:  # writing the refusal down would wait for what cannot be written
                     logger.warning("Order denied: %s", error.message, extra={"strategy": draft.owner})
@@ -205,6 +207,12 @@ class LiveBroker(OrderChanges):
         if len(drafts) == 1:
             return [self._intents.commit(drafts[0])]
         return self._intents.commit_family(drafts, is_bracket=is_bracket)
+
+    def _coming(self, draft: OrderDraft, entry: OrderDraft | None) -> Decimal:
+        """Return what an exit's entry may still trade, signed; 0 for every other order."""
+        if entry is not None:
+            return Decimal(0) if draft is entry else entry.signed_quantity
+        return queries.still_to_trade(draft.parent_ref) if draft.parent_ref else Decimal(0)
 
     def _deny(self, drafts: Sequence[OrderDraft], culprit: OrderDraft, error: OrderDeniedError) -> None:
         """Put the refusal on record, of the whole family when it is one."""

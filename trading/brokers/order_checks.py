@@ -23,7 +23,6 @@ from trading.ib import mapping, requests
 from trading.orders import queries, risk
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.refs import owner_named
-from trading.orders.state import WORKING, OrderState
 from trading.orders.tickets import LiveTicket
 
 NOT_CONNECTED = "not_connected"
@@ -129,27 +128,37 @@ class OrderChecks(OrderBook):
         """Refuse while there is no way to the broker, or the engine's gate is shut for what would be traded."""
         if not self.ib.isConnected():
             raise OrderDeniedError(f"{self.strategy_symbol} is not connected to IB.", code=NOT_CONNECTED)
+        con_ids = [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]
+        self._check_gate(con_ids, draft.owner, closing=draft.purpose == FLATTEN)
+
+    def _check_gate(self, con_ids: Iterable[int], owner: str, *, closing: bool = False) -> None:
         if self._engine is not None:
-            for con_id in [leg.con_id for leg in draft.contract.legs] or [draft.contract.con_id]:
-                self._engine.gate.check(con_id, draft.owner, closing=draft.purpose == FLATTEN)
+            for con_id in con_ids:
+                self._engine.gate.check(con_id, owner, closing=closing)
 
-    def _check(self, draft: OrderDraft, entry: OrderDraft | None = None, *, changes: str = "") -> None:
-        """Let a draft pass the checks; ``changes`` names the order that it is to replace.
+    def _check(
+        self, draft: OrderDraft, coming: Decimal = Decimal(0), *, changes: str = "", looks_only: bool = False
+    ) -> None:
+        """Let a draft pass the checks.
 
+        ``coming`` is what its entry may still trade, signed; ``changes`` names the order that it is to replace; who
+        ``looks_only`` sends nothing, which counts for no rate and holds no strategy.
         Raises: OrderDeniedError.
         """
+        looking = looks_only and not changes
         if not draft.contract.legs:
-            checks = risk.CHANGES if changes else None
-            risk.check_order(draft, self._facts(draft, entry, changes), checks)
+            checks = risk.CHANGES if changes else (risk.LOOKING if looking else None)
+            risk.check_order(draft, self._facts(draft, coming, changes), checks)
             return
-        facts = self._facts(draft, None, changes)
+        facts = self._facts(draft, changes=changes)
+        whole = risk.FORM if changes else (risk.COMBINATION_LOOKING if looking else risk.COMBINATION)
         if self._engine is None or self._engine.risk is None:
-            risk.check_order(draft, facts, risk.FORM if changes else risk.COMBINATION)
+            risk.check_order(draft, facts, whole)
             return
         risk.check_order(draft, facts, risk.FORM)
         try:
             legs = self._leg_drafts(draft)
-            known = [self._facts(leg, None, changes) for leg in legs]
+            known = [self._facts(leg, changes=changes) for leg in legs]
             facts.legs_reduce = all(one.is_reduction(leg) for one, leg in zip(known, legs, strict=True))
         except LedgerError as error:
             raise OrderDeniedError(f"This cannot be checked: {error.message}", code=error.code) from error
@@ -157,29 +166,29 @@ class OrderChecks(OrderBook):
             others = [_as_open(other) for number, other in enumerate(legs) if number != place]
             risk.check_order(leg, _beside(one, others), risk.CHANGES)
         if not changes:
-            risk.check_order(draft, facts, risk.COMBINATION)
+            risk.check_order(draft, facts, whole)
 
     def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
         """Check what is left of a changed order as if it were sent anew: a change could make it a large one."""
         owner = owner_named(ticket.order_ref) or self.strategy_symbol
         draft = self._draft(ticket.contract, changed, owner)
-        before = mapping.to_optional_decimal(ticket.trade.order.totalQuantity) or Decimal(0)
-        if 0 < draft.quantity < before and _same_prices(changed, ticket.trade.order):
-            return  # a cancel of a part: nothing keeps anyone from trading less
-        left = replace(draft, quantity=draft.quantity - ticket.filled)
-        self._check(left, _entry_of(left, ticket.order_ref), changes=ticket.order_ref)
+        row = queries.find_order(ticket.order_ref)
+        parent_ref = row.parent_ref if row is not None else ""
+        coming = queries.still_to_trade(parent_ref) if parent_ref else Decimal(0)
+        draft = replace(draft, quantity=draft.quantity - ticket.filled, parent_ref=parent_ref)
+        self._check(draft, coming, changes=ticket.order_ref)
 
     def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
         """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
         draft = self._draft(contract, order, owner, by_hand=True)
         try:
             self._check_way(draft)
-            self._check(draft)
+            self._check(draft, looks_only=True)
         except OrderDeniedError as error:
             return draft, error
         return draft, None
 
-    def _facts(self, draft: OrderDraft, entry: OrderDraft | None = None, changes: str = "") -> risk.RiskFacts:
+    def _facts(self, draft: OrderDraft, coming: Decimal = Decimal(0), changes: str = "") -> risk.RiskFacts:
         """Return what the checks may ask."""
         now, owner = datetime.now(UTC), draft.owner
         params = getattr(self._strategy, "params", None) or {}
@@ -194,9 +203,9 @@ class OrderChecks(OrderBook):
                 read_open_orders=lambda: queries.open_orders(now),
                 limits={name: params.get(name) for name in ("max_daily_trades", "max_daily_loss")},
             )
-        if entry is not None:
-            held, expected = facts.read_position, entry.signed_quantity
-            facts.read_position = lambda: held() + expected
+        if coming:
+            held = facts.read_position
+            facts.read_position = lambda: held() + coming
         facts.leave_out = changes
         return facts
 
@@ -210,15 +219,6 @@ class OrderChecks(OrderBook):
         Raises: OrderDeniedError when one is not known or ambiguous.
         """
         return [await self._qualify(contract) for contract in contracts]
-
-
-def _entry_of(draft: OrderDraft, order_ref: str) -> OrderDraft | None:
-    """Return what is left of the entry whose exit an order is; None when it is none, or the entry has ended."""
-    row = queries.find_order(order_ref)
-    parent = queries.find_order(row.parent_ref) if row is not None and row.parent_ref else None
-    if parent is None or OrderState(parent.state) not in WORKING:
-        return None
-    return replace(draft, side=parent.side, quantity=parent.quantity - parent.filled)
 
 
 def _as_open(leg: OrderDraft) -> risk.OpenOrder:
@@ -238,8 +238,3 @@ def _beside(facts: risk.RiskFacts, others: Sequence[risk.OpenOrder]) -> risk.Ris
     """Return the facts about a leg as if the other legs worked already: together they may be too much."""
     working = facts.open_orders
     return replace(facts, read_open_orders=lambda: [*working, *others], leave_out="")
-
-
-def _same_prices(changed: Order, order: Order) -> bool:
-    names = ("lmtPrice", "auxPrice", "trailStopPrice", "trailingPercent")
-    return all(getattr(changed, name) == getattr(order, name) for name in names)

@@ -53,9 +53,15 @@ async def _what_if(broker: LiveBroker, contract: Contract, order: Order, draft: 
     wanted = copy.copy(order)
     wanted.account, wanted.transmit, wanted.orderId = draft.account, True, 0
     try:
-        state = await ask(broker.ib.whatIfOrderAsync(contract, wanted), "what the order would do", timeout_s=ANSWER_S)
+        state: Any = await ask(
+            broker.ib.whatIfOrderAsync(contract, wanted), "what the order would do", timeout_s=ANSWER_S
+        )
     except TransientError as error:
         return {"known": False, "message": error.message}
+    except ConnectionError as error:  # raised while it was sent
+        return {"known": False, "message": f"The connection to IB is down: {error}"}
+    if isinstance(state, list):  # ib_async's word for «refused»
+        return {"known": False, "message": "IB would refuse this order; its reason stands in the log."}
     values = {name: mapping.to_optional_decimal(getattr(state, field, "")) for name, field in _MARGIN.items()}
     texts = {name: None if value is None else f"{value:f}" for name, value in values.items()}
     return {"known": True, "message": str(state.warningText or ""), "currency": state.commissionCurrency, **texts}

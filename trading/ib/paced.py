@@ -144,7 +144,8 @@ class PacedSender:
             wait_s = self._budget.take(self._client_id, now, urgent=urgent)
             if wait_s:
                 return wait_s
-            self._write(queue.popleft())
+            self._write(queue[0])
+            queue.popleft()  # only now: who writes past this loop must see it waiting until it is on its way
         return 0.0
 
     def _write(self, message: str) -> None:

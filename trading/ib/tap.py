@@ -51,6 +51,8 @@ OpenOrderListener = Callable[[Contract, Order, IbOrderState], None]
 OrderErrorListener = Callable[[Trade, int, str], None]
 DecodeErrorListener = Callable[[str], None]
 
+# ib_async keeps these of a known order as they were when it was placed; the next change would send them back to IB.
+_KEPT_STALE = ("trailingPercent", "trailStopPrice", "lmtPriceOffset")
 _ATTRIBUTE = "mats_tap"  # on the wrapper, so that tap and connection live equally long
 
 
@@ -167,6 +169,10 @@ class WireTap:
             for listener in self.open_orders:
                 listener(contract, order, state)
         self._originals["openOrder"](order_id, contract, order, state)
+        trade = self.find_trade(order.clientId, order_id, order.permId)
+        if trade is not None and not order.whatIf:
+            for name in _KEPT_STALE:
+                setattr(trade.order, name, getattr(order, name))
         self._memory.look()
 
     def _contract_details(self, req_id: int, details: ContractDetails) -> None:

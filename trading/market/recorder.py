@@ -84,6 +84,7 @@ def wanted_instruments() -> list[Wanted]:
     found = {row.con_id: _known(row) for row in held.order_by("con_id")}
     since = datetime.now(UTC) - RECENT
     recent = Order.objects.filter(created_at__gte=since).exclude(con_id__in=found)
+    recent = recent.exclude(sec_type="BAG")  # a combination has no price of its own; its legs are held once it fills
     ordered = list(recent.values("con_id", "symbol", "sec_type", "currency").distinct())
     known = Instrument.objects.in_bulk([row["con_id"] for row in ordered])
     for row in ordered:

@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 20.0
 CONFIRM_TIMEOUT_S = 20.0
 _FREE_ID_S = 5.0  # how long IB may hold a client id whose socket was just closed
-_BURST = 20  # cancels that are written in one piece
 MASTER_CLIENT_ID = 0
 PAST_ITS_LOOP = "Cancel sent past the strategy's loop, which does not answer."
 
@@ -142,13 +141,12 @@ class Cancelling:
         broker: LiveBroker = strategy.broker
         frames = [broker.cancel_frames(ref, order_id) for ref, order_id in _ids(group)]
         logger.warning("cancelling past the loop strategy=%s orders=%s", strategy.symbol, len(frames))
-        for start in range(0, len(frames), _BURST):
-            some = frames[start : start + _BURST]
-            broker.line.wait_turn(len(some))
-            if not broker.line.push(b"".join(some)):
+        for place, frame in enumerate(frames):  # each in its turn: what was counted a second ago must not leave now
+            broker.line.wait_turn(1)
+            if not broker.line.push(frame):
                 logger.warning("line of no use strategy=%s; connecting as its client", strategy.symbol)
                 broker.line.cut()
-                self._anew(strategy, group[start:])
+                self._anew(strategy, group[place:])
                 return
 
     def _anew(self, strategy: Any, group: list[Order]) -> None:

@@ -41,6 +41,11 @@ class OrderDraft:
     purpose: str = ""  # FLATTEN: closes a position by order of the kill switch, also while trading is halted
 
     @property
+    def family(self) -> str:
+        """Return what its orders that cancel each other have in common; empty for an order of its own."""
+        return self.parent_ref or self.oca_group
+
+    @property
     def signed_quantity(self) -> Decimal:
         """Return the change of the position: buys positive, sells negative."""
         return self.quantity if self.side == "BUY" else -self.quantity

@@ -140,8 +140,7 @@ class Shorting:
         limit = facts.desk.limit(self.name) if facts.desk else None
         if limit is None or limit.value or draft.side == "BUY":
             return
-        others = once_per_family(facts.own_orders(draft))
-        selling = sum((one.quantity for one in others if one.side == "SELL"), draft.quantity)
+        selling = facts.same_side(draft)
         if selling > max(ZERO, facts.position):
             text = f"{draft.owner} holds {facts.position:f} {draft.contract.symbol} and may not sell {selling:f}."
             raise deny(self.name, text, limit=limit, value=selling)

@@ -18,6 +18,8 @@ from trading.orders.drafts import OrderDraft
 from trading.orders.limits import Limit
 from trading.orders.trading_state import Override, TradingState, is_reduction
 
+ZERO = Decimal(0)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
@@ -210,6 +212,18 @@ class RiskFacts:
             if other.con_id == draft.contract.con_id and other.owner in ("", draft.owner)
         ]
 
+    def same_side(self, draft: OrderDraft) -> Decimal:
+        """Return what the draft and the owner's working orders of its side may trade together, unsigned.
+
+        Of a family, whose members cancel each other, the largest counts.
+        """
+        own = [one for one in self.own_orders(draft) if one.side == draft.side]
+        siblings = [one.quantity for one in own if draft.family and one.family == draft.family]
+        others = once_per_family(
+            one for one in self.own_orders(draft) if not draft.family or one.family != draft.family
+        )
+        return max([draft.quantity, *siblings]) + sum((one.quantity for one in others if one.side == draft.side), ZERO)
+
     def is_reduction(self, draft: OrderDraft) -> bool:
         """Tell whether the order, with those that work already, only brings the position nearer to flat.
 
@@ -217,5 +231,5 @@ class RiskFacts:
         """
         if self.legs_reduce:
             return True
-        mine = [other for other in once_per_family(self.own_orders(draft)) if other.side == draft.side]
-        return is_reduction(self.position, draft.signed_quantity + sum_of(mine))
+        together = self.same_side(draft)
+        return is_reduction(self.position, together if draft.side == "BUY" else -together)

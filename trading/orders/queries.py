@@ -67,6 +67,15 @@ def _by_legs(names: Sequence[str], row: Sequence[Any], now: datetime) -> list[Op
     ] or [whole]
 
 
+def still_to_trade(order_ref: str) -> Decimal:
+    """Return the signed quantity that a working order may still trade; 0 when it ended."""
+    row = find_order(order_ref)
+    if row is None or row.state not in _WORKING:
+        return Decimal(0)
+    left = max(row.quantity - row.filled, Decimal(0))
+    return left if row.side == "BUY" else -left
+
+
 def find_order(order_ref: str) -> Order | None:
     """Return an order by its reference."""
     return Order.objects.filter(order_ref=order_ref).first()

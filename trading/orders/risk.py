@@ -23,7 +23,9 @@ __all__ = [
     "CHANGES",
     "CHECKS",
     "COMBINATION",
+    "COMBINATION_LOOKING",
     "FORM",
+    "LOOKING",
     "MAX_ACTIVE_PER_SIDE",
     "ORDER_TYPES",
     "OpenOrder",
@@ -111,6 +113,11 @@ COMBINATION: tuple[RiskCheck, ...] = (
     conduct_checks.AccountLoss(),
     *conduct_checks.RATE,
 )
+
+# Who only looks sends nothing: what counts orders, or holds a strategy for sending too many, is left out.
+_COUNTING = (conduct_checks.RepeatThrottle, conduct_checks.OrderRate)
+LOOKING: tuple[RiskCheck, ...] = tuple(rule for rule in CHECKS if not isinstance(rule, _COUNTING))
+COMBINATION_LOOKING: tuple[RiskCheck, ...] = tuple(rule for rule in COMBINATION if not isinstance(rule, _COUNTING))
 
 # What an order becomes is checked like a new one, but for what counts orders.
 CHANGES: tuple[RiskCheck, ...] = (

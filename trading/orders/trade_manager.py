@@ -247,6 +247,7 @@ class TradeManager:
         frame = strategy.broker.change_frame(order_ref, change)
         self._engine.note_orders([order_ref], "Change sent past the strategy's loop, which does not answer.")
         self._engine.pass_by(strategy)
+        strategy.broker.line.wait_turn(1)
         if not strategy.broker.line.push(frame):
             raise TransientError(
                 f"{strategy.symbol} does not answer and its line is busy; nothing was changed. Cancel the order.",

@@ -125,9 +125,9 @@ class Rig:
     # truth
 
     def broker_executions(self) -> set[str]:
-        """Return the exec ids that the gateway holds."""
+        """Return the exec ids that the gateway holds; a combination reports itself beside its legs and is no fill."""
         found = self.gateway.call(lambda: self.gateway.venue.executions(ExecutionFilter()))
-        return {execution.exec_id for execution, _ in found}
+        return {execution.exec_id for execution, _ in found if execution.contract.sec_type != "BAG"}
 
     def inject(self, symbol: str, count: int, order_ref: str = "", client_id: int = 0, *, publish: bool = True) -> None:
         """Have the gateway execute an order in so many fills of one share."""

@@ -123,11 +123,11 @@ async def desk(transactional_db: None, connect: Callable[..., IBConnection]) -> 
     await connection.connect_once()
     broker = LiveBroker(connection.ib, "T", engine=engine)
     yield Desk(connection, broker, engine)
-    broker.close()
-    for ticket in broker.open_tickets():
+    for ticket in broker.open_tickets() if connection.connected else ():
         connection.ib.cancelOrder(ticket.order)
-    for ticket in broker.open_tickets():
-        await ticket.wait_done(DEADLINE_S)
+    for ticket in broker.open_tickets() if connection.connected else ():
+        await ticket.wait_done(DEADLINE_S)  # as long as the broker listens
+    broker.close()
     connection.disconnect()
     await asyncio.to_thread(db_threads.close_all)
     connections.close_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ib_async import MarketOrder, Stock
@@ -48,6 +48,22 @@ async def test_an_order_waits_for_its_turn_where_a_halt_reaches_it(desk: Desk) -
         await asyncio.sleep(0.005)
     assert loop.time() - began > 0.5
     assert await placing.result().wait_done(10.0)
+
+
+async def test_an_order_counts_as_waiting_until_it_was_written(desk: Desk) -> None:
+    """Whoever writes past the loop looks at this from another thread, and must not overtake what is about to go."""
+    sender, client = desk.connection._sender, cast(Any, desk.connection.ib.client)
+    conn = client.conn
+    write, waited = conn.sendMsg, list[bool]()
+
+    def _look(message: bytes) -> None:
+        waited.append(sender.orders_wait)
+        write(message)
+
+    conn.sendMsg = _look
+    client.cancelOrder(4711, "")
+    conn.sendMsg = write
+    assert (waited, sender.orders_wait) == ([True], False)
 
 
 def _stamped(stamps: list[float], send: Callable[[bytes], None], message: bytes) -> None:

@@ -242,15 +242,16 @@ class Hung:
     """Blocks a loop as ``while True`` in a strategy does, until it is left."""
 
     def __init__(self, loop: Loop) -> None:
-        self._loop, self._over, self._in = loop, threading.Event(), threading.Event()
+        self._loop, self._over, self.is_in = loop, threading.Event(), threading.Event()
+
+    def block(self) -> None:
+        """Hang, on the loop."""
+        self.is_in.set()
+        self._over.wait(DEADLINE_S)
 
     def __enter__(self) -> None:
-        def _block() -> None:
-            self._in.set()
-            self._over.wait(DEADLINE_S)
-
-        self._loop.loop.call_soon_threadsafe(_block)
-        assert self._in.wait(DEADLINE_S)
+        self._loop.loop.call_soon_threadsafe(self.block)
+        assert self.is_in.wait(DEADLINE_S)
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -304,6 +305,58 @@ def test_line_with_bytes_waiting_is_cut_and_its_client_connected_anew(house: Hou
         assert (sorted(report.asked), report.errors) == (sorted(refs), {})
         for ref in refs:
             wait_state(house, ref, "cancelled")
+
+
+def test_what_is_sent_past_a_loop_counts_for_its_pace(house: House) -> None:
+    strategy = house.start("T", 19)
+    manager = TradeManager(house)
+    refs = place_several(house, manager, "T", 3)
+    budget = strategy.connection._budget
+
+    def messages() -> int:
+        return int(budget.of_client(19, time.monotonic())["messages"])
+
+    while messages():  # what was sent before
+        time.sleep(0.05)
+    with Hung(strategy.loop):
+        manager.modify_order(refs[0], quantity=2)
+        assert messages() == 1
+        manager.cancel_owner("T")
+        assert messages() == 4
+        for ref in refs:
+            wait_state(house, ref, "cancelled")
+
+
+def test_order_that_waits_for_its_pace_is_not_overtaken_but_dropped_with_its_line(house: House) -> None:
+    strategy = house.start("T", 20)
+    manager = TradeManager(house)
+    [ref] = place_several(house, manager, "T", 1)
+    budget, ib = strategy.connection._budget, strategy.connection.ib
+    late = resting(3)
+    late.orderRef = "T/late"
+
+    async def _place_late() -> None:
+        while not budget.take(20, time.monotonic(), urgent=True):
+            pass  # use up this second, so that the next order waits
+        ib.placeOrder(strategy.broker.ticket(ref).contract, late)
+        assert strategy.connection._sender.orders_wait
+        strategy.loop.loop.call_later(0.1, hang.block)
+
+    hang = Hung(strategy.loop)
+    strategy.loop.run(_place_late)
+    try:
+        assert hang.is_in.wait(DEADLINE_S)
+        report = manager.cancel_owner("T")
+        assert (report.asked, report.errors) == ([ref], {})
+        wait_state(house, ref, "cancelled")
+    finally:
+        hang.__exit__()
+    deadline = time.monotonic() + DEADLINE_S
+    while strategy.connection._sender.orders_wait:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    received = house._gateway.call(lambda: house._gateway.venue.received_order_refs["T/late"])
+    assert received == 0, "what waited went with its line"
 
 
 def test_order_of_a_hung_strategy_is_changed_past_its_loop(house: House) -> None:
