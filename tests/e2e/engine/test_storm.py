@@ -9,9 +9,8 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -110,7 +109,10 @@ class Storm:
         with timed(f"{len(self.symbols)} strategies exact after a lost line:"):
             assert self.engine.gate.wait_open(60), self.engine.state_message
             until(self.is_exact, 60, "executions, positions and cash are the broker's")
-            until(lambda: all(new > old for new, old in zip((m.reconnects for m in self.members), before, strict=True)), 60)
+            until(
+                lambda: all(new > old for new, old in zip((m.reconnects for m in self.members), before, strict=True)),
+                60,
+            )
 
     def is_exact(self) -> bool:
         """Tell whether the ledger holds the broker's executions."""
