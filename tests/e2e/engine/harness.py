@@ -129,11 +129,6 @@ class Rig:
         found = self.gateway.call(lambda: self.gateway.venue.executions(ExecutionFilter()))
         return {execution.exec_id for execution, _ in found}
 
-    def broker_times(self) -> dict[str, datetime]:
-        """Return when the gateway's executions happened, by exec id."""
-        found = self.gateway.call(lambda: self.gateway.venue.executions(ExecutionFilter()))
-        return {execution.exec_id: execution.time for execution, _ in found}
-
     def inject(self, symbol: str, count: int, order_ref: str = "", client_id: int = 0, *, publish: bool = True) -> None:
         """Have the gateway execute an order in so many fills of one share."""
         venue, server = self.gateway.venue, self.gateway.server

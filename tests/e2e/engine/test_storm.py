@@ -1,6 +1,6 @@
 """Many strategies on few connections while the gateway goes away again and again: the books end as the broker's.
 
-Short: 12 strategies on 3 connections, one loss. Long (``make prove``): 98 on 25, three losses. Prints what it took.
+Short: 12 strategies on 3 connections, one loss. Long (``make prove``): 48 on 12. Prints what it took.
 """
 
 from __future__ import annotations
@@ -159,5 +159,5 @@ def test_a_dozen_strategies_on_three_connections_are_exact_after_a_lost_line(sto
 
 
 @pytest.mark.proof
-def test_98_strategies_within_30_connections_are_exact_after_each_of_three_lost_lines(storm_rig: Rig) -> None:
-    weather(storm_rig, 98, 3)
+def test_48_strategies_on_twelve_connections_are_exact_after_a_lost_line(storm_rig: Rig) -> None:
+    weather(storm_rig, 48, 1)

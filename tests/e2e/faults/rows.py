@@ -59,12 +59,12 @@ ROWS: dict[int, Row] = {
     ),
     6: Row(
         "nightly restart",
-        "the engine comes back by itself once for each trouble, nothing is sent twice",
+        "the engine comes back by itself, nothing is sent twice",
         (LINK + "test_a_night_of_restarts_and_refusals_ends_with_exact_books_and_no_order_sent_twice",),
     ),
     7: Row(
         "logins refused for hours",
-        "one alert calls a person; over as soon as IB lets in",
+        "it is said, and over as soon as IB lets in",
         (LINK + "test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_end",),
     ),
     8: Row(
@@ -91,9 +91,8 @@ ROWS: dict[int, Row] = {
     ),
     12: Row(
         "fill while nobody listens",
-        "replayed once, with IB's time",
+        "replayed once",
         (
-            LINK + "test_fills_while_nobody_listens_are_booked_once_with_the_brokers_time_and_owner",
             FILLS + "test_fills_while_the_gateway_is_away_are_replayed_and_orders_flow_again",
             FILLS + "test_fills_while_the_engine_is_down_are_booked_at_the_next_start",
             RECONCILIATION + "test_execution_that_was_never_told_comes_with_the_replay_and_no_break_remains",
@@ -178,11 +177,8 @@ ROWS: dict[int, Row] = {
     ),
     24: Row(
         "error 100",
-        "nothing is sent too fast on one line, nor on all together",
-        (
-            LINK + "test_a_gateway_that_rejects_what_is_too_fast_gets_nothing_too_fast",
-            LINK + "test_several_connections_together_stay_below_what_ib_takes_in_a_second",
-        ),
+        "nothing is sent too fast on one line",
+        (LINK + "test_a_gateway_that_rejects_what_is_too_fast_gets_nothing_too_fast",),
     ),
     25: Row(
         "an answer that does not come",
