@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.performance.bench_books import _slope, _wait_for_rows, bare_growth_mb
+from tests.performance.bench_books import _slope, _wait_for_rows
 from tests.performance.engine_run import Mats, prepared_mats, running_engine
 from tests.performance.figures import commit
-from tests.performance.floors import SPY
+from tests.performance.floors import SPY, bare_growth_mb
 from tests.support.gateway_process import GatewayProcess
 from trading.orders.refs import new_ref
 
