@@ -73,6 +73,7 @@ TEMPLATES = [
 
 _database = {**environ.Env.db_url_config(MATS.database_url), "CONN_MAX_AGE": 0}  # threads under ASGI leak kept ones
 if _database["ENGINE"] == "django.db.backends.sqlite3":
+    _database["ENGINE"] = "mats_site.sqlite"  # threads write in order of arrival
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # read-modify-write under contention without "database is locked"
         "timeout": 20,

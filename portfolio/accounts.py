@@ -101,7 +101,7 @@ def allocate_strategy(
 
     Discretionary may go below zero in a currency that the account borrows or converts: the sum over owners is kept.
     """
-    key = f"allocation:{account_id}:{strategy}:initial"
+    key = _allocation_key(account_id, strategy)
     amount = exact(amount)
     with transaction.atomic():
         take_turn()
@@ -115,6 +115,18 @@ def allocate_strategy(
         books_changed()
     logger.info("cash allocated strategy=%s amount=%s currency=%s", strategy, amount, currency)
     return [CashFact(owner, ccy, cash) for (owner, ccy), cash in books.touched_cash.items()]
+
+
+def _allocation_key(account_id: str, strategy: str) -> str:
+    return f"allocation:{account_id}:{strategy}:initial"
+
+
+def without_allocation(account_id: str) -> list[str]:
+    """Return the strategies with a weight that have got no cash yet; two queries, however many have theirs."""
+    weighted = Strategy.objects.exclude(target_weight=0).order_by("symbol").values_list("symbol", flat=True)
+    keys = {_allocation_key(account_id, symbol): symbol for symbol in weighted}
+    given = set(Movement.objects.filter(key__in=keys).values_list("key", flat=True))
+    return [symbol for key, symbol in keys.items() if key not in given]
 
 
 def initial_allocation(account_id: str, symbol: str, now: datetime | None = None) -> tuple[Decimal, str]:

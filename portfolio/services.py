@@ -15,6 +15,7 @@ from portfolio.accounts import (
     rates_of,
     rates_within,
     record_account_values,
+    without_allocation,
 )
 from portfolio.adjustments import (
     approve_adjustment,
@@ -80,4 +81,5 @@ __all__ = [
     "thin_equity_snapshots",
     "undescribed_contracts",
     "undo_adjustment",
+    "without_allocation",
 ]

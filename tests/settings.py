@@ -13,6 +13,6 @@ if _worker and os.path.basename(_home) != _worker:  # each its own: a halt file 
 
 from mats_site.settings import *  # noqa: E402, F403
 
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
+if DATABASES["default"]["ENGINE"] == "mats_site.sqlite":  # noqa: F405
     DATABASES["default"]["TEST"] = {"NAME": str(MATS.mats_home / "test.sqlite3")}  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -171,6 +171,7 @@ def prepare(home: Path, port: int) -> None:
         "MATS_IB_PORT": str(port),
         "MATS_STRATEGY_PATH": str(home / "strategies"),
         "MATS_LOG_LEVEL": "ERROR",
+        "MATS_IB_MESSAGES_PER_S": "1000",  # each connection keeps IB's limit; this gateway has none over all
     }
     import django
     from django.core.management import call_command
@@ -179,7 +180,9 @@ def prepare(home: Path, port: int) -> None:
     logging.getLogger("ib_async").setLevel(logging.CRITICAL)  # it calls every cancel an error
     call_command("migrate", verbosity=0)
     from strategies.services import save_strategy
+    from tests.support.limits import lift_limits
 
+    lift_limits()
     save_strategy(
         {"symbol": SYMBOL, "filename": "bench_strategy.py", "active": True, "target_weight": "0.5"}, user=None
     )

@@ -120,7 +120,12 @@ def _happen(gateway: Any, name: str, args: tuple[Any, ...], options: dict[str, A
     return ids
 
 
-_ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject, "happen": _happen}
+def _fault(gateway: Any, line: str) -> str:
+    """Have trouble; answer what came of it."""
+    return str(gateway.fault(line))
+
+
+_ANSWERS: dict[str, Callable[..., Any]] = {"truth": _truth, "inject": _inject, "happen": _happen, "fault": _fault}
 
 
 class GatewayProcess:
@@ -177,6 +182,10 @@ class GatewayProcess:
         """Fill an order of ``client_id`` ``count`` times at once; return publish time in monotonic ns and exec ids."""
         answer: tuple[int, list[str]] = self._call("inject", con_id, count, order_ref, client_id)
         return answer
+
+    def fault(self, line: str) -> str:
+        """Have trouble: one line of the language of faults."""
+        return str(self._call("fault", line))
 
     def book_cash(self, currency: str, amount: Decimal) -> None:
         """Have the broker book a deposit, dividend or fee that no execution explains."""

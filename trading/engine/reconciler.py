@@ -24,7 +24,6 @@ from strategies import audit
 from strategies.crashpoints import reach
 from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError, TransientError
-from strategies.models import Strategy
 from trading.engine import events
 from trading.engine.broker_state import AccountAnswer, BrokerState, Heard, Orders
 from trading.engine.cash_check import CashCheck, CashLook, CheckTimes
@@ -334,7 +333,7 @@ def allocate_missing(account: str) -> list[str]:
     """Give every strategy its initial cash that has none yet; return whose could not be given. Inside a job."""
     waiting: list[str] = []
     now = _now()
-    for symbol in Strategy.objects.values_list("symbol", flat=True):
+    for symbol in books.without_allocation(account):  # those that have theirs cost nothing: this runs at every start
         try:
             amount, currency = books.initial_allocation(account, symbol, now)
             facts = books.allocate_strategy(account, symbol, amount, currency, now)

@@ -141,7 +141,14 @@ ROWS: dict[int, Row] = {
             FILLS + "test_orders_of_an_unknown_end_are_never_sent_again",
         ),
     ),
-    19: Row("more than ordered", "booked and flagged", (ORDERS + "test_an_overfill_is_booked_and_flagged",)),
+    19: Row(
+        "more than ordered",
+        "booked and flagged, its strategy halted",
+        (
+            ORDERS + "test_an_overfill_is_booked_and_flagged_and_halts_its_strategy_alone",
+            "tests/e2e/engine/test_halt.py::test_overfill_is_booked_and_halts_its_strategy_alone",
+        ),
+    ),
     20: Row(
         "fill before status, or without one",
         "booked at once",

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from portfolio.models import Execution
+from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
 from tests.e2e.faults.truth import assert_books_hold, assert_sent_once, fault, open_again, started, state_of
 from trading.models import Alert, Order, OrderEvent
@@ -116,15 +117,23 @@ def test_an_order_whose_every_answer_was_lost_is_booked_from_the_next_look(rig: 
     assert_sent_once(rig)
 
 
-def test_an_overfill_is_booked_and_flagged(rig: Rig) -> None:
+def test_an_overfill_is_booked_and_flagged_and_halts_its_strategy_alone(rig: Rig) -> None:
     rig.strategy("ALPHA")
+    rig.strategy("BETA")
     engine = started(rig)
-    ticket = rig.trade(rig.start(engine, "ALPHA"), "SPY", 100)
+    alpha, beta = rig.start(engine, "ALPHA"), rig.start(engine, "BETA")
+    ticket = rig.trade(alpha, "SPY", 100)
     fault(rig, f"fill 20 ref={ticket.order_ref}")
     until(lambda: position("ALPHA", "SPY") == 120)
     assert_books_hold(rig, engine)
     until(lambda: Order.objects.get(order_ref=ticket.order_ref).filled == 120)
     assert OrderEvent.objects.filter(order__order_ref=ticket.order_ref, message__startswith="Overfilled").exists()
+    until(lambda: Alert.objects.filter(strategy="ALPHA", severity="critical", cleared_at=None).exists())
+    until(lambda: "ALPHA" in engine.gate.halted)
+    with pytest.raises(OrderDeniedError, match="overfilled"):
+        rig.place(alpha, "SPY", 1, 1.0)
+    rig.trade(beta, "TLT", 1)
+    assert_books_hold(rig, engine)
 
 
 def test_a_second_order_under_one_reference_is_booked_to_its_owner_beside_the_first(rig: Rig) -> None:
