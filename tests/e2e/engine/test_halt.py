@@ -21,6 +21,7 @@ from strategies.exceptions import OrderDeniedError
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import Rig, position, until
 from trading import risk_control
+from trading.engine.standing import read_revision
 from trading.ib import mapping
 from trading.models import Alert, Order
 from trading.orders.trading_state import TradingState
@@ -201,9 +202,8 @@ def test_limit_that_is_set_reaches_the_engine_and_is_named_in_the_denial(rig: Ri
     engine = rig.engine()
     rig.strategy("A")
     strategy = rig.start(engine, "A")
-    revision = engine.risk.decisions.revision
     set_limit("order_quantity", Decimal(3), strategy="A", reason="small", actor="anna", source="api")
-    until(lambda: engine.risk.decisions.revision > revision, 1.0, "within a second")
+    until(lambda: engine.risk.decisions.revision >= read_revision(), 3.0, "the limit is known")
     with pytest.raises(OrderDeniedError) as caught:
         rig.trade(strategy, "SPY", 4)
     assert caught.value.fields | {"order_ref": ""} == {
@@ -284,9 +284,8 @@ def test_change_of_an_order_is_checked_like_a_new_one(rig: Rig) -> None:
     rig.strategy("A")
     strategy = rig.start(engine, "A")
     ticket = rig.place(strategy, "SPY", 2, 1.0)
-    revision = engine.risk.decisions.revision
     set_limit("order_quantity", Decimal(3), strategy="A", reason="small", actor="anna", source="api")
-    until(lambda: engine.risk.decisions.revision > revision, 1.0, "the limit is known")
+    until(lambda: engine.risk.decisions.revision >= read_revision(), 3.0, "the limit is known")
     with pytest.raises(OrderDeniedError) as caught:
         engine.trade_manager.modify_order(ticket.order_ref, quantity=4)
     assert caught.value.code == "order_quantity"
