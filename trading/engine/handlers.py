@@ -83,6 +83,7 @@ class Folding:
         self._lock = threading.Lock()
         self._holding = True
         self.on_positions: Callable[[], object] = lambda: None  # called after a commit that moved positions
+        self.on_currencies: Callable[[frozenset[str]], object] = lambda _: None  # after one that moved cash, with which
 
     def release(self) -> None:
         """Fold executions from now on, those held back first."""
@@ -111,6 +112,9 @@ class Folding:
         events.write([*report(result, changed.values(), now), *(_log_event(line, now) for line in batch.logs)])
         if result.touched_positions:
             after.append(self.on_positions)
+        if result.touched_cash:
+            moved = frozenset(cash.currency for cash in result.touched_cash)
+            after.append(lambda: self.on_currencies(moved))
         after += [settled for settled in (_do(job) for job in batch.jobs) if settled is not None]
         return after
 

@@ -33,14 +33,17 @@ class OrderSide:
     message_queue: MessageQueue
     session: MasterSession
     folding: Folding
+    _rates: Periodic
 
     def _begin_order_side(self) -> Periodic:
         """Make the watch; return its thread, not started."""
         self._passing = threading.Lock()
+        self._currencies_seen: frozenset[str] = frozenset()
         self._passed_by: frozenset[int] = frozenset()  # their loops hang, and the master hears for them
         self.watch = OrderWatch(cast(Any, self))
         self._watching = Periodic("orders", LOOK_EVERY_S, self._watch_orders)
         self.folding.on_positions = self._positions_moved
+        self.folding.on_currencies = self._currencies_moved
         return self._watching
 
     def log(self, strategy_symbol: str, text: str, level: str = "info") -> None:
@@ -74,6 +77,12 @@ class OrderSide:
         """Look at working orders, once it is known which account they are of."""
         if self.account_id and self.session.connected:
             self.watch.look()
+
+    def _currencies_moved(self, currencies: frozenset[str]) -> None:
+        """Ask at once for the rate of a currency that moves for the first time: the next order is measured by it."""
+        if not currencies <= self._currencies_seen:
+            self._currencies_seen |= currencies
+            self._rates.wake()
 
     def _positions_moved(self) -> None:
         if self.watch.guards_something:

@@ -25,7 +25,6 @@ from trading.models import StrategyRun
 if TYPE_CHECKING:
     from portfolio.manager import PortfolioManager
     from trading.engine.gate import Gate
-    from trading.engine.jobs import Periodic
     from trading.engine.lines import StrategyLines
     from trading.engine.publisher import Publisher
     from trading.engine.supervisor import Supervisor
@@ -43,7 +42,6 @@ class StrategySide(OrderSide):
     supervisor: Supervisor
     _allocate_asked: bool
     _arctic_client: Any
-    _rates: Periodic
     _state_lock: threading.Lock
 
     # -- what the supervisor asks

@@ -13,9 +13,11 @@ from ib_async import Stock
 
 from portfolio.models import Break, CashBalance, Execution, Mark, ParkedReport, Position
 from portfolio.verification.report import verify_all
+from strategies.exceptions import LedgerError
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, until
 from tests.e2e.engine.test_derivatives import MES, call_in_the_money
 from tests.e2e.engine.test_reconciliation import QUICK, compared, happen, started
+from trading.engine.manager import StrategyManager
 from trading.gateway.model import Contract
 from trading.ib import magnifiers
 from trading.models import Alert
@@ -109,12 +111,22 @@ def assert_equal(rig: Rig) -> None:
     assert verify_all(arctic=False).exit_code == 0
 
 
+def is_measured(engine: StrategyManager, owner: str) -> bool:
+    """Whether what an owner earned today is known in its own currency."""
+    try:
+        engine.portfolio_manager.get_daily_realized_pnl(owner)
+    except LedgerError:
+        return False
+    return True
+
+
 def test_pence_futures_and_options_are_the_gateways_to_the_cent_across_a_restart(rig: Rig) -> None:
     rig.strategy("ALPHA", weight="0.5")
     first = started(rig)
     vod, future, call = id_of(rig, VOD), id_of(rig, MES), call_id(rig)
     alpha = rig.start(first, "ALPHA")
     trade(rig, alpha, Stock("VOD", "SMART", "GBP"), 300)
+    until(lambda: is_measured(first, "ALPHA"), what="the rate of a currency that moved is asked for at once")
     trade(rig, alpha, IbContract(conId=future, exchange="CME"), 1)
     happen(rig, lambda v: v.trade_by_hand(vod, Decimal(200)))
     happen(rig, lambda v: v.trade_by_hand(call, Decimal(2)))

@@ -19,6 +19,7 @@ from trading.gateway.session import Session
 
 pytestmark = pytest.mark.e2e
 SEED = int(os.environ.get("MATS_CUT_SEED", "7"))
+SHARES = 2_500  # one is filled for each cut; more than the account is worth may not be ordered
 SAMPLE = int(os.environ.get("MATS_CUTS", "25"))
 CUTS_BY_CHECK = 50  # between two looks at every invariant, which read the whole journal
 
@@ -102,7 +103,7 @@ def breaker(rig: Rig) -> Breaker:
     alpha = rig.start(engine, "ALPHA")
     assert alpha.client_id == STRATEGY
     rig.trade(alpha, "SPY", 1)  # so that there is a completed order to tell of
-    made = Breaker(rig, engine, alpha, rig.place(alpha, "SPY", 100_000, 1.0).order_ref)
+    made = Breaker(rig, engine, alpha, rig.place(alpha, "SPY", SHARES, 1.0).order_ref)
     made.watch()
     return made
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
 from strategies.models import Strategy
@@ -23,7 +22,7 @@ def _log() -> tuple[int, int, int]:
 
 
 @pytest.mark.skipif(
-    settings.DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3",
+    connection.vendor != "sqlite",
     reason="asks SQLite how far its log was copied",
 )
 def test_log_is_copied_beside_the_commits_that_leave_it_alone() -> None:
