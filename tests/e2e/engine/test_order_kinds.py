@@ -111,7 +111,7 @@ def test_triggered_and_timed_orders_fill_and_end_as_ib_says(rig: Rig, alpha: Any
     ends(placed(rig, alpha, 2, "MIT", stop=high), "filled", 2)
     ends(placed(rig, alpha, 2, "LIT", stop=high, limit=high), "filled", 2)
     ends(placed(rig, alpha, -5, "TRAIL", trail=0.05), "filled", 5)
-    ends(placed(rig, alpha, -5, "TRAIL LIMIT", trail=0.05, limit_offset=5, stop=price - 0.05), "filled", 5)
+    ends(placed(rig, alpha, -5, "TRAIL LIMIT", trail=0.05, limit_offset=5, stop=round(price - 0.05, 2)), "filled", 5)
     ends(begins, "filled", 3)
     assert Execution.objects.get(order_ref=begins.order_ref).executed_at >= soon.replace(microsecond=0)
     ends(passes, "cancelled", 0)
