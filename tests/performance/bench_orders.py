@@ -68,8 +68,9 @@ class WireClock:
 
 def limits(price: float) -> Iterator[float]:
     """Yield limits some percent below the market, each other than the one before: twins are refused."""
+    highest = round(price * 0.98, 2)
     for number in itertools.count():
-        yield round(price * 0.98 - 0.01 * (number % 50), 2)
+        yield round(highest - 0.01 * (number % 50), 2)
 
 
 async def price_of_spy(port: int) -> float:

@@ -193,7 +193,7 @@ def test_one_exit_of_a_bracket_fills_and_the_other_goes(rig: Rig, alpha: Any, qu
 
 def test_trailing_exit_and_one_cancels_the_other_leave_once(rig: Rig, alpha: Any) -> None:
     price = price_of(rig)
-    tickets: list[Any] = rig.on_loop(alpha, alpha.place_bracket(SPY, 10, take_profit=price + 90, trail=0.05))
+    tickets: list[Any] = rig.on_loop(alpha, alpha.place_bracket(SPY, 10, take_profit=round(price + 90, 2), trail=0.05))
     ends(tickets[2], "filled", 10)
     ends(tickets[1], "cancelled", 0)
     assert position("ALPHA", "SPY") == 0
