@@ -101,7 +101,7 @@ def test_report_that_comes_again_is_counted_and_told_once(queue: MessageQueue, p
     for turn in range(1, 4):
         queue.put(message(bad(1)))
         until(lambda turn=turn: ParkedReport.objects.filter(times=turn).exists())  # type: ignore[misc]
-    queue.submit(lambda: None, "fence").result(5)
+        queue.submit(lambda: None, "fence").result(10)  # until then it is not forgotten and would be a duplicate
     assert len(parked) == 1
 
 
