@@ -13,6 +13,7 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from simple_history.admin import SimpleHistoryAdmin
 
+from portfolio.admin import ReadOnlyAdmin
 from strategies.exceptions import MatsError
 from strategies.models import DISCRETIONARY, Strategy
 from trading import risk_services
@@ -142,29 +143,15 @@ class RiskLockAdmin(RiskAdmin):
             risk_services.release_lock(row.pk, reason="released in the admin", **self._who(request))
 
 
-class _ReadOnly(ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds by hand."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody edits by hand."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes by hand."""
-        return False
-
-
 @admin.register(TradingControl)
-class TradingControlAdmin(_ReadOnly):
+class TradingControlAdmin(ReadOnlyAdmin):
     """Trading states, to read; the Risk page changes them."""
 
     list_display = ("owner", "state", "reason", "set_by", "since", "enabled_at")
 
 
 @admin.register(DeadManRun)
-class DeadManRunAdmin(_ReadOnly):
+class DeadManRunAdmin(ReadOnlyAdmin):
     """What the dead-man switch did."""
 
     list_display = ("at", "drill", "action", "silent_s", "done_s", "left_orders", "left_positions", "text")
