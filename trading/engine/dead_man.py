@@ -25,7 +25,7 @@ from strategies.models import DISCRETIONARY
 from trading.engine.pulse import Pulse
 from trading.ib.connection import IBConnection
 from trading.ib.mapping import to_decimal
-from trading.ib.requests import ask_in_turn
+from trading.ib.requests import ask_in_turn, cancel_everything
 from trading.models import EngineLease
 from trading.orders.refs import new_ref
 
@@ -35,7 +35,6 @@ ALERT, CANCEL, FLATTEN = "alert", "cancel", "flatten"
 ACTIONS = (ALERT, CANCEL, FLATTEN)
 ANSWER_S, CANCEL_WAIT_S, CLOSE_WAIT_S = 10.0, 15.0, 30.0
 ROUNDS = 4
-_POLL_S = 0.05
 _SMART = frozenset({"STK", "OPT"})
 
 
@@ -83,7 +82,7 @@ async def act(connection: IBConnection, action: str) -> Deed:
     deed, began = Deed(), time.monotonic()
     await connection.connect_once()
     try:
-        deed.left_orders = await _cancel(connection)
+        deed.left_orders = await cancel_everything(connection.ib, wait_s=CANCEL_WAIT_S, answer_s=ANSWER_S)
         if action == FLATTEN:
             deed.left_positions = await _flatten(connection, deed)
         if not (deed.left_orders or deed.left_positions):
@@ -91,17 +90,6 @@ async def act(connection: IBConnection, action: str) -> Deed:
     finally:
         connection.disconnect()
     return deed
-
-
-async def _cancel(connection: IBConnection) -> int:
-    ib: Any = connection.ib
-    ib.reqGlobalCancel()
-    deadline = time.monotonic() + CANCEL_WAIT_S
-    while True:
-        working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=ANSWER_S)
-        if not working or time.monotonic() > deadline:
-            return len(working)
-        await asyncio.sleep(_POLL_S)
 
 
 async def _flatten(connection: IBConnection, deed: Deed) -> int:

@@ -25,7 +25,7 @@ from django.db import connection as database
 from strategies.exceptions import LedgerError, MatsError, TransientError
 from trading.engine.risk_alerts import tell_state
 from trading.engine.standing import ACCOUNT
-from trading.ib.requests import ask_in_turn
+from trading.ib.requests import cancel_everything
 from trading.orders import queries
 from trading.orders.trading_state import TradingState
 from trading.risk_services import set_state
@@ -162,14 +162,7 @@ async def _global_cancel(engine: StrategyManager) -> int:
     connection = engine.session.connection
     if connection is None or not connection.connected:
         raise TransientError("The master is not connected; nothing was cancelled.", code="no_connection")
-    ib: Any = connection.ib  # untyped in ib_async
-    ib.reqGlobalCancel()
-    deadline = time.monotonic() + CANCEL_WAIT_S
-    while True:
-        working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=CANCEL_WAIT_S)
-        if not working or time.monotonic() > deadline:
-            return len(working)
-        await asyncio.sleep(_POLL_S)
+    return await cancel_everything(connection.ib, wait_s=CANCEL_WAIT_S, answer_s=CANCEL_WAIT_S)
 
 
 def _wait_gone(engine: StrategyManager, owner: str | None, outcome: Outcome) -> None:

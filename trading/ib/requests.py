@@ -6,8 +6,9 @@ Rule: «no rows» is a fact only when IB ended the answer; a timeout changes not
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ib_async import IB, Contract, ContractDetails
 from ib_async.wrapper import RequestError
@@ -18,6 +19,7 @@ from trading.ib import codes
 Answer = TypeVar("Answer")
 NO_SUCH_CONTRACT = 200
 _TURNS = "mats_turns"
+_POLL_S = 0.05
 
 
 async def ask(request: Awaitable[Answer], what: str, *, timeout_s: float) -> Answer:
@@ -59,6 +61,21 @@ async def ask_in_turn(ib: IB, request: Callable[[], Awaitable[Answer]], what: st
 
     async with turns:
         return await ask(_asked(), what, timeout_s=timeout_s)
+
+
+async def cancel_everything(ib: IB, *, wait_s: float, answer_s: float) -> int:
+    """Have IB cancel every order of the account and wait up to ``wait_s``; return how many orders it still works.
+
+    Raises: as ``ask``, for a list of open orders that did not come within ``answer_s``.
+    """
+    untyped: Any = ib
+    untyped.reqGlobalCancel()
+    deadline = time.monotonic() + wait_s
+    while True:
+        working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=answer_s)
+        if not working or time.monotonic() > deadline:
+            return len(working)
+        await asyncio.sleep(_POLL_S)
 
 
 async def contract_details(ib: IB, contract: Contract, *, timeout_s: float = 10.0) -> list[ContractDetails]:
