@@ -262,3 +262,12 @@ from trading.risk_models import (  # noqa: E402, F401 - Django finds models thro
     RiskRevision,
     TradingControl,
 )
+from trading.session_models import (  # noqa: E402, F401
+    Holiday,
+    MarketHours,
+    ScannerConfig,
+    ScanRun,
+    SessionConfig,
+    SessionRun,
+)
+from trading.work_models import BacktestRun, Job  # noqa: E402, F401

@@ -37,6 +37,7 @@ from portfolio.models.marks import (
     Mark,
 )
 from portfolio.models.stores import (
+    ArcticParcel,
     FindingState,
     FlexFinding,
     FlexStatement,
@@ -49,6 +50,7 @@ __all__ = [
     "Adjustment",
     "AdjustmentKind",
     "AdjustmentState",
+    "ArcticParcel",
     "Break",
     "BreakKind",
     "BreakState",

@@ -64,3 +64,39 @@ class FlexFinding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.key}"
+
+
+class ParcelState(models.TextChoices):
+    """Where a parcel stands."""
+
+    WAITING = "waiting", "Waiting"
+    WRITTEN = "written", "Written"
+    FAILED = "failed", "Failed"
+
+
+class ArcticParcel(models.Model):
+    """A frame on its way into ArcticDB from a process that may not write there while the engine does.
+
+    The frame lies as Parquet under ``MATS_HOME/parcels/<pk>.parquet`` until the writer took it, in order of ``pk``.
+    Single writers: ``portfolio.arctic.parcels`` makes and ends them.
+    """
+
+    library = models.CharField(max_length=80, help_text="ArcticDB library.")
+    symbol = models.CharField(max_length=200, help_text="ArcticDB symbol.")
+    mode = models.CharField(
+        max_length=8, help_text="write: replace the table; append: add later rows; update: by range."
+    )
+    metadata = models.JSONField(default=dict, blank=True, help_text="Stored with the version.")
+    rows = models.PositiveIntegerField(help_text="Rows of the frame.")
+    source = models.CharField(max_length=80, help_text="Who sends it, such as job:17.")
+    state = models.CharField(max_length=8, choices=ParcelState.choices, default=ParcelState.WAITING, db_index=True)
+    error = models.CharField(max_length=400, blank=True, help_text="Why it could not be written.")
+    version = models.PositiveIntegerField(null=True, help_text="ArcticDB's version that holds it.")
+    created_at = models.DateTimeField(help_text="UTC.")
+    ended_at = models.DateTimeField(null=True, help_text="UTC.")
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.library}/{self.symbol}"

@@ -1,0 +1,246 @@
+"""Bars as columns with a cursor: what ``get_bars`` returns, the same object in a backtest, a session and live.
+
+Owns: the columns of one symbol and interval, and how much of them is visible. Leaves: who moves the cursor (backtest,
+data processor), what the bars mean (intervals, calendars). Pure.
+Rule: a bar is stamped with its interval's start and visible at its end. Strategies hold a reference, not a copy: the
+series grows under them, at its end only. Views of columns are read-only, so that nobody changes history for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.exceptions import ConfigError
+
+Floats = npt.NDArray[np.float64]
+Nanos = npt.NDArray[np.int64]
+FIELDS = ("open", "high", "low", "close", "volume")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_CAPACITY = 512
+
+
+class Bar(NamedTuple):
+    """One closed bar. Units: ``start_ns`` epoch nanoseconds UTC of its start; prices in the instrument's currency."""
+
+    start_ns: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+    @property
+    def timestamp(self) -> datetime:
+        """Return its start, aware UTC."""
+        return moment_of(self.start_ns)
+
+
+def moment_of(nanos: int) -> datetime:
+    """Return epoch nanoseconds as an aware UTC moment; what lies below a microsecond is cut."""
+    return _EPOCH + timedelta(microseconds=nanos // 1000)
+
+
+def nanos_of(moment: datetime) -> int:
+    """Return an aware moment in epoch nanoseconds.
+
+    Raises: ConfigError (naive_time) for a naive one.
+    """
+    if moment.tzinfo is None:
+        raise ConfigError(f"{moment.isoformat()} has no time zone.", code="naive_time")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+class BarSeries(Sequence[Bar]):
+    """The closed bars of one symbol and interval, oldest first.
+
+    Shape: equal one-dimensional columns, ``starts`` int64 epoch nanoseconds UTC strictly increasing, prices float64.
+    ``count`` is the cursor: only bars before it are visible. One writer; readers of other threads see whole bars.
+    """
+
+    __slots__ = ("_close", "_high", "_low", "_open", "_starts", "_volume", "count", "interval", "symbol")
+
+    def __init__(self, symbol: str, interval: str) -> None:
+        self.symbol = symbol
+        self.interval = interval
+        self.count = 0
+        self._starts: Nanos = np.empty(_FIRST_CAPACITY, dtype=np.int64)
+        self._open, self._high, self._low, self._close, self._volume = (
+            np.empty(_FIRST_CAPACITY, dtype=np.float64) for _ in FIELDS
+        )
+
+    @classmethod
+    def from_columns(
+        cls, symbol: str, interval: str, starts: Nanos, columns: Sequence[Floats], count: int = 0
+    ) -> BarSeries:
+        """Lay out all bars of a run; ``count`` of them are visible until the cursor is moved.
+
+        ``columns``: open, high, low, close, volume; arrays of the right dtype are taken as they are, without a copy.
+        Raises: ConfigError (bad_bars) naming the row and the reason: unequal lengths, unsorted or duplicate starts,
+        NaN or infinite prices, a high below or a low above open or close, a negative volume.
+        """
+        series = cls.__new__(cls)
+        series.symbol, series.interval, series.count = symbol, interval, count
+        series._starts = np.ascontiguousarray(starts, dtype=np.int64)
+        series._open, series._high, series._low, series._close, series._volume = (
+            np.ascontiguousarray(column, dtype=np.float64) for column in columns
+        )
+        check_columns(symbol, interval, series._starts, series._all())
+        for array in (series._starts, *series._all()):
+            array.flags.writeable = False
+        return series
+
+    def _all(self) -> tuple[Floats, ...]:
+        return self._open, self._high, self._low, self._close, self._volume
+
+    # -- writing
+
+    def append(self, bar: Bar) -> None:
+        """Add a closed bar at the end.
+
+        Raises: ConfigError (bad_bars) for one at or before the last, or with numbers that no market prints.
+        """
+        index = self.count
+        if index and bar.start_ns <= int(self._starts[index - 1]):
+            raise ConfigError(
+                f"{self.symbol} {self.interval}: the bar of {bar.timestamp:%Y-%m-%d %H:%M:%S}Z is not after the last.",
+                code="bad_bars",
+            )
+        problem = problem_with_bar(bar)
+        if problem:
+            raise ConfigError(
+                f"{self.symbol} {self.interval}: the bar of {bar.timestamp:%Y-%m-%d %H:%M:%S}Z has {problem}.",
+                code="bad_bars",
+            )
+        if index == len(self._starts):
+            self._grow()
+        self._starts[index] = bar.start_ns
+        for column, value in zip(self._all(), bar[1:], strict=True):
+            column[index] = value
+        self.count = index + 1  # last: a reader of another thread never sees half a bar
+
+    def _grow(self) -> None:
+        self._starts = np.concatenate([self._starts, np.empty_like(self._starts)])
+        self._open, self._high, self._low, self._close, self._volume = (
+            np.concatenate([column, np.empty_like(column)]) for column in self._all()
+        )
+
+    # -- reading
+
+    @property
+    def capacity(self) -> int:
+        """Return how many bars are laid out, visible or not."""
+        return len(self._starts)
+
+    @property
+    def starts(self) -> Nanos:
+        """Return the starts of the visible bars, a read-only view."""
+        return _visible(self._starts, self.count)
+
+    @property
+    def open(self) -> Floats:
+        """Return the visible opens, a read-only view."""
+        return _visible(self._open, self.count)
+
+    @property
+    def high(self) -> Floats:
+        """Return the visible highs, a read-only view."""
+        return _visible(self._high, self.count)
+
+    @property
+    def low(self) -> Floats:
+        """Return the visible lows, a read-only view."""
+        return _visible(self._low, self.count)
+
+    @property
+    def close(self) -> Floats:
+        """Return the visible closes, a read-only view."""
+        return _visible(self._close, self.count)
+
+    @property
+    def volume(self) -> Floats:
+        """Return the visible volumes, a read-only view."""
+        return _visible(self._volume, self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @overload
+    def __getitem__(self, index: int) -> Bar: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Bar]: ...
+
+    def __getitem__(self, index: int | slice) -> Bar | list[Bar]:
+        count = self.count
+        if isinstance(index, slice):
+            return [self._bar(n) for n in range(*index.indices(count))]
+        place = index + count if index < 0 else index
+        if not 0 <= place < count:
+            raise IndexError(f"{self.symbol} {self.interval} has {count} bars")
+        return self._bar(place)
+
+    def __iter__(self) -> Iterator[Bar]:
+        """Walk over the bars that are visible now; what comes meanwhile is left out."""
+        for index in range(self.count):
+            yield self._bar(index)
+
+    def _bar(self, index: int) -> Bar:
+        return Bar(
+            int(self._starts[index]),
+            float(self._open[index]),
+            float(self._high[index]),
+            float(self._low[index]),
+            float(self._close[index]),
+            float(self._volume[index]),
+        )
+
+
+def _visible(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    view = array[:count]
+    if view.flags.writeable:
+        view.flags.writeable = False
+    return view
+
+
+def problem_with_bar(bar: Bar) -> str:
+    """Return what is wrong with a bar, empty when nothing is."""
+    values = bar[1:]
+    if not all(np.isfinite(value) for value in values):
+        return "an unset number"
+    if bar.high < max(bar.open, bar.close) or bar.low > min(bar.open, bar.close):
+        return "a high below or a low above its open or close"
+    return "a negative volume" if bar.volume < 0 else ""
+
+
+def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[Floats]) -> None:
+    """Refuse bars that no market prints: a wrong bar would become a wrong fill.
+
+    Raises: ConfigError (bad_bars) naming the first bad row.
+    """
+    if any(len(column) != len(starts) for column in columns):
+        raise ConfigError(f"{symbol} {interval}: columns of different lengths.", code="bad_bars")
+    open_, high, low, close, volume = columns
+    steps = np.diff(starts)
+    problems = (
+        ("does not come after the bar before it", np.concatenate(([False], steps < 0))),
+        ("is there twice", np.concatenate(([False], steps == 0))),
+        ("has an unset number", ~np.isfinite(np.column_stack(columns)).all(axis=1)),
+        (
+            "has a high below or a low above its open or close",
+            (high < np.maximum(open_, close)) | (low > np.minimum(open_, close)),
+        ),
+        ("has a negative volume", volume < 0),
+    )
+    for text, wrong in problems:
+        if len(starts) and wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise ConfigError(
+                f"{symbol} {interval}: the bar of {moment_of(int(starts[row])):%Y-%m-%d %H:%M:%S}Z (row {row}) {text}.",
+                code="bad_bars",
+                row=row,
+            )
