@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -159,8 +160,14 @@ def _refuse_others(what: str, given: dict[str, Any], allowed: tuple[str, ...]) -
         raise CommandError(f"{what} takes no {', '.join(surplus)}. It takes {takes}.", returncode=2)
 
 
-def run(kind: str, arguments: dict[str, Any], username: str | None, wait_s: float) -> EngineCommand:
-    """Hand a command to the running engine and wait for its outcome.
+def run(
+    kind: str,
+    arguments: dict[str, Any],
+    username: str | None,
+    wait_s: float,
+    seen: Callable[[EngineCommand], object] = lambda _: None,
+) -> EngineCommand:
+    """Hand a command to the running engine and wait for its outcome; ``seen`` is called with it while it runs.
 
     Raises: CommandError when there is no engine or user, when it is refused, fails or takes too long.
     """
@@ -173,7 +180,7 @@ def run(kind: str, arguments: dict[str, Any], username: str | None, wait_s: floa
         command = enqueue(kind, arguments, user=user, source="cli")
     except MatsError as error:
         raise CommandError(error.message, returncode=2) from error
-    outcome = wait_for(command.id, wait_s)
+    outcome = wait_for(command.id, wait_s, seen)
     if outcome.state == CommandState.DONE:
         return outcome
     if outcome.state in (CommandState.FAILED, CommandState.EXPIRED):
