@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _NAMES = ("symbol", "exchange", "primary_exchange", "local_symbol", "trading_class")
 _FACTS = ("sec_type", "currency", "multiplier")
+UNDESCRIBED = "unknown_magnifier"  # code of what waits until IB has described its contract
 
 
 def ensure_instruments(contracts: Iterable[ContractSnapshot]) -> dict[int, Instrument]:
@@ -111,7 +112,7 @@ def fill_in_money(fill: FillSnapshot, row: Instrument) -> FillSnapshot:
         raise LedgerError(
             f"Execution {fill.exec_id} of {row} at {fill.price} may be quoted in a part of {row.currency}; it waits "
             "until IB has described the contract.",
-            code="unknown_magnifier",
+            code=UNDESCRIBED,
             exec_id=fill.exec_id,
             con_id=row.con_id,
         )
@@ -127,7 +128,7 @@ def marks_in_money(marks: Mapping[int, Decimal]) -> dict[int, Decimal]:
     for row in instruments_by_id(marks):
         magnifier = magnifier_of(row.sec_type, row.currency, row.price_magnifier)
         if magnifier is None:
-            logger.warning("price left out, its unit is not known con_id=%s symbol=%s", row.con_id, row.symbol)
+            logger.debug("price left out, its unit is not known con_id=%s symbol=%s", row.con_id, row.symbol)
         else:
             found[row.con_id] = in_money(marks[row.con_id], magnifier)
     return found
