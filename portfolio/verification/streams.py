@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from portfolio.ledger.money import ZERO
-from portfolio.models import Execution, Movement
+from portfolio.models import AdjustmentKind, Execution, Movement
 
 CHUNK = 5_000
 
@@ -29,3 +29,30 @@ def shares_of_executions() -> Iterator[tuple[tuple[str, Decimal, bool], dict[str
                 shares[move[1]] += move[2]
             move = next(moves, None)
         yield (exec_id, quantity, superseded), shares
+
+
+def fees_of_executions() -> Iterator[tuple[tuple[str, Decimal | None, str, bool], dict[str, Decimal]]]:
+    """Give every execution (id, commission, its currency, superseded) with what is booked as its fee, by currency.
+
+    Corrections of a commission by an adjustment are apart: they change what was paid and not what was reported.
+    """
+    moves = (
+        Movement.objects.exclude(execution=None)
+        .filter(quantity=ZERO, price=None)
+        .exclude(adjustment__kind=AdjustmentKind.FEE)
+        .order_by("execution_id")
+        .values_list("execution_id", "currency", "cash")
+        .iterator(chunk_size=CHUNK)
+    )
+    move = next(moves, None)
+    rows = Execution.objects.order_by("id").values_list(
+        "id", "exec_id", "commission", "commission_currency", "superseded"
+    )
+    for key, *told in rows.iterator(chunk_size=CHUNK):
+        fees: dict[str, Decimal] = defaultdict(lambda: ZERO)
+        while move is not None and move[0] is not None and move[0] <= key:
+            if move[0] == key:
+                fees[move[1]] -= move[2]
+            move = next(moves, None)
+        exec_id, commission, currency, superseded = told
+        yield (exec_id, commission, currency, superseded), fees
