@@ -22,6 +22,8 @@ Move the books by hand. The running engine does it; this command waits and print
   book withdrawal --owner MA1 --currency USD --amount 500 --reason "rent"
   book transfer_cash --from Discretionary --to MA1 --currency USD --amount 2500 --reason "more for MA1"
   book transfer_position --from Discretionary --to MA1 --con-id 265598 --quantity 10 --reason "hand over"
+  book receipt    --owner MA1 --con-id 265598 --quantity 10 --price 150 --reason "moved here from another broker"
+  book delivery   --owner MA1 --con-id 265598 --quantity 10 --reason "moved to another broker"
   book dividend   --con-id 265598 --currency USD --amount 24.00 --reason "paid today"
   book tax        --con-id 265598 --currency USD --amount -3.60 --reason "withheld"
   book interest   --currency USD --amount 1.23 --reason "March"
@@ -49,6 +51,8 @@ _EVENTS = {
     "withdrawal": ("owner", "currency", "amount"),
     "transfer_cash": ("from", "to", "currency", "amount"),
     "transfer_position": ("from", "to", "con_id", "quantity", "price"),
+    "receipt": ("owner", "con_id", "quantity", "price"),
+    "delivery": ("owner", "con_id", "quantity"),
     "dividend": ("con_id", "currency", "amount", "owners"),
     "tax": ("con_id", "currency", "amount", "owners"),
     "interest": ("currency", "amount", "owner"),
@@ -75,8 +79,8 @@ _TEXTS = {
     "from_owner": "whose execution it is now (default Discretionary)",
     "currency": "three capital letters",
     "amount": "decimal, in the currency",
-    "quantity": "decimal, unsigned",
-    "price": "per unit; without it at the giver's average cost",
+    "quantity": "decimal, unsigned; of a receipt negative for a short position",
+    "price": "per unit; of a transfer without it the giver's average cost",
     "settlement_price": "what the contract settled at",
     "exec_id": "IB's execution id",
     "effective_at": "when it happened, with zone: 2026-03-02T15:00:00Z (default now)",
