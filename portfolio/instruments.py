@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from portfolio.bulk import read_rows
 from portfolio.ledger.quotes import in_money, magnifier_of, may_be_magnified
+from portfolio.ledger.validity import price_fault
 from portfolio.models import FormerTicker, Instrument, Movement
 from strategies.events import ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
@@ -123,11 +124,17 @@ def fill_in_money(fill: FillSnapshot, row: Instrument) -> FillSnapshot:
 
 
 def marks_in_money(marks: Mapping[int, Decimal]) -> dict[int, Decimal]:
-    """Return quoted prices of known contracts in their currencies; one whose unit is not known is left out."""
+    """Return quoted prices of known contracts in their currencies; one whose unit is not known is left out.
+
+    What cannot be a price of its kind, as −1 for a stock, is left out as well: nothing is worth that.
+    """
     found = {}
     for row in instruments_by_id(marks):
         magnifier = magnifier_of(row.sec_type, row.currency, row.price_magnifier)
-        if magnifier is None:
+        fault = price_fault(row.sec_type, marks[row.con_id])
+        if fault:
+            logger.warning("price left out con_id=%s price=%s reason=%s", row.con_id, marks[row.con_id], fault)
+        elif magnifier is None:
             logger.debug("price left out, its unit is not known con_id=%s symbol=%s", row.con_id, row.symbol)
         else:
             found[row.con_id] = in_money(marks[row.con_id], magnifier)

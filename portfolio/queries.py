@@ -235,7 +235,9 @@ def open_breaks(account_id: str | None = None) -> list[BreakView]:
     ]
 
 
-def equity_series(owner: str = "", since: datetime | None = None, *, max_points: int = 2000) -> list[EquityView]:
+def equity_series(
+    owner: str = "", since: datetime | None = None, until: datetime | None = None, *, max_points: int = 2000
+) -> list[EquityView]:
     """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account.
 
     Oldest and newest are always among them. However long the series, only a few thousand rows are looked at: the
@@ -244,6 +246,8 @@ def equity_series(owner: str = "", since: datetime | None = None, *, max_points:
     every = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner)
     if since is not None:
         every = every.filter(taken_at__gte=since)
+    if until is not None:
+        every = every.filter(taken_at__lte=until)
     limit, rows = 2 * max_points, every
     for number in range(len(GRIDS) + 1):
         rows = every.filter(grain__in=GRIDS[number - 1 :]) if number else every

@@ -110,9 +110,7 @@ def _checked(client: ArcticClient, name: str, of: Listing | None) -> dict[str, A
     return known
 
 
-def write_bars(
-    writer: ArcticWriter, symbol: str, timeframe: str, data: pd.DataFrame, of: Listing | None = None
-) -> int:
+def write_bars(writer: ArcticWriter, symbol: str, timeframe: str, data: pd.DataFrame, of: Listing | None = None) -> int:
     """Replace a whole series, for imports of history; return its rows.
 
     ``of`` is the contract that they are of; without it the series names none.

@@ -146,7 +146,7 @@ class Reconciler:
         allocate_missing(self._state.account)
 
     def _retry_parked(self, asked: Collection[int]) -> None:
-        """Try anew what could not be booked: its reason may be gone. IB was asked to describe the contracts ``asked``."""
+        """Try anew what could not be booked: its reason may be gone. IB was ``asked`` to describe these contracts."""
         now = _now()
         outcome = books.retry_parked(self._state.account, orders.owner_of, now)
         for result in outcome.results:

@@ -158,7 +158,9 @@ def test_an_order_whose_executions_come_with_a_statement_is_filled_and_slices_te
     ]
     heard = EngineEvent.objects.filter(kind="command", payload__kind="import_flex").order_by("id")
     steps = [one.payload["progress"] for one in heard if one.payload["state"] == "accepted"]
-    assert [(step["slice"], step["slices"], step["done"], step["of"]) for step in steps if step and "slice" in step] == [
+    assert [
+        (step["slice"], step["slices"], step["done"], step["of"]) for step in steps if step and "slice" in step
+    ] == [
         (1, 3, 2, 5),
         (2, 3, 4, 5),
         (3, 3, 5, 5),

@@ -161,7 +161,9 @@ def test_the_first_fill_of_contracts_that_nobody_asked_for_is_booked_within_seco
     until(lambda: [held(con_id) for con_id in (vod, future, call)] == [2, 2, 2], 10.0, "all are booked")
     assert_equal(rig)
     told = EngineEvent.objects.filter(kind="log", payload__level__in=["warning", "error"])
-    assert [row.payload["text"] for row in told if "wait" in row.payload["text"] or "parked" in row.payload["text"]] == []
+    assert [
+        row.payload["text"] for row in told if "wait" in row.payload["text"] or "parked" in row.payload["text"]
+    ] == []
     assert not Alert.objects.filter(key__startswith="parked:").exists()  # IB was asked, and answered in time
     assert not Break.objects.exists()
 

@@ -176,9 +176,7 @@ def test_other_single_names_may_be_libraries(universe: str) -> None:
     assert names_library(universe)
 
 
-@pytest.mark.parametrize(
-    ("con_id", "close"), [(38708077, 180.0), (15124833, 95.0), (29612193, 200.0)]
-)
+@pytest.mark.parametrize(("con_id", "close"), [(38708077, 180.0), (15124833, 95.0), (29612193, 200.0)])
 @pytest.mark.parametrize("asks", [True, False])
 async def test_bars_of_one_stock_are_never_completed_by_another_of_its_ticker(
     store: Any, con_id: int, close: float, asks: bool
@@ -200,7 +198,9 @@ async def test_without_ib_the_currency_decides_whose_the_series_of_a_ticker_is(s
 
     for asked in (identify, None):
         past = NOW - timedelta(minutes=11)
-        assert set((await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "EUR"), identify=asked))["close"]) == {180.0}
+        assert set(
+            (await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "EUR"), identify=asked))["close"]
+        ) == {180.0}
         with pytest.raises(NotFoundError):
             await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "USD"), identify=asked)
 
