@@ -185,14 +185,14 @@ def _check_executions(progress: Progress | None) -> tuple[int, list[Finding]]:
 
 
 def _check_fees(progress: Progress | None) -> list[Finding]:
-    """What was reported as an execution's commission is what its owners paid, and of a replaced one nothing."""
+    """What was reported as an execution's commission is what its owners paid; of a replaced one nothing is left."""
     findings = []
-    for count, ((exec_id, commission, currency, superseded), fees) in enumerate(fees_of_executions(), 1):
-        wanted = ZERO if superseded or commission is None else commission
-        for name in sorted({currency, *fees} - {""}):
-            due = wanted if name == currency else ZERO
-            if fees[name] != due:
-                findings.append(Finding(f"commission of execution {exec_id} in {name}", due, fees[name]))
+    for count, fees in enumerate(fees_of_executions(), 1):
+        due = {} if fees.superseded else {fees.currency: fees.commission or ZERO}
+        for name in sorted({*due, *fees.booked, *(fees.adjusted if fees.superseded else ())} - {""}):
+            paid = fees.booked[name] + (fees.adjusted[name] if fees.superseded else ZERO)
+            if paid != due.get(name, ZERO):
+                findings.append(Finding(f"commission of execution {fees.exec_id} in {name}", due.get(name, ZERO), paid))
         if progress is not None and count % PROGRESS_ROWS == 0:
             progress("commissions", count)
     return findings

@@ -138,14 +138,14 @@ class Books(Trading):
         short=st.booleans(),
         price=st.one_of(st.just(Decimal(0)), prices),
     )
-    def receive(self, owner: str, of: ContractSnapshot, size: int, short: bool, price: Decimal) -> Any:
+    def receive_units(self, owner: str, of: ContractSnapshot, size: int, short: bool, price: Decimal) -> Any:
         quantity = Fraction(-size if short else size)
         cost = quantity * Fraction(price) * Fraction(of.multiplier)
         details = {"owner": owner, "con_id": of.con_id, "quantity": Decimal(int(quantity)), "price": price}
         return self._units("receipt", details, quantity, cost, self._held(owner, of).quantity * quantity < 0)
 
     @rule(target=bookings, owner=owners, of=st.sampled_from([STOCK, FOREIGN, OPTION]), size=sizes)
-    def deliver(self, owner: str, of: ContractSnapshot, size: int) -> Any:
+    def deliver_units(self, owner: str, of: ContractSnapshot, size: int) -> Any:
         held = self._held(owner, of)
         moved = Fraction(size) * (1 if held.quantity > 0 else -1)
         details = {"owner": owner, "con_id": of.con_id, "quantity": Decimal(size)}
