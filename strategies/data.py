@@ -1,7 +1,9 @@
 """Bars and universes for strategies: ArcticDB first, IB for what is missing.
 
-Owns: timeframe names, the store's keys, the top-up of a stale tail, slicing by dates.
-Leaves: writing: what IB answers here is not stored, since only the ingest commands and the recorder own those symbols.
+Owns: timeframe names, which series answers for a contract, the top-up of a stale tail, slicing by dates.
+Leaves: writing: what IB answers here is not stored, since only the ingest commands and the recorder own those symbols;
+the names of series (``series_names``).
+Rule: bars of one contract are never completed by those of another that has its ticker.
 Shape: frames indexed by the bar's start (UTC), float columns open, high, low, close, volume.
 """
 
@@ -11,12 +13,13 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from strategies.exceptions import ConfigError, MatsError, NotFoundError
+from strategies.series_names import Listing, is_own_name, owner_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +60,7 @@ _UNITS = {"s": "secs", "sec": "secs", "secs": "secs", "m": "min", "min": "min", 
 }  # fmt: skip
 
 Download = Callable[["Contract", str, str, str, bool], Awaitable[Any]]
+Identify = Callable[["Contract"], Awaitable[int]]
 
 
 def parse_timeframe(text: str) -> Timeframe:
@@ -91,16 +95,21 @@ def resolve_universe(ac: Any, universe: str) -> list[str]:
         frame = ac.read(library, symbol).data
         return [str(name) for name in dict.fromkeys(frame["Symbol"])]
     suffix = re.compile(r"_\d+_(secs|min|hour|day)$")
-    return sorted({suffix.sub("", name) for name in ac[library].list_symbols()})
+    stored = {suffix.sub("", name) for name in ac[library].list_symbols()}
+    return sorted(name for name in stored if not is_own_name(name))
 
 
 class BarReader:
     """Reads bars of one timeframe at a time; the store is read in a worker thread, IB on the caller's loop."""
 
-    def __init__(self, ac: Any, download: Download, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ac: Any, download: Download, now: Callable[[], datetime], identify: Identify | None = None
+    ) -> None:
+        """Take the store, how to ask IB for bars and for a contract's id, and the clock."""
         self._ac = ac
         self._download = download
         self._now = now
+        self._identify = identify
 
     async def read(
         self,
@@ -119,7 +128,7 @@ class BarReader:
         frame = parse_timeframe(timeframe)
         since = None if start == "max" else _moment(start, self._now(), is_end=False)
         until = _moment(end, self._now(), is_end=True)
-        stored = _empty() if force_download else await asyncio.to_thread(self._stored, contract.symbol, frame)
+        stored = _empty() if force_download else await self._stored(contract, frame)
         bars = await self._completed(contract, frame, stored, since, until, use_rth)
         if since is not None:
             bars = bars[bars.index >= since]
@@ -130,11 +139,41 @@ class BarReader:
             )
         return bars
 
-    def _stored(self, symbol: str, frame: Timeframe) -> pd.DataFrame:
-        key = f"{symbol}_{frame.key}"
-        if self._ac is None or not self._ac.has_symbol(LIBRARY, key):
+    async def _stored(self, contract: Contract, frame: Timeframe) -> pd.DataFrame:
+        if self._ac is None:
             return _empty()
-        return _shaped(self._ac.read(LIBRARY, key).data)
+        listing = Listing(contract.conId, contract.symbol, contract.secType or "STK", contract.currency)
+        said = await asyncio.to_thread(self._metadata, f"{listing.wish}_{frame.key}")
+        name = listing.wish
+        if said is not None and owner_of(said) not in (0, listing.con_id):
+            name = await self._name_of(contract, listing, said)
+        return await asyncio.to_thread(self._read, f"{name}_{frame.key}") if name else _empty()
+
+    async def _name_of(self, contract: Contract, listing: Listing, said: Mapping[str, Any]) -> str:
+        """Return the series of a contract whose ticker names a series that may be another's; empty without one.
+
+        IB tells which contract is meant. Where it cannot be asked the currency decides: in one currency a ticker is
+        hardly ever two stocks.
+        """
+        con_id = listing.con_id
+        if not con_id and self._identify is not None:
+            try:
+                con_id = await self._identify(contract)
+            except MatsError as error:
+                logger.info("symbol=%s not identified reason=%s", listing.symbol, error.message)
+        if con_id:
+            return listing.wish if con_id == owner_of(said) else replace(listing, con_id=con_id).own
+        return listing.wish if said.get("currency") == listing.currency else ""
+
+    def _metadata(self, name: str) -> Mapping[str, Any] | None:
+        """Return what a series says of itself, None when there is none."""
+        found: Mapping[str, Any] | None = None
+        if self._ac.has_symbol(LIBRARY, name):
+            found = self._ac.metadata(LIBRARY, name)
+        return found
+
+    def _read(self, name: str) -> pd.DataFrame:
+        return _shaped(self._ac.read(LIBRARY, name).data) if self._ac.has_symbol(LIBRARY, name) else _empty()
 
     async def _completed(
         self,

@@ -34,6 +34,8 @@ _KINDS = (
     "withdrawal",
     "transfer_cash",
     "transfer_position",
+    "receipt",
+    "delivery",
     "dividend",
     "tax",
     "interest",

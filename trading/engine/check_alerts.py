@@ -90,6 +90,16 @@ def report_parked(row: ParkedReport, now: datetime) -> None:
     )
 
 
+def report_waiting(rows: Iterable[ParkedReport], now: datetime) -> None:
+    """Open the alerts of reports that wait and have none."""
+    waiting = list(rows)
+    if waiting:
+        known = set(Alert.objects.filter(key__startswith=_PARKED, cleared_at=None).values_list("key", flat=True))
+        for row in waiting:
+            if f"{_PARKED}{row.key}"[:96] not in known:
+                report_parked(row, now)
+
+
 def report_store(words: str) -> None:
     """Open the alert that the research store is nearly full or grows beyond reason, or clear it."""
     if words:

@@ -55,6 +55,7 @@ from trading.engine.session import MasterSession
 from trading.engine.strategy_side import StrategySide
 from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
+from trading.engine.undescribed import is_under_way
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
 from trading.ib.pacing import Budget
@@ -293,7 +294,11 @@ class EngineCore(RiskSide, StrategySide):
 
     def _on_parked(self, slot: Slot, error: BaseException) -> None:
         what = slot.item.name if isinstance(slot.item, Job) else str(slot.item and slot.item["type"])
-        self.publisher.log("error", "", f"A {what} message could not be booked and was set aside: {error}", __name__)
+        if is_under_way(error):
+            self.publisher.log("info", "", f"A {what} message waits until IB has described its contract.", __name__)
+        else:
+            text = f"A {what} message could not be booked and was set aside: {error}"
+            self.publisher.log("error", "", text, __name__)
         self.session.request_check()
 
     def _record_status(self, strategy: str, trade: Any, status: Any) -> Any:
@@ -369,6 +374,8 @@ class EngineCore(RiskSide, StrategySide):
             if rows:
                 self.message_queue.submit(lambda: StrategyRun.objects.bulk_update(rows, ["heartbeat_at"]), "heartbeats")
             self._tell_store(str(self.projection.status()["alert"]))
+        if self.folding.undescribed.take_overdue():
+            self.message_queue.submit(lambda: self.folding.undescribed.report(datetime.now(UTC)), "undescribed")
 
     def _tell_store(self, words: str) -> None:
         """Have the alert of the research store follow what is measured; at the start it may stand from before."""

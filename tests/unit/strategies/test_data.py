@@ -28,6 +28,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     index = pd.date_range(NOW - timedelta(minutes=20), periods=10, freq="1min", name="ts")
     bars.write("SPY_1_min", frame_of(index, 100.0))
     bars.write("TLT_1_day", frame_of(index, 90.0))
+    owner = {"con_id": 38708077, "currency": "EUR", "sec_type": "STK"}
+    bars.write("SIE_1_min", frame_of(index, 180.0), metadata=owner)
+    bars.write("SIE.15124833_1_min", frame_of(index, 95.0), metadata={**owner, "con_id": 15124833, "currency": "USD"})
     ac.library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
     return ac
 
@@ -60,8 +63,9 @@ def bars_from(start: datetime, count: int, close: float = 200.0) -> list[Any]:
 
 async def read(store: Any, broker: Broker, start: Any = "max", end: Any = "today", **options: Any) -> pd.DataFrame:
     given = {"use_rth": True, "force_download": False, **options}
-    timeframe = given.pop("timeframe", "1_min")
-    return await BarReader(store, broker, lambda: NOW).read(SPY, timeframe, start, end, **given)
+    timeframe, of = given.pop("timeframe", "1_min"), given.pop("of", SPY)
+    reader = BarReader(store, broker, lambda: NOW, given.pop("identify", None))
+    return await reader.read(of, timeframe, start, end, **given)
 
 
 async def test_stale_tail_is_completed_by_ib_without_doubling(store: Any) -> None:
@@ -152,7 +156,7 @@ async def test_dates_count_whole_days(store: Any) -> None:
         ("SPY", ["SPY"]),
         ("SPY, TNA,,SPY", ["SPY", "TNA"]),
         ("", []),
-        ("market_data", ["SPY", "TLT"]),
+        ("market_data", ["SIE", "SPY", "TLT"]),
         ("univ/tech", ["AAPL", "MSFT"]),
         ("BRK.B", ["BRK.B"]),
     ],
@@ -170,3 +174,39 @@ def test_plain_tickers_never_ask_the_store(universe: str) -> None:
 @pytest.mark.parametrize("universe", ["us_equities", "univ/tech", "Tech"])
 def test_other_single_names_may_be_libraries(universe: str) -> None:
     assert names_library(universe)
+
+
+@pytest.mark.parametrize(("con_id", "close"), [(38708077, 180.0), (15124833, 95.0), (29612193, 200.0)])
+@pytest.mark.parametrize("asks", [True, False])
+async def test_bars_of_one_stock_are_never_completed_by_another_of_its_ticker(
+    store: Any, con_id: int, close: float, asks: bool
+) -> None:
+    """The third has no series, so that only IB's bars are its."""
+
+    async def identify(contract: Contract) -> int:
+        return con_id
+
+    of = Stock("SIE", "SMART", "EUR", conId=0 if asks else con_id)
+    broker = Broker(bars_from(NOW - timedelta(minutes=5), 5))
+    bars = await read(store, broker, of=of, identify=identify)
+    assert set(bars["close"]) == {close, 200.0}
+
+
+async def test_without_ib_the_currency_decides_whose_the_series_of_a_ticker_is(store: Any) -> None:
+    async def identify(contract: Contract) -> int:
+        raise TransientError("not connected")
+
+    for asked in (identify, None):
+        past = NOW - timedelta(minutes=11)
+        assert set(
+            (await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "EUR"), identify=asked))["close"]
+        ) == {180.0}
+        with pytest.raises(NotFoundError):
+            await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "USD"), identify=asked)
+
+
+async def test_ib_is_not_asked_whose_a_series_is_that_names_no_contract(store: Any) -> None:
+    async def identify(contract: Contract) -> int:
+        raise AssertionError(contract)
+
+    assert len(await read(store, Broker(), end=NOW - timedelta(minutes=11), identify=identify)) == 10
