@@ -3,7 +3,8 @@
 Owns: the words of the settings (channels, thresholds, quiet hours), and the decision for one alert and one channel.
 Leaves: sending (``channels``), which alerts there are (``alerts``).
 Rule: an alert that stands is sent once, again when it escalates, and every few hours while it is critical and nobody
-acknowledged it. What is held back (quiet hours, rate) is sent later if it still stands. Addresses are secrets.
+acknowledged it. What is held back (quiet hours, rate) is sent later if it still stands; a grave one, or one that a
+channel failed to take, also when it is over by then. Addresses are secrets.
 """
 
 from __future__ import annotations
@@ -129,6 +130,20 @@ def is_end_due(severity: str, record: Record, rules: Rules, now: datetime) -> bo
     return severity == "critical" or not rules.quiet.covers(now)
 
 
+def is_missed(alert: Standing, channel: Channel, record: Record, rules: Rules, now: datetime) -> bool:
+    """Tell whether an alert that is over should still go to a channel that never had it.
+
+    A grave one should, and one that the channel failed to take; what waited for the morning or for room should not.
+    """
+    if record.sent_at is not None or RANK[alert.severity] < RANK[channel.threshold] or not _has_waited(record, now):
+        return False
+    if alert.is_acknowledged:
+        return False
+    if alert.severity == "critical":
+        return True
+    return record.tries > 0 and not rules.quiet.covers(now)
+
+
 def _has_waited(record: Record, now: datetime) -> bool:
     return not record.tries or record.tried_at is None or now - record.tried_at >= backoff(record.tries)
 
@@ -158,9 +173,9 @@ def succeeded(severity: str, now: datetime) -> Record:
     return Record(sent_at=now, severity=severity)
 
 
-def ended(record: Record, now: datetime) -> Record:
+def ended(record: Record, severity: str, now: datetime) -> Record:
     """Return the record after its end was told."""
-    return Record(sent_at=record.sent_at, severity=record.severity, is_over=True, tried_at=now)
+    return Record(record.sent_at or now, record.severity or severity, is_over=True, tried_at=now)
 
 
 def failed(record: Record, error: str, now: datetime) -> Record:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings as django_settings
@@ -155,7 +156,10 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
-            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
+            *(
+                Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
+                for one in self.alert_sender.channels
+            ),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
