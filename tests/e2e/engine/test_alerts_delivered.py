@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine.harness import Rig, until
+from tests.e2e.engine.harness import Clock, Rig, until
 from tests.e2e.faults.truth import OFTEN
 from tests.support.mail_server import PASSWORD, USER, MailServer
 from tests.support.webhook import Webhook
@@ -34,17 +34,9 @@ OVERFILLED = "A takes no orders"
 NO_FEE = "The commission of 1 execution of the day does not come"
 
 
-class FastClock:
-    """Runs so many times as fast as the real one."""
-
-    def __init__(self, speed: float) -> None:
-        self._speed, self._at, self._since = speed, datetime.now(UTC), time.monotonic()
-
-    def __call__(self) -> datetime:
-        return self._at + timedelta(seconds=self._speed * (time.monotonic() - self._since))
-
-    def jump(self, by: timedelta) -> None:
-        self._at += by
+def now_at(speed: float) -> Clock:
+    """Return a clock that begins now."""
+    return Clock(datetime.now(UTC), speed)
 
 
 @pytest.fixture
@@ -148,7 +140,7 @@ def test_in_quiet_hours_only_the_grave_is_sent_and_the_rest_in_the_morning_if_it
     now, hour = datetime.now(UTC), timedelta(hours=1)
     quiet = QuietHours((now - hour).time(), (now + hour).time())
     mats_settings.MATS = dataclasses.replace(mats_settings.MATS, alert_quiet=quiet)
-    clock = FastClock(1.0)
+    clock = now_at(1.0)
     engine = started(rig, clock)
     rig.gateway.fault("lose commissionReport count=all")
     overfill(rig, engine)
@@ -184,7 +176,7 @@ def test_mail_that_is_refused_is_tried_again_told_elsewhere_and_comes_once_when_
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
-        engine = started(rig, FastClock(20.0))
+        engine = started(rig, now_at(20.0))
         mail.refuse = where
         overfill(rig, engine)
         until(lambda: f"[MATS critical] {OVERFILLED}" in hook.titles, TOLD_WITHIN_S, "the other channel has it")
@@ -245,7 +237,7 @@ def test_what_no_server_took_is_kept_over_a_restart_and_told_even_though_it_is_o
     first.cleanup(1.0)
 
     mail.refuse, hook.status = "", 200
-    started(rig, FastClock(20.0))
+    started(rig, now_at(20.0))
     wanted = {f"[MATS critical, over] {OVERFILLED}", "[MATS critical] The account takes no orders"}
     until(lambda: wanted <= set(mail.subjects) and wanted <= set(hook.titles), 30, "all of it, late")
     assert len(mail.subjects) == len(set(mail.subjects))
@@ -253,7 +245,7 @@ def test_what_no_server_took_is_kept_over_a_restart_and_told_even_though_it_is_o
 
 
 def test_a_grave_alert_is_repeated_until_somebody_has_seen_it(rig: Rig, mail: MailServer) -> None:
-    clock = FastClock(1.0)
+    clock = now_at(1.0)
     engine = started(rig, clock)
     overfill(rig, engine)
     title = f"[MATS critical] {OVERFILLED}"
