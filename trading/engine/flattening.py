@@ -4,7 +4,7 @@ Owns: the rounds (compare, close, look again), the watch over closing orders whi
 Leaves: the halt and the cancels before it (``kill``), the way of an order (``trade_manager``), the books (``portfolio``).
 Rule: a closing order never does more than close. It is sized by the position of its moment; when a fill that is not its
 own takes a part of that position away, it is withdrawn and what is left is closed anew. It is over when IB and the books
-both say flat, or when nothing could be closed in a round.
+say flat, and still say so a moment later, or when nothing could be closed in a round.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 CLOSE_WAIT_S, BOOKED_WAIT_S = 20.0, 15.0
 FLATTEN_FOR_S = 60.0  # no new round after that: somebody trades against it
+SETTLE_S = 1.0
 _LOOK_S = 0.05
 
 
@@ -52,13 +53,10 @@ def flatten(engine: StrategyManager, owner: str) -> Closing:
     Raises: TransientError while there is no master; LedgerError (ledger_behind) when the books do not catch up.
     """
     closing, deadline = Closing(), time.monotonic() + FLATTEN_FOR_S
-    while True:
-        _compare(engine, closing)  # a hung strategy has not told of its last fills, and a report may be lost
-        held = _held(engine, owner)
-        if not held or time.monotonic() > deadline:
+    while held := _looked_at(engine, owner, closing) or _stirred(engine, owner, closing):
+        if time.monotonic() > deadline:
             break
-        rounds_errors, closing.errors = closing.errors, {}
-        closing.errors.update({key: text for key, text in rounds_errors.items() if "/" in key})
+        closing.errors = {key: text for key, text in closing.errors.items() if "/" in key}  # of the round before
         if not engine.session.run(partial(_close_all, engine, held, closing), CLOSE_WAIT_S * 2):
             break
     for row in _held(engine, owner):
@@ -66,12 +64,26 @@ def flatten(engine: StrategyManager, owner: str) -> Closing:
     return closing
 
 
-def _compare(engine: StrategyManager, closing: Closing) -> None:
+def _looked_at(engine: StrategyManager, owner: str, closing: Closing) -> list[PositionView]:
+    """Return what is held by books that were just compared: a hung strategy has not told of its last fills, and a
+    report may be lost.
+    """
     closing.errors.pop("books/IB", None)
     try:
         engine.session.reconcile()
     except MatsError as error:
         closing.errors["books/IB"] = f"The books could not be compared: {error.message}"
+    return _held(engine, owner)
+
+
+def _stirred(engine: StrategyManager, owner: str, closing: Closing) -> list[PositionView]:
+    """Return what is held a moment after all was flat: fills that were on their way come late."""
+    over = time.monotonic() + SETTLE_S
+    while time.monotonic() < over:
+        if held := _held(engine, owner):
+            return held
+        time.sleep(_LOOK_S)
+    return _looked_at(engine, owner, closing)
 
 
 def _held(engine: StrategyManager, owner: str) -> list[PositionView]:

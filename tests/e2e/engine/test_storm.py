@@ -186,16 +186,25 @@ def weather(rig: Rig, count: int, own: int) -> None:
 
 
 @pytest.fixture
-def storm_rig(rig: Rig, mats_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """A rig with small routers, lines that come back and are missed without the patience of real life."""
-    monkeypatch.setattr(connection, "BACKOFF_FIRST_S", 0.05)
-    monkeypatch.setattr(connection, "BACKOFF_MAX_S", 0.5)
-    monkeypatch.setattr(connection, "PROBE_AFTER_S", 1.0)
-    monkeypatch.setattr(session, "RETRY_S", 0.1)
-    mats_settings.MATS = dataclasses.replace(mats_settings.MATS, strategies_per_connection=PER_CONNECTION)
+def storm_rig(rig: Rig, mats_settings: Any) -> Rig:
+    """A rig with small routers, and the patience of real life."""
+    mats_settings.MATS = dataclasses.replace(
+        mats_settings.MATS, strategies_per_connection=PER_CONNECTION, ib_connect_timeout_s=10.0
+    )
     return rig
 
 
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines come back, and are missed, sooner than in real life."""
+    monkeypatch.setattr(connection, "BACKOFF_FIRST_S", 0.05)
+    monkeypatch.setattr(connection, "BACKOFF_MAX_S", 0.5)
+    monkeypatch.setattr(connection, "PROBE_AFTER_S", 1.0)
+    monkeypatch.setattr(connection, "PROBE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(session, "RETRY_S", 0.1)
+
+
+@pytest.mark.usefixtures("short_waits")
 def test_a_dozen_strategies_on_five_connections_are_exact_after_every_storm(storm_rig: Rig) -> None:
     weather(storm_rig, 12, own=2)
 
