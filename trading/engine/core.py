@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -104,6 +105,8 @@ class EngineCore(RiskSide, StrategySide):
         self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
+        self._equity: Future[Any] = Future()  # the latest snapshot of it
+        self._equity.set_result(None)
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -404,8 +407,9 @@ class EngineCore(RiskSide, StrategySide):
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
-        if self.account_id and self.session.connected:
-            self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+        """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
+        if self.account_id and self.session.connected and self._equity.done():
+            self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
 
 
 def void(_: object) -> None:

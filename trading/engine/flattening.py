@@ -1,10 +1,10 @@
 """Closing positions for the kill switch, while fills go on arriving.
 
 Owns: the rounds (compare, close, look again), the watch over closing orders while they work.
-Leaves: the halt and the cancels before it (``kill``), the way of an order (``trade_manager``), the books (``portfolio``).
+Leaves: the halt and the cancels before it (``kill``), the way of an order (``trade_manager``), the books.
 Rule: a closing order never does more than close. It is sized by the position of its moment; when a fill that is not its
-own takes a part of that position away, it is withdrawn and what is left is closed anew. It is over when IB and the books
-say flat, and still say so a moment later, or when nothing could be closed in a round.
+own takes a part of that position away, it is withdrawn and what is left is closed anew. It is over when IB and the
+books say flat, and still say so a moment later, or when nothing could be closed in a round.
 """
 
 from __future__ import annotations

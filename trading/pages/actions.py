@@ -283,7 +283,7 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     try:
         is_running = engine_state()["running"]
         asks = read(request) if is_running or action == "kill" else []
-        is_halted = any([_halt_at_once(request, ask, place) for place, ask in enumerate(asks)])
+        is_halted = _halt_at_once(request, asks)
         if not is_running:
             halted = " The account is halted all the same." if is_halted else ""
             raise TransientError(f"The engine is not running, so nothing was queued.{halted} Start it and try again.")
@@ -296,13 +296,15 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     return _outcome(request, title, finished)
 
 
-def _halt_at_once(request: HttpRequest, ask: Ask, place: int) -> bool:
+def _halt_at_once(request: HttpRequest, asks: list[Ask]) -> bool:
     """Halt without an engine what a kill level is to halt; tell whether that was asked and done."""
-    if ask.kind != "kill":
-        return False
-    actor, key = request.user.get_username(), _command_key(request, place)
-    level, owner, reason = ask.args["level"], ask.args.get("owner", ""), ask.args["reason"]
-    return risk_control.halt_at_once(level, owner, reason=reason, actor=actor, key=key)
+    is_halted, actor = False, request.user.get_username()
+    for place, ask in enumerate(asks):
+        if ask.kind == "kill":
+            level, owner, reason = ask.args["level"], ask.args.get("owner", ""), ask.args["reason"]
+            key = _command_key(request, place)
+            is_halted |= risk_control.halt_at_once(level, owner, reason=reason, actor=actor, key=key)
+    return is_halted
 
 
 def _queue(request: HttpRequest, asks: list[Ask]) -> list[EngineCommand]:

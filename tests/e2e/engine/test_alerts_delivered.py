@@ -89,9 +89,7 @@ def channel_row(engine: StrategyManager, name: str) -> dict[str, Any]:
     return next(row for row in engine.heartbeat_status()["channels"] if row["name"] == name)
 
 
-def test_a_halt_is_read_by_mail_and_posted_soon_once_and_its_end_too(
-    rig: Rig, mail: MailServer, hook: Webhook
-) -> None:
+def test_a_halt_is_read_by_mail_and_posted_soon_once_and_its_end_too(rig: Rig, mail: MailServer, hook: Webhook) -> None:
     engine = started(rig)
     began = time.monotonic()
     risk_control.halt_file().write("looks wrong", "otto")

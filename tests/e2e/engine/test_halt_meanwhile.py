@@ -6,7 +6,6 @@ Every statement about orders is made by what reached the gateway.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,11 +135,6 @@ def rebalancing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     moved = [line for line in result["lines"] if Decimal(line["amount"])]
     assert len(result["adjustments"]) == len(moved)
     assert Adjustment.objects.filter(pk__in=result["adjustments"]).count() == len(moved)
-
-
-def released(engine: Any) -> None:
-    risk_control.release("", reason="over", actor="anna", source="cli")
-    until(lambda: not engine.gate.halted, 10, "released")
 
 
 @pytest.fixture

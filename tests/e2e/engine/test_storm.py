@@ -1,8 +1,8 @@
 """Many strategies on few connections while the gateway goes away again and again: the books end as the broker's.
 
-A storm takes every line at once and fills orders meanwhile: the gateway restarts, it closes every socket and refuses new
-ones, or its sockets take bytes and say nothing. Short: 12 strategies on 5 connections, each storm once. Long (``make
-prove``): 98 on 30, the same. Prints what it took.
+A storm takes every line at once and fills orders meanwhile: the gateway restarts, it closes every socket and refuses
+new ones, or its sockets take bytes and say nothing. Short: 12 strategies on 5 connections, each storm once. Long
+(``make prove``): 98 on 30, the same. Prints what it took.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def weather(rig: Rig, count: int, own: int) -> None:
 def storm_rig(rig: Rig, mats_settings: Any) -> Rig:
     """A rig with small routers, and the patience of real life."""
     mats_settings.MATS = dataclasses.replace(
-        mats_settings.MATS, strategies_per_connection=PER_CONNECTION, ib_connect_timeout_s=10.0
+        mats_settings.MATS, strategies_per_connection=PER_CONNECTION, ib_connect_timeout_s=15.0
     )
     return rig
 
