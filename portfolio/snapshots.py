@@ -114,7 +114,7 @@ def grain_of(at: datetime, previous: datetime | None) -> int:
 def _rows(account_id: str, facts: Sequence[EquityFact], at: datetime) -> list[tuple[object, ...]]:
     earlier = EquitySnapshot.objects.filter(account_id=account_id, taken_at__lt=at)
     last = earlier.order_by("-taken_at").values_list("taken_at", flat=True).first()
-    in_last = set(earlier.filter(taken_at=last).values_list("owner", flat=True))
+    in_last = set() if last is None else set(earlier.filter(taken_at=last).values_list("owner", flat=True))
 
     def _before(owner: str) -> datetime | None:
         if owner in in_last:

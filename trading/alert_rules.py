@@ -78,10 +78,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of an alert on one channel: the last success, the failures since, whether its end was told."""
+    """What is known of an alert on one channel: the last success, the failures since, whether its end was told.
+
+    ``title`` is what was sent then: an alert may have other words by the time it ends.
+    """
 
     sent_at: datetime | None = None
     severity: str = ""
+    title: str = ""
     is_over: bool = False
     tries: int = 0
     tried_at: datetime | None = None
@@ -92,6 +96,7 @@ class Record:
         return {
             "sent_at": None if self.sent_at is None else self.sent_at.isoformat(),
             "severity": self.severity,
+            "title": self.title,
             "is_over": self.is_over,
             "tries": self.tries,
             "tried_at": None if self.tried_at is None else self.tried_at.isoformat(),
@@ -105,6 +110,7 @@ class Record:
         return cls(
             None if sent is None else datetime.fromisoformat(str(sent)),
             str(row.get("severity") or ""),
+            str(row.get("title") or ""),
             bool(row.get("is_over")),
             int(str(row.get("tries") or 0)),
             None if tried is None else datetime.fromisoformat(str(tried)),
@@ -168,14 +174,14 @@ def has_room(sent: Sequence[datetime], severity: str, rules: Rules, now: datetim
     return recent < rules.per_hour * (2 if severity == "critical" else 1)
 
 
-def succeeded(severity: str, now: datetime) -> Record:
+def succeeded(severity: str, title: str, now: datetime) -> Record:
     """Return the record after an alert was delivered."""
-    return Record(sent_at=now, severity=severity)
+    return Record(sent_at=now, severity=severity, title=title)
 
 
 def ended(record: Record, severity: str, now: datetime) -> Record:
     """Return the record after its end was told."""
-    return Record(record.sent_at or now, record.severity or severity, is_over=True, tried_at=now)
+    return Record(record.sent_at or now, record.severity or severity, record.title, is_over=True, tried_at=now)
 
 
 def failed(record: Record, error: str, now: datetime) -> Record:

@@ -186,7 +186,7 @@ class AlertSender:
         if is_missed(_facts(alert), channel, record, self._rules, now):
             self._send(channel, state, alert, record, missed_of(alert), alert.severity)
         elif alert.cleared_at >= now - END_TOLD and is_end_due(alert.severity, record, self._rules, now):
-            self._send(channel, state, alert, record, end_of(alert), "info")
+            self._send(channel, state, alert, record, end_of(alert, record), "info")
 
     def _deliver(self, channel: Channel, state: _State, alert: Alert) -> None:
         if alert.key == f"{OWN_ALERT}{channel.name}":
@@ -213,7 +213,8 @@ class AlertSender:
             outcome = failed(record, error, now)
         else:
             logger.info("alert delivered key=%s channel=%s severity=%s", alert.key, channel.name, alert.severity)
-            outcome = succeeded(alert.severity, now) if alert.cleared_at is None else ended(record, alert.severity, now)
+            is_over = alert.cleared_at is not None
+            outcome = ended(record, alert.severity, now) if is_over else succeeded(alert.severity, alert.title, now)
         state.records[alert.pk] = outcome
         self._keep(alert.pk, channel, outcome)
 
@@ -276,9 +277,10 @@ def words_of(alert: Alert) -> tuple[str, str]:
     return f"[MATS {alert.severity}] {alert.title}", "\n".join(line for line in lines if line)
 
 
-def end_of(alert: Alert) -> tuple[str, str]:
-    """Return title and text of the news that an alert is over."""
-    return f"[MATS over] {alert.title}", f"It was {alert.severity} since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC."
+def end_of(alert: Alert, record: Record) -> tuple[str, str]:
+    """Return title and text of the news that an alert is over, in the words in which the channel had it."""
+    title, severity = record.title or alert.title, record.severity or alert.severity
+    return f"[MATS over] {title}", f"It was {severity} since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def missed_of(alert: Alert) -> tuple[str, str]:

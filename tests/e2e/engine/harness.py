@@ -56,19 +56,19 @@ class Clock:
     """A wall clock that runs on from wherever it is put, so many times as fast as the real one."""
 
     def __init__(self, at: datetime, speed: float = 1.0) -> None:
-        self._speed = speed
-        self.put(at)
+        self.put(at, speed)
 
-    def put(self, at: datetime) -> None:
+    def put(self, at: datetime, speed: float = 1.0) -> None:
         """Go on from this moment."""
-        self._at, self._since = at, time.monotonic()
+        self._set = at, speed, time.monotonic()  # one value: others read it meanwhile
 
     def __call__(self) -> datetime:
-        return self._at + timedelta(seconds=self._speed * (time.monotonic() - self._since))
+        at, speed, since = self._set
+        return at + timedelta(seconds=speed * (time.monotonic() - since))
 
     def jump(self, by: timedelta) -> None:
         """Go on so much later."""
-        self.put(self() + by)
+        self.put(self() + by, self._set[1])
 
 
 @dataclass
