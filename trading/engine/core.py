@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings as django_settings
@@ -104,6 +106,8 @@ class EngineCore(RiskSide, StrategySide):
         self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
+        self._equity: Future[Any] = Future()  # the latest snapshot of it
+        self._equity.set_result(None)
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -156,7 +160,10 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
-            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
+            *(
+                Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
+                for one in self.alert_sender.channels
+            ),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -407,8 +414,9 @@ class EngineCore(RiskSide, StrategySide):
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
-        if self.account_id and self.session.connected:
-            self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+        """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
+        if self.account_id and self.session.connected and self._equity.done():
+            self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
 
 
 def void(_: object) -> None:
