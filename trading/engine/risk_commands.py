@@ -16,7 +16,7 @@ from portfolio.models import Instrument
 from strategies.exceptions import ConflictError, LedgerError
 from strategies.models import DISCRETIONARY
 from trading.engine import kill
-from trading.engine.margin import told, what_if
+from trading.engine.margin import SMART_ROUTED, told, what_if
 from trading.engine.requests import Request
 from trading.engine.supervisor import find_strategy
 from trading.orders.checking import written
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from trading.engine.manager import StrategyManager
 
 Result = dict[str, Any]
-_SMART = frozenset({"STK", "OPT"})
 
 
 def kill_level(engine: StrategyManager, request: Request) -> Result:
@@ -41,7 +40,7 @@ def what_if_order(engine: StrategyManager, request: Request) -> Result:
     args = request.args
     known = Instrument.objects.filter(con_id=args["con_id"]).first()
     sec_type = known.sec_type if known is not None else ""
-    contract = Contract(conId=args["con_id"], exchange="SMART" if sec_type in _SMART or not sec_type else "")
+    contract = Contract(conId=args["con_id"], exchange="SMART" if sec_type in SMART_ROUTED or not sec_type else "")
     prices = {name: Decimal(args[name]) if args.get(name) else None for name in ("limit_price", "stop_price")}
     impact = what_if(
         engine.session,

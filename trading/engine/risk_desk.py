@@ -25,7 +25,7 @@ from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
 from trading.engine.account_facts import AccountFacts
 from trading.engine.gate import Gate
 from trading.engine.halt_file import HaltFile
-from trading.engine.margin import what_if_draft
+from trading.engine.margin_desk import MarginDesk
 from trading.engine.pulse import Pulse
 from trading.engine.rate_counter import RateCounter
 from trading.engine.standing import ACCOUNT, Decisions, read_decisions, read_revision
@@ -80,6 +80,7 @@ class RiskDesk:
         self.hours = LiquidHours()
         self.rates = RateCounter()
         self.account = AccountFacts(host)
+        self.margins = MarginDesk(host, self.account.holdings)
         self._decisions: Decisions | None = None
         self._lock = threading.Lock()
         self._halted_at: datetime | None = None
@@ -238,6 +239,7 @@ class RiskDesk:
         now, owner, con_id = datetime.now(UTC), draft.owner, draft.contract.con_id
         decisions = self.decisions
         self.account.learn_terms(draft.contract)
+        self.margins.know(draft.contract)
         return RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now, self._enabled_at(decisions, owner)),
             read_realized_today=lambda: self.account.realized_today(owner, now),
@@ -265,7 +267,7 @@ class RiskDesk:
             hours=self.hours.get(con_id, now),
             reset_at=self._host.reset_at,
             take_turn=lambda minute, second: self.rates.take_turn(owner, minute, second),
-            what_if=lambda: what_if_draft(self._host.session, draft),
+            read_margins=self.margins.view,
             on_throttled=lambda text: self._throttle(owner, text),
         )
 
