@@ -202,7 +202,7 @@ class OrderChecks(OrderBook):
         if self._engine is None or self._engine.risk is None:
             return LedgerError("This broker has no engine that could ask.", code="no_engine")
         try:
-            await self._engine.risk.margins.learn(moves)
+            await self._engine.risk.learn_margins(moves)
         except MatsError as error:
             return error
         return None
@@ -224,8 +224,10 @@ class OrderChecks(OrderBook):
                 return self._check_change(ticket, changed)
             except MarginWanted as wanted:
                 moves = wanted.moves
+            if self._engine is None or self._engine.risk is None:
+                break
             try:
-                self._engine.risk.margins.learn_now(moves)
+                self._engine.risk.learn_margins_now(moves)
             except MatsError as error:
                 raise unanswered(error) from error
         raise unanswered(LedgerError(TOO_FAST))

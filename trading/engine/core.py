@@ -45,6 +45,7 @@ from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
 from trading.engine.lines import StrategyLines
 from trading.engine.loglines import EventLogHandler
+from trading.engine.margin_shares import LOOK_EVERY_S as MARGIN_LOOK_S
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
@@ -156,6 +157,7 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
             Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
+            Periodic("margin", MARGIN_LOOK_S, self.margin_shares.look),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -350,9 +352,9 @@ class EngineCore(RiskSide, StrategySide):
         try:
             for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
                 try:
-                    self.supervisor.start(symbol)
+                    commands.resume(cast(Any, self), symbol)
                 except MatsError as error:
-                    logger.warning("not started strategy=%s reason=%s", symbol, error.message)
+                    self.log(symbol, f"Not started with the engine: {error.message}", "warning")
         finally:
             database.close()
 

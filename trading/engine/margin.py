@@ -83,7 +83,10 @@ async def impact_of(session: Session, contract: Contract, order: Order) -> Margi
     is_whole = contract.secType == COMBINATION or (contract.conId and contract.exchange)
     meant = contract if is_whole else await qualify(connection.ib, contract)
     order.account = connection.account
-    found: Any = await ask(connection.ib.whatIfOrderAsync(meant, order), "margin of an order", timeout_s=ANSWER_S)
+    try:
+        found: Any = await ask(connection.ib.whatIfOrderAsync(meant, order), "margin of an order", timeout_s=ANSWER_S)
+    except ConnectionError as error:  # raised while it was sent
+        raise TransientError(f"The connection to IB is down: {error}", code="not_connected") from error
     if isinstance(found, list):  # ib_async's word for «refused»
         raise TransientError("IB refused to say what the order would do.", code="request_refused")
     return MarginImpact(

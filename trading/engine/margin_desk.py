@@ -20,7 +20,7 @@ from ib_async import Contract
 
 from strategies.combos import combination
 from strategies.events import ContractSnapshot
-from strategies.exceptions import LedgerError
+from strategies.exceptions import LedgerError, TransientError
 from strategies.sizing import build_order
 from trading.engine.margin import ANSWER_S, SMART_ROUTED, Session, impact_of, master_of
 from trading.ib.requests import qualify
@@ -73,6 +73,24 @@ class MarginDesk:
                 currency=contract.currency,
             )
 
+    def symbol_of(self, con_id: int) -> str:
+        """Return the ticker of a contract that was described, else nothing."""
+        known = self._contracts.get(con_id)
+        return "" if known is None else str(known.symbol)
+
+    async def contract(self, con_id: int) -> Contract:
+        """Return a contract as it is asked about; on the master's loop.
+
+        Raises: NotFoundError; TransientError.
+        """
+        known = self._contracts.get(con_id)
+        if known is None:
+            known = await qualify(master_of(self._host.session).ib, Contract(conId=con_id))
+            if known.secType in SMART_ROUTED:
+                known.exchange = "SMART"
+            self._contracts[con_id] = known
+        return known
+
     # what orders are checked against
 
     def view(self) -> MarginView:
@@ -94,7 +112,15 @@ class MarginDesk:
         Raises: TransientError, NotFoundError, LedgerError (margin_unknown).
         """
         held = held_of(await in_db_thread(self._holdings))
-        await asyncio.wrap_future(self._host.session.begin(lambda: self._ask_all(moves, held)))
+        answer = self._host.session.begin(lambda: self._ask_all(moves, held))
+        try:
+            await asyncio.wrap_future(answer)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # the master ended, and with it the question; whoever asks lives on
+            raise TransientError("The master session ended.", code="no_connection") from None
 
     def learn_now(self, moves: Sequence[Move]) -> None:
         """Ask IB about moves. Blocks its thread.
@@ -102,7 +128,7 @@ class MarginDesk:
         Raises: as ``learn``.
         """
         held = held_of(self._holdings())
-        self._host.session.run(lambda: self._ask_all(moves, held), ANSWER_S * 2 * len(moves))
+        self._host.session.run(lambda: self._ask_all(moves, held), ANSWER_S * 3)
 
     # what plans and shares are made of
 
@@ -130,7 +156,7 @@ class MarginDesk:
         await asyncio.gather(*(_one(move) for move in moves))
 
     async def _ask(self, move: Move) -> MarginImpact:
-        contracts = [await self._contract(con_id) for con_id, _ in move.legs]
+        contracts = [await self.contract(con_id) for con_id, _ in move.legs]
         contract, units = contracts[0], move.units
         if len(contracts) > 1:
             contract = combination([(one, ratio) for one, (_, ratio) in zip(contracts, move.legs, strict=True)])
@@ -150,15 +176,6 @@ class MarginDesk:
             text = f"IB did not say what {units:f} {contract.symbol} would do to the margin."
             raise LedgerError(text, code="margin_unknown")
         return impact
-
-    async def _contract(self, con_id: int) -> Contract:
-        known = self._contracts.get(con_id)
-        if known is None:
-            known = await qualify(master_of(self._host.session).ib, Contract(conId=con_id))
-            if known.secType in SMART_ROUTED:
-                known.exchange = "SMART"
-            self._contracts[con_id] = known
-        return known
 
     def _keep(self, move: Move, impact: MarginImpact, held: Held) -> None:
         """Keep an answer, unless it was given for another position than the move speaks of."""

@@ -2,9 +2,9 @@
 
 Owns: which questions IB has to be asked, and adding its answers up. Leaves: asking (``engine.margin_desk``), the
 limit (``exposure_checks``).
-Rule: IB answers for one order as if it stood alone. So of each contract the worse side of all its working orders counts,
-answers count for the position for which they were given, and what was traded since IB was asked counts again until it
-is asked anew. A side that would free margin counts as nothing.
+Rule: IB answers for one order as if it stood alone. So of each contract the worse side of all its working orders
+counts, answers count for the position for which they were given, and what was traded since IB was asked counts again
+until it is asked anew. A side that would free margin counts as nothing.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ from trading.orders.margins import MarginBase, MarginView, MarginWanted, Move, b
 SPY, TNA = 756733, 11
 
 
+def D(*numbers: int) -> tuple[Decimal, ...]:  # noqa: N802 - stands where a literal would
+    return tuple(map(Decimal, numbers))
+
+
 def works(con_id: int, quantity: int, order_ref: str = "", **changes: Any) -> OpenOrder:
     side = "BUY" if quantity > 0 else "SELL"
     return OpenOrder(con_id, side, Decimal(abs(quantity)), "LMT", None, None, 9.0, order_ref=order_ref, **changes)
@@ -39,18 +43,18 @@ def test_an_order_alone_is_one_question_with_its_own_limit() -> None:
     [move] = wanted(draft(order_type="LMT", limit_price=Decimal(99)), [], MarginView(), {})
     assert move == single(AAPL.con_id, Decimal(100), {})
     assert move.limit == 99
-    assert binding(draft(), [], answered([move], {}), {}) == (1100, 5000)
+    assert binding(draft(), [], answered([move], {}), {}) == D(1100, 5000)
 
 
 def test_orders_of_a_contract_are_asked_together_and_their_worse_side_counts() -> None:
     working = [works(AAPL.con_id, 50), works(AAPL.con_id, -30), works(SPY, 10), works(SPY, -20)]
     held = {SPY: Decimal(5)}
     moves = wanted(draft(), working, MarginView(), held)
-    units = [(move.legs[0][0], move.units, move.held[0]) for move in moves]
-    assert units == [(AAPL.con_id, 150, 0), (AAPL.con_id, -30, 0), (SPY, 10, 5), (SPY, -20, 5)]
+    assert [(move.legs[0][0]) for move in moves] == [AAPL.con_id, AAPL.con_id, SPY, SPY]
+    assert [(move.units, move.held[0]) for move in moves] == [D(150, 0), D(-30, 0), D(10, 5), D(-20, 5)]
     changes = dict(zip(moves, map(Decimal, (300, 60, -7, 40)), strict=True))
     view = MarginView(MarginBase(Decimal(1000), Decimal(5000), held), changes)
-    assert binding(draft(), working, view, held) == (1340, 5000)
+    assert binding(draft(), working, view, held) == D(1340, 5000)
 
 
 def test_a_side_that_frees_margin_counts_as_nothing() -> None:
@@ -98,9 +102,9 @@ def pair(side: str, quantity: int = 3) -> OrderDraft:
 
 def test_a_combination_is_asked_as_one_and_sold_as_its_mirror() -> None:
     [bought] = wanted(pair("BUY"), [], MarginView(), {})
-    assert (bought.legs, bought.units) == (((TNA, -2), (SPY, 1)), 3)
+    assert (bought.legs, bought.units) == (((TNA, -2), (SPY, 1)), Decimal(3))
     [sold] = wanted(pair("SELL"), [], MarginView(), {})
-    assert (sold.legs, sold.units) == (((TNA, 2), (SPY, -1)), 3)
+    assert (sold.legs, sold.units) == (((TNA, 2), (SPY, -1)), Decimal(3))
 
 
 def test_a_working_combination_is_recognised_by_its_reference() -> None:

@@ -297,7 +297,7 @@ def test_margin_of_an_order_is_asked_only_where_it_is_set() -> None:
     with pytest.raises(MarginWanted) as caught:
         check_order(draft(), facts(desk=desk(asked, read_margins=MarginView)))
     [move] = caught.value.moves
-    assert (move.legs, move.units, move.held) == (((AAPL.con_id, 1),), 100, (0,))
+    assert (move.legs, move.units, move.held) == (((AAPL.con_id, 1),), Decimal(100), (Decimal(0),))
     small = MarginView(MarginBase(Decimal(900), Decimal(1000), {}), {move: Decimal(100)})
     check_order(draft(), facts(desk=desk(asked, read_margins=lambda: small)))
     large = replace(small, changes={move: Decimal(101)})
