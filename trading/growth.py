@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from strategies import audit
-from strategies.exceptions import ConflictError, MatsError
+from strategies.exceptions import ConflictError, TransientError
 from strategies.services import Growth
-from trading import services
-from trading.models import CommandState
 from trading.orders.checking import written
-from trading.queries import engine_state
 from trading.risk_control import may_release
+from trading.services import answer_of
 
 WAIT_S = 15.0
 
@@ -36,11 +33,10 @@ def ask_margin(growth: Growth) -> Sequence[str]:
         raise PermissionDenied("Letting a strategy pass a limit needs the administrator role.")
     if transaction.get_connection().in_atomic_block:  # what is asked in here the engine could not see
         return ["IB was not asked for the margin of it: the change is part of a larger one."]
-    if not engine_state()["running"]:
-        return ["No engine runs, so IB was not asked for the margin of it; it is asked when the strategy starts."]
-    plan = _plan(growth)
-    if isinstance(plan, str):
-        return [f"IB was not asked for the margin of it: {plan}"]
+    try:
+        plan = _plan(growth)
+    except TransientError as error:
+        return [f"IB was not asked for the margin of it, but is when the strategy starts: {error.message}"]
     refused = plan.get("refused")
     if refused and not growth.override:
         fields = {name: refused.get(name) for name in ("limit", "value", "source")}
@@ -50,18 +46,9 @@ def ask_margin(growth: Growth) -> Sequence[str]:
     return [str(plan["text"])]
 
 
-def _plan(growth: Growth) -> dict[str, Any] | str:
-    """Return the engine's answer, or why there is none."""
+def _plan(growth: Growth) -> dict[str, Any]:
     args = {"symbol": growth.symbol, "weight": written(growth.target_weight)}
-    user = growth.user if isinstance(growth.user, User) else None
-    try:
-        asked = services.enqueue("margin_plan", args, user=user, source=growth.source or "page")
-        command = services.wait_for(asked.pk, WAIT_S)
-    except MatsError as error:
-        return error.message
-    if command.state != CommandState.DONE or command.result is None:
-        return command.error or "the engine has not answered in time."
-    return dict(command.result)
+    return answer_of("margin_plan", args, user=growth.user, source=growth.source or "page", wait_s=WAIT_S)
 
 
 def _record(growth: Growth, refused: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def divide_margin(
         parts[rest] = total  # no position binds it: the account's cash does
     elif total is not None and weights:
         parts |= divide(total, weights, CENT)
-    elif total is None or total:
+    elif unknown or total:
         parts |= dict.fromkeys([*holders, rest], None)
     return parts
 

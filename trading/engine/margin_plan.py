@@ -27,7 +27,7 @@ from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.services import effective_params
 from trading.engine.margin import master_of
-from trading.engine.margin_shares import figures_of, name_of
+from trading.engine.margin_shares import bound_before, figures_of, name_of
 from trading.ib import mapping
 from trading.ib.requests import qualify
 from trading.market.quotes import ask_price
@@ -106,14 +106,12 @@ class MarginPlanner:
         except MatsError as error:
             return replace(blank, problems=(error.message,))
         answers = [self._ask(con_id, change, deadline) for con_id, change in wish.changes.items()]
-        impacts = [impact for _, impact in answers if impact is not None]
-        loans = [impact.equity_with_loan_after for impact in impacts if impact.equity_with_loan_after is not None]
         return replace(
             blank,
             basis=wish.basis,
             lines=tuple(line for line, _ in answers),
             problems=wish.problems,
-            before=replace(before, equity_with_loan=min(loans, default=None)),
+            before=_as_answered(before, [impact for _, impact in answers if impact is not None]),
             gross_change=self._gross_change(wish.changes),
         )
 
@@ -300,6 +298,23 @@ class MarginPlanner:
         return answered if answered.is_known else replace(answered, problem="IB did not say what it binds."), impact
 
 
+def _as_answered(before: AccountMargin, impacts: Sequence[MarginImpact]) -> AccountMargin:
+    """Return the account as IB's answers have it: they are of this moment, its account figures minutes old."""
+    for impact in impacts:
+        initial, maintenance = bound_before(impact)
+        if initial is None or maintenance is None or impact.equity_with_loan_after is None:
+            continue
+        free = impact.equity_with_loan_after - maintenance
+        before = replace(
+            before,
+            equity_with_loan=impact.equity_with_loan_after,
+            initial=initial,
+            maintenance=maintenance,
+            excess=free if before.excess is None else min(before.excess, free),
+        )
+    return before
+
+
 def _last_held(symbol: str) -> dict[int, int]:
     """Return the contracts that a strategy closed last, 1 for those that were long and −1 for those that were short."""
     rows = Position.objects.filter(owner=symbol, quantity=0).select_related("instrument").order_by("-updated_at")
@@ -314,5 +329,6 @@ def _last_held(symbol: str) -> dict[int, int]:
 
 
 def _side_of(symbol: str, instrument: Instrument) -> int:
-    last = Execution.objects.filter(owner=symbol, instrument=instrument, superseded=False).order_by("-executed_at")
+    last = Execution.objects.filter(owner=symbol, instrument=instrument, superseded=False)
+    last = last.order_by("-executed_at", "-id")
     return -1 if last.values_list("side", flat=True).first() == "BOT" else 1

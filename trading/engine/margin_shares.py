@@ -26,6 +26,7 @@ from trading.engine.events import EventKind, plain
 from trading.engine.gate import Gate
 from trading.engine.message_queue import MessageQueue
 from trading.engine.risk_desk import RiskDesk
+from trading.orders.facts import MarginImpact
 from trading.orders.margins import single
 from trading.risk_models import MarginReading
 
@@ -117,8 +118,7 @@ class MarginShares:
         for _ in range(TRIES):
             held = self._holdings()
             net = net_of(held)
-            released, problems = self._released(net)
-            figures = figures_of(self._host.account_id)
+            released, problems, figures = self._released(net)
             if self._holdings() == held:
                 break
         else:
@@ -126,17 +126,31 @@ class MarginShares:
         self._held = held
         return _divided(figures, held, net, released, problems)
 
-    def _released(self, net: dict[int, Decimal]) -> tuple[Released, list[str]]:
+    def _released(self, net: dict[int, Decimal]) -> tuple[Released, list[str], Figures]:
+        """Ask what closing each position would release; the account's margin is what the last answer says of now."""
         found: Released = {}
         problems: list[str] = []
-        for con_id, quantity in net.items():
+        figures = figures_of(self._host.account_id)
+        for place, (con_id, quantity) in enumerate(net.items(), 1):
+            max_age_s = ANSWERS_S if place < len(net) else 0.0
             try:
-                impact = self._host.risk.margins.impact(single(con_id, -quantity, net), ANSWERS_S)
+                impact = self._host.risk.margins.impact(single(con_id, -quantity, net), max_age_s)
             except MatsError as error:
                 problems.append(f"{name_of(con_id)}: {error.message}")
                 continue
             found[con_id] = (_freed(impact.initial_margin_change), _freed(impact.maintenance_margin_change))
-        return found, problems
+            figures = Figures(figures.currency, *bound_before(impact))
+        return found, problems, figures
+
+
+def bound_before(impact: MarginImpact) -> tuple[Decimal | None, Decimal | None]:
+    """Return the initial and maintenance margin that IB's answer says are bound as things stand."""
+    pairs = (
+        (impact.initial_margin_after, impact.initial_margin_change),
+        (impact.maintenance_margin_after, impact.maintenance_margin_change),
+    )
+    initial, maintenance = (None if after is None or change is None else after - change for after, change in pairs)
+    return initial, maintenance
 
 
 def _freed(change: Decimal | None) -> Decimal | None:
@@ -152,7 +166,7 @@ def _divided(
         for place, total in enumerate((figures.initial, figures.maintenance))
     ]
     if figures.initial is None or figures.maintenance is None:
-        problems = [*problems, "IB has not reported the account's margin lately."]
+        problems = [*problems, "IB has not said the account's margin lately."]
     found = Reading(figures, {owner: (parts[0][owner], parts[1][owner]) for owner in parts[0]}, net, released, "")
     if not problems and not found.is_whole:
         problems = ["Closing no position by itself would release margin, so IB's answers do not say who binds it."]

@@ -20,7 +20,7 @@ from trading.risk_services import set_limit
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 SLOW = "lag 2 openOrder client=0 count=all"  # the answer to a whatIf of the master
-WHO = {"reason": "for the test", "actor": "anna", "source": "api"}
+WHO: dict[str, Any] = {"reason": "for the test", "actor": "anna", "source": "api"}
 
 
 def limit(engine: StrategyManager, name: str, value: str, **scope: Any) -> None:
@@ -67,9 +67,9 @@ def test_another_order_goes_out_while_ib_is_slow_about_the_margin_of_the_first(
     rig.trade(beta, "SPY", 2)
     assert not waiting.done()
     waiting.result(15)
-    until(lambda: (position("ALPHA", "SPY"), position("BETA", "SPY")) == (4, 3))
+    until(lambda: [position("ALPHA", "SPY"), position("BETA", "SPY")] == [Decimal(4), Decimal(3)])
     rows = Order.objects.order_by("id").values_list("owner", "quantity")
-    assert list(rows)[-2:] == [("BETA", 2), ("ALPHA", 3)]
+    assert list(rows)[-2:] == [("BETA", Decimal(2)), ("ALPHA", Decimal(3))]
 
 
 def test_a_limit_that_was_used_up_while_ib_was_asked_denies(rig: Rig, aside: Callable[..., Future[Any]]) -> None:

@@ -18,7 +18,7 @@ from trading.orders.margins import MarginBase, MarginView, MarginWanted, Move, b
 SPY, TNA = 756733, 11
 
 
-def D(*numbers: int) -> tuple[Decimal, ...]:  # noqa: N802 - stands where a literal would
+def D(*numbers: int) -> tuple[Decimal, ...]:
     return tuple(map(Decimal, numbers))
 
 
