@@ -27,6 +27,7 @@ from trading.engine import commands
 from trading.engine import gate as gates
 from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
+from trading.engine.data_watch import DataWatch
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.handlers import Folding
 from trading.engine.heartbeat import heartbeat_status
@@ -123,6 +124,7 @@ class EngineCore(RiskSide, StrategySide):
             lines=self.settings.market_lines,
         )
         self.link = link_watch(self.settings, self.message_queue)
+        self.data_watch = DataWatch(self.risk.hours, self.message_queue)
         self.gate.reset_hold = self.link.hold
         self.alert_sender = alert_sender(self.settings, self.message_queue)
         self.intents = IntentWriter(self.lease.assert_epoch)
@@ -132,6 +134,7 @@ class EngineCore(RiskSide, StrategySide):
             self.message_queue,
             max_clients=self.settings.max_clients,
             router_size=self.settings.strategies_per_connection,
+            watch=self.data_watch.follow,
         )
         self.session = MasterSession(self, self.message_queue, self.folding.release)
         self.companion = QueueConnection(
@@ -337,6 +340,7 @@ class EngineCore(RiskSide, StrategySide):
         self.recorder = MarketRecorder(
             ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar, on_price=self.risk.quotes.take
         )
+        self.data_watch.follow_recorder(ib, self.recorder)
         if self.companion.connection is None:
             self.writer.spawn(self.companion.keep)
 
