@@ -12,6 +12,7 @@ from trading.pages import (
     connections,
     execution,
     flex,
+    margin,
     portfolio,
     records,
     risk,
@@ -20,6 +21,9 @@ from trading.pages import (
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("strategies/<str:symbol>/", views.strategy_page, name="strategy"),
+    path("strategies/<str:symbol>/margin/", margin.page, name="margin"),
+    path("strategies/<str:symbol>/margin/preview/", margin.preview, name="margin_preview"),
+    path("strategies/<str:symbol>/weight/", margin.set_weight, name="set_weight"),
     path("portfolio/", portfolio.page, name="portfolio"),
     path("portfolio/contracts/<int:con_id>/", portfolio.contract, name="contract"),
     path("execution/", execution.page, name="execution"),

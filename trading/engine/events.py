@@ -145,6 +145,7 @@ def command_payload(command: EngineCommand) -> dict[str, Any]:
         "error_code": command.error_code,
         "user": command.user.get_username() if command.user else "",
         "progress": command.result if command.state == CommandState.ACCEPTED else None,
+        "note": str(command.result.get("note", "")) if isinstance(command.result, dict) else "",
     }
 
 
