@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from strategies.bar_series import BarSeries, Nanos, check_columns, moment_of, nanos_of
+from strategies.bar_series import BarSeries, Nanos, all_columns, moment_of, nanos_of
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
 from trading.backtest.contracts import BacktestSpec, InstrumentTerms
@@ -71,7 +71,8 @@ def lay_out(spec: BacktestSpec) -> list[Track]:
     tracks = [_track(spec, pair, series, start, end, pair in bases) for pair, series in spec.bars.items()]
     if not any(track.first < track.last for track in tracks):
         raise ConfigError(
-            f"No bar ends between {moment_of(start):%Y-%m-%d %H:%M}Z and {moment_of(end):%Y-%m-%d %H:%M}Z.", code="no_bars"
+            f"No bar ends between {moment_of(start):%Y-%m-%d %H:%M}Z and {moment_of(end):%Y-%m-%d %H:%M}Z.",
+            code="no_bars",
         )
     return sorted(tracks, key=lambda track: (not track.is_base, 0 if track.is_base else track.interval.seconds))
 
@@ -98,11 +99,8 @@ def _track(spec: BacktestSpec, pair: Pair, series: BarSeries, start: int, end: i
             f"The bars given as {symbol} {text} are those of {series.symbol} {series.interval}.", code="bad_bars"
         )
     interval = parse_interval(text)
-    count = series.capacity
-    whole = _whole(series, count)
-    check_columns(symbol, text, whole[0], whole[1:])
-    starts = whole[0]
-    if not count:
+    starts = all_columns(series)[0]
+    if not len(starts):
         raise ConfigError(f"{symbol} {text} has no bars.", code="no_bars")
     exchange = terms_of_symbol(spec, symbol).exchange
     sessions = exchange_sessions(exchange, int(starts[0]) // DAY_NS, max(int(starts[-1]), end) // DAY_NS)
@@ -122,14 +120,6 @@ def _track(spec: BacktestSpec, pair: Pair, series: BarSeries, start: int, end: i
     )
 
 
-def _whole(series: BarSeries, count: int) -> tuple[Nanos, ...]:
-    """All columns of a series, beyond its cursor too."""
-    before, series.count = series.count, count
-    columns = series.starts, series.open, series.high, series.low, series.close, series.volume
-    series.count = before
-    return columns
-
-
 def merge(tracks: Sequence[Track]) -> Clock:
     """Merge the tracks into one clock."""
     ends = [track.ends[track.first : track.last] for track in tracks]
@@ -140,7 +130,5 @@ def merge(tracks: Sequence[Track]) -> Clock:
     for place, some in enumerate(ends):
         words[np.searchsorted(moments, some), place // 63] |= np.int64(1) << np.int64(place % 63)
     found, codes = np.unique(words, axis=0, return_inverse=True)
-    sets = [
-        tuple(place for place in range(len(tracks)) if int(row[place // 63]) >> (place % 63) & 1) for row in found
-    ]
+    sets = [tuple(place for place in range(len(tracks)) if int(row[place // 63]) >> (place % 63) & 1) for row in found]
     return Clock(moments, codes.reshape(-1).astype(np.int64), sets)
