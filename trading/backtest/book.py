@@ -24,7 +24,7 @@ ZERO = Decimal(0)
 
 
 class Steps:
-    """How one figure moved: ``after`` is what it was after the moment ``at`` (an index into the clock). Equal lengths."""
+    """How one figure moved: ``after`` is what it was after the moment ``at``, an index into the clock."""
 
     __slots__ = ("after", "at")
 
@@ -171,6 +171,17 @@ class Book:
         holding.steps.add(at, after)
         self.steps.add(at, self.cash)
         return realized
+
+    def pay_out(self, holding: Holding, quantity: Decimal, price: Decimal, at: int) -> None:
+        """Book what a split did not leave whole: a signed part of the position that is paid out at a price."""
+        flow = exact(quantity * price * holding.multiplier)
+        after = holding.held - quantity
+        left = exact(holding.basis * after / holding.held)
+        holding.realized += flow + left - holding.basis
+        self.realized += flow + left - holding.basis
+        holding.basis, holding.held = left, after
+        self.cash += flow
+        self.steps.add(at, self.cash)
 
     def pay(self, amount: Decimal, at: int) -> None:
         """Book a dividend that is paid, or charged to a short."""

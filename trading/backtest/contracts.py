@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from strategies.bar_series import BarSeries
 from trading.brokers.fees import FeeSchedule, FixedStockFees
+from trading.market.calendars import NO_OVERRIDES, Overrides
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0–1) and a few words, at most some times a second."""
@@ -107,6 +108,7 @@ class BacktestSpec:
     models: Models = field(default_factory=Models)
     instruments: Mapping[str, InstrumentTerms] = field(default_factory=dict)  # what is missing is a US stock
     actions: Sequence[CorporateAction] = ()
+    overrides: Overrides = NO_OVERRIDES  # what operators entered over the exchanges' calendars
     seed: int = 0
 
 

@@ -2,8 +2,8 @@
 
 Owns: what a fill costs and does to books and relatives, the exits that a filled entry leaves behind.
 Leaves: prices and when an order meets the market (``lane``), whether it may be placed (``executor``).
-Rule: exits never close more than is held. Each pair of them shares one quantity; when the position shrinks by other
-means the oldest pairs shrink with it, and they end with it.
+Rule: what was placed to close never opens. Each pair of exits shares one quantity; when the position shrinks by other
+means the oldest pairs shrink with it, and they end with it. So do a strategy's own closing orders, the newest first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLACES = Decimal("0.000001")  # as brokers.fees.execution_fee rounds
 class Desk:
     """Shared by all lanes and executors of one run."""
 
-    __slots__ = ("at", "fees_are_none", "fills", "models", "next_id", "now_ns", "orders", "slips")
+    __slots__ = ("_price", "at", "fees_are_none", "fills", "models", "next_id", "now_ns", "orders", "slips")
 
     def __init__(self, models: Models) -> None:
         self.models = models
@@ -35,6 +35,7 @@ class Desk:
         self.next_id = 1
         self.at = 0  # index of the present moment in the clock
         self.now_ns = 0
+        self._price = ZERO  # of the last fill
         self.slips = type(models.slippage) is not NoSlippage
         self.fees_are_none = type(models.fees) is NoFees
 
@@ -47,16 +48,19 @@ class Desk:
         return order
 
     def accept(self, order: WorkingOrder, now_ns: int) -> None:
-        """Let an order work from the next bar that begins at or after ``now_ns``."""
+        """Let an order work from the next bar that begins at or after ``now_ns``.
+
+        Raises: OrderDeniedError (too_late).
+        """
         order.placed_ns = now_ns
-        holding = order.holding
-        holding.orders.append(order)
-        holding.lane.add(order, now_ns)
+        order.holding.lane.add(order, now_ns)
+        order.holding.orders.append(order)
 
     def fill(self, order: WorkingOrder, quantity: Decimal, price: Decimal, time_ns: int) -> None:
         """Book an execution and what follows from it."""
         if self.slips and order.slips:
             price = self.models.slippage.worsen(price, order.is_buy)
+        self._price = price
         holding = order.holding
         fee = self._fee(order, quantity, price)
         signed = quantity if order.is_buy else -quantity
@@ -74,8 +78,11 @@ class Desk:
             self.end(order, "filled", time_ns)
         if order.sibling is not None:
             self._shrink(order.sibling, quantity, time_ns)
-        if holding.exits and held:
-            self.fit_exits(holding, time_ns)
+        if held:
+            if holding.exits:
+                self.fit_exits(holding, time_ns)
+            if holding.orders:
+                self.fit_closers(holding, time_ns)
 
     def _fee(self, order: WorkingOrder, quantity: Decimal, price: Decimal) -> Decimal:
         """The share of the order's commission that this execution bears; see ``brokers.fees``."""
@@ -126,7 +133,7 @@ class Desk:
                 order = self.new_order(entry.strategy, holding, not entry.is_buy, opened, terms, name)
                 order.is_exit = True
                 holding.exits.append(order)
-                holding.lane.add_exit(order, entry)
+                holding.lane.add_exit(order, self._price)
                 pair.append(order)
         if len(pair) == 2:
             pair[0].sibling, pair[1].sibling = pair[1], pair[0]
@@ -150,6 +157,23 @@ class Desk:
             self._shrink(order, cut, at_ns)
             if sibling is not None:
                 self._shrink(sibling, cut, at_ns)
+
+    def fit_closers(self, holding: Holding, at_ns: int) -> None:
+        """Cut orders that were placed to close to what is held, the newest first: what closes never opens."""
+        held = holding.held
+        left = abs(held)
+        for order in list(holding.orders):
+            closes = min(order.closes - order.filled, order.remaining)
+            if closes <= 0:
+                continue
+            room = left if held and order.is_buy is (held < 0) else ZERO
+            cut = closes - min(closes, room)
+            left -= closes - cut
+            if cut:
+                order.closes -= cut
+                order.remaining -= cut
+                if order.remaining <= 0:
+                    self.end(order, "cancelled", at_ns, "there is nothing left to close")
 
     def _shrink(self, order: WorkingOrder, quantity: Decimal, at_ns: int) -> None:
         """Take a quantity from an order without a fill."""

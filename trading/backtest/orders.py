@@ -5,6 +5,7 @@ Owns: the fields that change while it works. Leaves: meeting the market (``lane`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,9 @@ class WorkingOrder:
     """One order from its placing to its end. Rows are those of its symbol's base series."""
 
     __slots__ = (
-        "closes", "ends_ns", "fee", "filled", "first_row", "holding", "id", "is_buy", "is_exit", "is_plain", "kind", "last_row",
-        "limit", "limit_f", "placed_ns", "quantity", "reason", "remaining", "sibling", "slips", "stop", "stop_f",
-        "stop_loss", "strategy", "take_profit", "terms", "triggered", "value",
+        "closes", "ends_ns", "fee", "filled", "first_row", "holding", "id", "is_buy", "is_exit", "is_plain", "kind",
+        "last_row", "limit", "limit_f", "looked_row", "placed_ns", "quantity", "reason", "remaining", "sibling",
+        "slips", "stop", "stop_f", "stop_loss", "strategy", "take_profit", "terms", "triggered", "value",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class WorkingOrder:
         self.closes = ZERO  # what it closes before it opens
         self.placed_ns = 0
         self.first_row = 0
+        self.looked_row = -1  # the last bar that it met
         self.last_row = self.ends_ns = NEVER
         self.triggered = self.is_exit = False
         self.sibling: WorkingOrder | None = None
@@ -69,6 +71,20 @@ class WorkingOrder:
         self.take_profit: Decimal | None = None
         self.is_plain = self.slips = True
         if terms.order_type != "MKT" or terms.tif != "DAY":
+            self._refine()
+
+    def reprice(self, *, limit: Decimal | None, stop: Decimal | None, ratio: Decimal) -> None:
+        """Take new prices after a split; distances shrink by its ratio."""
+        terms = self.terms
+        self.limit, self.stop = limit, stop
+        if terms.order_type != "MKT":
+            self.terms = replace(
+                terms,
+                limit=limit,
+                stop=stop,
+                trail=None if terms.trail is None else terms.trail / ratio,
+                limit_offset=None if terms.limit_offset is None else terms.limit_offset / ratio,
+            )
             self._refine()
 
     def _refine(self) -> None:
