@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from portfolio.ledger.money import plain
 from strategies.bar_series import BarSeries, Nanos
 from strategies.reactive import ReactiveStrategy, Signal, SignalAction
 from trading.backtest.contracts import BacktestResult, BacktestSpec, Models, NoFees, StrategyEntry
@@ -111,12 +112,12 @@ def play(
 
 def fills_of(result: BacktestResult) -> list[tuple[str, str]]:
     """Return quantity and price of each fill, as people write them."""
-    return [(f"{fill.quantity:f}", f"{fill.price:f}") for fill in result.fills]
+    return [(plain(fill.quantity), plain(fill.price)) for fill in result.fills]
 
 
 def states_of(result: BacktestResult) -> list[tuple[str, str, str]]:
     """Return type, state and filled quantity of each order."""
-    return [(order.order_type, order.state, f"{order.filled:f}") for order in result.orders]
+    return [(order.order_type, order.state, plain(order.filled)) for order in result.orders]
 
 
 @lru_cache(maxsize=2)

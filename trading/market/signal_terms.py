@@ -28,7 +28,13 @@ def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
     Raises: OrderDeniedError for prices and times that do not belong to the type, or are no numbers.
     """
     kind = signal.order_type
-    if signal.price is None and kind in (None, "MKT") and signal.tif == "DAY" and _is_plain(signal):
+    if (
+        signal.price is None
+        and kind in (None, "MKT")
+        and signal.tif == "DAY"
+        and signal.good_till is None
+        and _is_plain(signal)
+    ):
         return MARKET
     if kind is None:
         if not _is_plain(signal):
@@ -58,13 +64,7 @@ def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
 
 
 def _is_plain(signal: Signal) -> bool:
-    return (
-        signal.stop is None
-        and signal.trail is None
-        and signal.trail_percent is None
-        and signal.limit_offset is None
-        and signal.good_till is None
-    )
+    return signal.stop is None and signal.trail is None and signal.trail_percent is None and signal.limit_offset is None
 
 
 def on_tick(price: Decimal, tick: Decimal | None, *, up: bool) -> Decimal:
