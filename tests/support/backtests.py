@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -41,21 +41,29 @@ def series(symbol: str, interval: str, starts: Sequence[int] | Nanos, rows: Sequ
 
 
 @lru_cache(maxsize=8)
-def _sessions(first: date, last: date) -> Any:
-    return build_table("US_EQUITY", first, last)
+def _year(year: int) -> Any:
+    return build_table("US_EQUITY", date(year, 1, 1), date(year + 15, 12, 31))
+
+
+def _sessions(first: date) -> tuple[Any, Nanos, Nanos]:
+    """Return days, opens and closes from a day on."""
+    table = _year(first.year)
+    place = int(np.searchsorted(table.days, np.datetime64(first)))
+    return table.days[place:], table.opens[place:], table.closes[place:]
 
 
 def days(symbol: str, rows: Sequence[Row], first: date = date(2024, 1, 2)) -> BarSeries:
     """Return daily bars on the trading days of New York from ``first`` on, stamped at midnight UTC."""
-    table = _sessions(first, first + timedelta(days=len(rows) * 2 + 10))
-    starts = table.days[: len(rows)].astype("datetime64[ns]").astype(np.int64)
+    starts = _sessions(first)[0][: len(rows)].astype("datetime64[ns]").astype(np.int64)
     return series(symbol, "1d", starts, rows)
 
 
 def minutes(symbol: str, rows: Sequence[Row], day: date = date(2024, 1, 2), after_open: int = 0) -> BarSeries:
     """Return minute bars from ``after_open`` minutes after the New York open on, through the night to the next day."""
-    table = _sessions(day, day + timedelta(days=len(rows) // 390 + 10))
-    starts = np.concatenate([np.arange(a, b, MINUTE_NS) for a, b in zip(table.opens, table.closes, strict=True)])
+    _, opens, closes = _sessions(day)
+    needed = len(rows) // 200 + 2
+    spans = zip(opens[:needed].tolist(), closes[:needed].tolist(), strict=True)
+    starts = np.concatenate([np.arange(a, b, MINUTE_NS) for a, b in spans])
     return series(symbol, "1m", starts[after_open : after_open + len(rows)], rows)
 
 
@@ -122,7 +130,7 @@ def states_of(result: BacktestResult) -> list[tuple[str, str, str]]:
 
 @lru_cache(maxsize=2)
 def _daily_table(path: str) -> Any:
-    return pq.read_table(path).to_pandas()  # type: ignore[no-untyped-call]
+    return pq.read_table(path).to_pandas()
 
 
 def sample_days(symbol: str, *, cents: bool = False) -> BarSeries:

@@ -42,14 +42,15 @@ class Holding:
     """One strategy's position in one symbol, and what its signals are judged by; see ``signal_rules.Facts``."""
 
     __slots__ = (
-        "basis", "book", "exits", "fees", "held", "lane", "lot", "multiplier", "orders", "realized", "steps", "tick",
+        "basis", "book", "currency", "exits", "fees", "held", "lane", "lot", "multiplier", "orders", "realized",
+        "steps", "tick",
     )  # fmt: skip
 
     def __init__(self, book: Book, lane: Lane) -> None:
         self.book, self.lane = book, lane
         terms = lane.terms
         self.multiplier, self.lot, self.tick = terms.multiplier, terms.lot, terms.tick
-        self.fees = terms.fees
+        self.fees, self.currency = terms.fees, terms.currency
         self.held = self.basis = self.realized = ZERO
         self.orders: list[WorkingOrder] = []  # that work, protective exits left out
         self.exits: list[WorkingOrder] = []  # that protect the position

@@ -79,6 +79,7 @@ class InstrumentTerms:
     tick: Decimal | None = None
     exchange: str = "XNYS"  # exchange_calendars' name
     fees: FeeSchedule | None = None  # None: the run's
+    may_be_negative: bool = False  # its prices, as of spreads and some futures
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from strategies.exceptions import ConfigError
 from strategies.reactive import StrategyContext
 from trading.backtest import actions
 from trading.backtest.arrays import Track, lay_out, merge, terms_of_symbol
+from trading.backtest.checks import check_spec
 from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
@@ -32,12 +33,21 @@ _LARGEST_BLOCK = 65_536
 Call = tuple[Runner, Callable[[str, str], Any], str, str]
 
 
+class Feed:
+    """A series that orders do not meet. ``row`` is the bar that comes next."""
+
+    __slots__ = ("row", "series")
+
+    def __init__(self, track: Track) -> None:
+        self.series, self.row = track.series, track.first
+
+
 @dataclass(slots=True)
 class Step:
     """What is to be done at the moments that have the same set of new bars."""
 
     lanes: list[Lane]
-    others: list[BarSeries]
+    others: list[Feed]
     calls: list[Call]
 
 
@@ -57,6 +67,7 @@ class _Run:
     def __init__(self, spec: BacktestSpec) -> None:
         self._spec = spec
         self._tracks = lay_out(spec)
+        check_spec(spec, self._tracks)
         self._clock = merge(self._tracks)
         self._desk = Desk(spec.models)
         self._now = RunClock(self._clock.moments, spec.overrides)
@@ -67,14 +78,10 @@ class _Run:
         }
         self._actions = actions.dated(spec.actions, self._lanes, self._clock.moments)
         self._warnings: list[str] = [text for lane in self._lanes.values() for text in lane.warnings()]
+        self._feeds = {track.pair: Feed(track) for track in self._tracks if not track.is_base}
         for track in self._tracks:
             track.series.count = track.first
         self._data = RunData(spec.bars)
-        names = [entry.name for entry in spec.strategies]
-        if len(set(names)) < len(names):
-            raise ConfigError(
-                f"Strategies of one run need names of their own: {', '.join(names)}.", code="bad_strategy"
-            )
         self._runners = [self._runner(entry) for entry in spec.strategies]
         self._steps: list[Step] = []
 
@@ -112,7 +119,7 @@ class _Run:
             if pair in pairs
         ]
         lanes = [self._lanes[track.series.symbol] for track in tracks if track.is_base]
-        return Step(lanes, [track.series for track in tracks if not track.is_base], calls)
+        return Step(lanes, [self._feeds[track.pair] for track in tracks if not track.is_base], calls)
 
     def _go(self, progress: Progress | None, should_stop: ShouldStop | None) -> int:
         """Go through the moments in blocks; return how many were done.
@@ -155,13 +162,16 @@ class _Run:
             clock.at = desk.at = at
             desk.now_ns = now_ns
             for lane in step.lanes:
-                series = lane.series
-                row = series.count
+                series, row = lane.series, lane.row
+                if series.count != row:
+                    raise _moved(series)
                 if lane.working:
                     lane.match(row)
-                series.count = row + 1
-            for series in step.others:
-                series.count += 1
+                lane.row = series.count = row + 1
+            for feed in step.others:
+                if feed.series.count != feed.row:
+                    raise _moved(feed.series)
+                feed.row = feed.series.count = feed.row + 1
             for call in step.calls:
                 runner, on_bars, symbol, interval = call
                 try:
@@ -217,6 +227,13 @@ class _Run:
             cancelled=done < len(moments),
             warnings=self._warnings,
         )
+
+
+def _moved(series: BarSeries) -> ConfigError:
+    return ConfigError(
+        f"A strategy moved the cursor of {series.symbol} {series.interval}; beyond it lies the future: the run ends.",
+        code="cursor_moved",
+    )
 
 
 def _next_block(block: int, spent_s: float) -> int:

@@ -7,11 +7,11 @@ Rule: a signal that is refused costs the strategy nothing but the order: it is l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from strategies.exceptions import OrderDeniedError, StrategyError
+from strategies.exceptions import ConfigError, OrderDeniedError, StrategyError
 from strategies.order_types import Terms
 from strategies.reactive import Signal
 from trading.backtest.book import Book, Holding
@@ -27,7 +27,7 @@ ZERO = Decimal(0)
 class Executor:
     """Turns the signals of one strategy into orders on its own books."""
 
-    __slots__ = ("_check_cash", "_desk", "book", "gates", "holdings", "name", "signals")
+    __slots__ = ("_check_cash", "_desk", "book", "currency", "gates", "holdings", "name", "signals")
 
     def __init__(self, entry: StrategyEntry, lanes: Mapping[str, Lane], desk: Desk) -> None:
         self.name = entry.name
@@ -37,8 +37,22 @@ class Executor:
             self.holdings[symbol] = Holding(self.book, lane)
         self.gates: Gates = gates_of(entry.config, allow_short=desk.models.allow_short)
         self.signals = 0
+        self.currency = ""
         self._desk = desk
         self._check_cash = desk.models.check_cash
+
+    def keep_currency(self, symbols: Iterable[str]) -> None:
+        """Keep the books in the one currency of these symbols.
+
+        Raises: ConfigError (other_currency): nothing is converted here, and sums over currencies are wrong.
+        """
+        found = sorted({self.holdings[symbol].currency for symbol in symbols})
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.name} would trade in {' and '.join(found)}; a strategy of a backtest keeps one currency.",
+                code="other_currency",
+            )
+        self.currency = found[0] if found else ""
 
     def take(self, signals: Sequence[Signal]) -> None:
         """Do what the signals ask for, one after the other.
@@ -53,6 +67,8 @@ class Executor:
             try:
                 if holding is None:
                     raise OrderDeniedError(f"The run has no bars of {signal.symbol}.", code="no_bars")
+                if holding.currency != self.currency:
+                    raise self._other_currency(holding)
                 plan = plan_signal(signal, holding, self.gates)
                 if plan is not None:
                     self._do(signal, plan, holding)
@@ -99,15 +115,22 @@ class Executor:
                     total += opens * abs(price) * holding.multiplier
         return total
 
+    def _other_currency(self, holding: Holding) -> OrderDeniedError:
+        return OrderDeniedError(
+            f"{holding.lane.symbol} trades in {holding.currency}; the books of {self.name} are in {self.currency}.",
+            code="other_currency",
+        )
+
     def _deny(self, signal: Signal, error: OrderDeniedError) -> None:
         desk = self._desk
         quantity: Any = signal.quantity
+        side = str(getattr(signal.action, "value", signal.action))
         size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO
         kind = signal.order_type or ("MKT" if signal.price is None else "LMT")
         desk.orders.append(
             BacktestOrder(
-                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, signal.action.value, size, ZERO, kind,
-                None, None, "denied", error.message,
+                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, side, size, ZERO, kind, None, None,
+                "denied", error.message,
             )
         )  # fmt: skip
         desk.next_id += 1

@@ -37,12 +37,13 @@ class Lane:
     __slots__ = (
         "_begin_rows", "_close_ns", "_closes", "_decimal_close", "_desk", "_due", "_end_rows", "_half", "_half_f",
         "_highs", "_last_whole", "_lows", "_open_ns", "_opens", "_participation", "_session", "_share", "_starts",
-        "_taken", "_turn", "_unlimited", "_volumes", "quality", "series", "symbol", "terms", "track", "working",
+        "_taken", "_turn", "_unlimited", "_volumes", "quality", "row", "series", "symbol", "terms", "track", "working",
     )  # fmt: skip
 
     def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk) -> None:
         self.track, self.series, self.symbol = track, track.series, track.series.symbol
         self.quality = 100.0
+        self.row = track.first  # the bar that comes next
         self.working: list[WorkingOrder] = []
         self._desk, self.terms = desk, terms
         _, (opens, highs, lows, closes, volumes) = track.series.whole()
@@ -86,7 +87,7 @@ class Lane:
 
     def last_close(self) -> Decimal | None:
         """Return the last visible close, None before the first bar."""
-        row = self.series.count - 1
+        row = self.row - 1
         if row < 0:
             return None
         if self._decimal_close is None or self._decimal_close[0] != row:
@@ -100,7 +101,7 @@ class Lane:
 
         Raises: OrderDeniedError (too_late) when the auction that it waits for takes no more orders.
         """
-        row = self.series.count
+        row = self.row
         starts = self._starts
         while row < len(starts) and starts[row] < now_ns:
             row += 1
@@ -132,7 +133,7 @@ class Lane:
     def add_exit(self, order: WorkingOrder, entry_price: Decimal) -> None:
         """Take an exit whose entry just ended: it meets what is left of the bar as far as that is known."""
         order.placed_ns = self._desk.now_ns
-        order.first_row = self.series.count
+        order.first_row = self.row
         self.working.append(order)
         if self._turn != _AT_START:
             order.first_row += 1

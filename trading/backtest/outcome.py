@@ -67,8 +67,6 @@ def _positions(runner: Runner) -> list[OpenPosition]:
 def _bars_seen(runner: Runner, clock: Clock, done: int, tracks: Sequence[Track]) -> int:
     """How often the strategy was told of a bar."""
     until = done if runner.stopped_at is None else min(done, runner.stopped_at)
-    if runner.errors and runner.stopped_at is None and not runner.is_running:
-        until = 0
     counts = np.bincount(clock.codes[:until], minlength=len(clock.sets))
     wanted = set(runner.subscriptions)
     return sum(

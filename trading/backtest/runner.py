@@ -55,6 +55,7 @@ class Runner:
                     f"{self.entry.name} subscribes to {symbol} {interval}, of which the run has no bars.",
                     code="no_bars",
                 )
+        self.executor.keep_currency(symbol for symbol, _ in pairs)
         return tuple(pairs)
 
     def set_up(self) -> None:
@@ -67,6 +68,8 @@ class Runner:
                 raise StrategyError(f"setup of {self.entry.name} answered that it cannot run.")
 
         self.guard(act)
+        if not self.is_running:
+            self.stopped_at = 0
 
     def tear_down(self) -> None:
         """Let the strategy tidy up, unless it was stopped."""

@@ -6,7 +6,7 @@ Rule: a day that the exchange does not trade has no bar: it would be seen at a c
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -16,15 +16,15 @@ from strategies.bar_series import Nanos, moment_of
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval
 from trading.market.calendars import Overrides, build_table, group_of
-from trading.market.session_table import DAY_NS, SessionTable, weeks_of
+from trading.market.session_table import SessionTable, weeks_of
 
 _BEFORE, _AFTER = timedelta(days=10), timedelta(days=20)  # orders of the last day need the next session
 
 
 @lru_cache(maxsize=32)
-def _table(exchange: str, first_day: int, last_day: int, overrides: Overrides) -> SessionTable:
-    first, last = moment_of(first_day * DAY_NS).date() - _BEFORE, moment_of(last_day * DAY_NS).date() + _AFTER
-    return build_table(group_of(exchange), first, last, overrides=overrides)
+def _table(exchange: str, first_year: int, last_year: int, overrides: Overrides) -> SessionTable:
+    """Whole years, so that runs near each other share a table: it takes a good part of a second to build."""
+    return build_table(group_of(exchange), date(first_year, 1, 1), date(last_year, 12, 31), overrides=overrides)
 
 
 def sessions_around(exchange: str, starts: Nanos, overrides: Overrides) -> SessionTable:
@@ -32,7 +32,8 @@ def sessions_around(exchange: str, starts: Nanos, overrides: Overrides) -> Sessi
 
     Raises: ConfigError (unknown_exchange, calendar_bounds, outside_calendar).
     """
-    table = _table(exchange, int(starts[0]) // DAY_NS, int(starts[-1]) // DAY_NS, overrides)
+    first, last = moment_of(int(starts[0])) - _BEFORE, moment_of(int(starts[-1])) + _AFTER
+    table = _table(exchange, first.year, last.year, overrides)
     if not len(table):
         raise ConfigError(f"The calendar of {exchange} has no session near the bars.", code="outside_calendar")
     return table

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from strategies.bar_series import BarSeries, moment_of
@@ -128,8 +129,8 @@ def test_an_order_without_a_bar_left_in_its_day_expires_unfilled() -> None:
     """The source has no bars after 10:00: an order of 10:00 must not fill at the price of the next morning."""
     first = minutes("X", [flat(100)] * 30)
     second = minutes("X", [flat(90)] * 5, day=date(2024, 1, 3))
-    starts = [*first.whole()[0].tolist(), *second.whole()[0].tolist()]
-    columns = [[*a, *b] for a, b in zip(first.whole()[1], second.whole()[1], strict=True)]
+    starts = np.concatenate([first.whole()[0], second.whole()[0]])
+    columns = [np.concatenate(pair) for pair in zip(first.whole()[1], second.whole()[1], strict=True)]
     bars = BarSeries.from_columns("X", "1m", starts, columns)
     result = play({29: [buy()]}, bars)
     assert not result.fills

@@ -32,7 +32,7 @@ class Reference(NamedTuple):
 
 
 def by_hand(opens: Sequence[int], closes: Sequence[int], units: int) -> Reference:
-    """The rule in integers: ``units`` to the dollar. 3 · sum of ten against sum of thirty is the sign of the averages."""
+    """The rule in integers, ``units`` to the dollar: 3 · sum of ten against sum of thirty has the averages' sign."""
 
     def difference(row: int) -> int:
         return 3 * sum(closes[row - FAST + 1 : row + 1]) - sum(closes[row - SLOW + 1 : row + 1])
@@ -93,7 +93,7 @@ def test_the_table_is_met_to_the_last_fill_and_cent(symbol: str) -> None:
     result = run(bars)
     outcome = result.strategies[f"X{symbol}"]
     purchases = sum(fill.quantity > 0 for fill in result.fills)
-    held = sum((position.quantity for position in outcome.positions), Decimal(0))
+    held = int(sum((position.quantity for position in outcome.positions), Decimal(0)))
     assert (result.bars, len(result.fills), purchases, held, f"{outcome.equity:.2f}") == TABLE[symbol]
 
 
@@ -102,7 +102,8 @@ def test_every_fill_and_the_money_agree_with_integers_on_raw_prices(symbol: str)
     bars = sample_days(symbol)
     starts, (opens, _, _, closes, _) = bars.whole()
     units = 10_000  # raw prices have up to four decimals
-    expected = by_hand(*(np.rint(column * units).astype(int).tolist() for column in (opens, closes)), units)
+    in_units = [np.rint(column * units).astype(int).tolist() for column in (opens, closes)]
+    expected = by_hand(in_units[0], in_units[1], units)
     result = run(bars)
     outcome = result.strategies[f"X{symbol}"]
     rows = {int(start): row for row, start in enumerate(starts)}
