@@ -1,7 +1,7 @@
 """What a signal becomes: the order that a strategy's wish stands for, or why it stands for none. Pure.
 
-Owns: the meaning of BUY, SELL, CLOSE and HOLD, sizing, bounds, prices on the tick, protective exits.
-Leaves: working orders and exits (the backtest's executor, the live ``SignalExecutor``), which both call this.
+Owns: the meaning of BUY, SELL, CLOSE and HOLD, sizing, bounds, protective exits.
+Leaves: types and prices (``signal_terms``), working orders and exits (the backtest's executor, the live ``SignalExecutor``), which both call this.
 Rule:
 
 - HOLD trades nothing. CLOSE takes back what works and flattens; with a quantity it closes that much.
@@ -9,7 +9,6 @@ Rule:
   by the gates' share of equity. While the position, or an order for it, is there already, it asks for nothing.
 - A sized one is taken literally; a SELL beyond what is held needs permission to go short, or is cut to what is held.
 - What only closes passes quality and bounds. A bound cuts what was sized here and refuses what the strategy sized.
-- A limit is rounded to the tick that pays less, a trigger to the one that comes earlier.
 
 Units: quantities of the instrument, signed in answers; prices per unit; money in the instrument's currency.
 """
@@ -18,19 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple, Protocol
 
 from strategies.exceptions import ConfigError, OrderDeniedError
-from strategies.order_types import TYPES, Terms, check_terms
+from strategies.order_types import Terms
 from strategies.reactive import Signal, SignalAction
 from strategies.sizing import size_to_quantity
+from trading.market.signal_terms import MARKET, is_number, number_of, on_tick, terms_of
 
 ZERO = Decimal(0)
 _ONE = Decimal(1)
 _BUY, _SELL, _CLOSE, _HOLD = SignalAction.BUY, SignalAction.SELL, SignalAction.CLOSE, SignalAction.HOLD
-MARKET = Terms()
-"""A market order of the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +257,8 @@ def _entry(
     if signal.stop_loss is None and signal.take_profit is None:
         return Plan(change, terms, opens, note=note)
     is_buy = change > 0
-    stop_loss = _number(signal, "stop_loss", signal.stop_loss)
-    take_profit = _number(signal, "take_profit", signal.take_profit)
+    stop_loss = number_of(signal, "stop_loss", signal.stop_loss)
+    take_profit = number_of(signal, "take_profit", signal.take_profit)
     if stop_loss is not None:  # the earlier trigger: up for what a sale leaves, down for what a purchase covers
         stop_loss = on_tick(stop_loss, facts.tick, up=is_buy)
     if take_profit is not None:
@@ -290,7 +288,7 @@ def _check_sides(
 def _units(signal: Signal, facts: Facts) -> Decimal:
     """The signal's own quantity, checked."""
     given: Any = signal.quantity
-    quantity = given if isinstance(given, Decimal) else Decimal(str(given)) if _is_number(given) else None
+    quantity = given if isinstance(given, Decimal) else Decimal(str(given)) if is_number(given) else None
     if quantity is None or not quantity.is_finite() or quantity <= 0:
         raise OrderDeniedError(
             f"The quantity {given!r} of {signal.symbol} is no number above zero; the action says the side.",
@@ -381,82 +379,6 @@ def _sold_already(signal: Signal, held: Decimal) -> OrderDeniedError:
     return OrderDeniedError(f"The {held:f} {signal.symbol} held are being sold already.", code="short_not_allowed")
 
 
-# -- how
-
-
-def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
-    """Return how the order is to be worked: the signal's own type, else LMT with a price, else MKT.
-
-    >>> terms_of(Signal("AAPL", SignalAction.BUY, price=97.987), Decimal("0.01"), is_buy=True).limit
-    Decimal('97.98')
-
-    Raises: OrderDeniedError for prices and times that do not belong to the type, or are no numbers.
-    """
-    kind = signal.order_type
-    if signal.price is None and kind in (None, "MKT") and signal.tif == "DAY" and _is_plain(signal):
-        return MARKET
-    if kind is None:
-        if not _is_plain(signal):
-            raise OrderDeniedError(
-                f"A signal for {signal.symbol} with stop or trail names its order_type: STP, STP LMT, TRAIL …; "
-                "an exit that protects an entry is its stop_loss.",
-                code="order_type_missing",
-            )
-        kind = "MKT" if signal.price is None else "LMT"
-    row = TYPES.get(kind)
-    limit = _number(signal, "price", signal.price) if row is not None and row.limit else None
-    stop = _number(signal, "stop", signal.stop)
-    # A stop sells below the market: the earlier trigger is the higher one. If-touched orders mirror it.
-    up = is_buy is (kind in ("MIT", "LIT"))
-    terms = Terms(
-        kind,
-        limit=None if limit is None else on_tick(limit, tick, up=not is_buy),
-        stop=None if stop is None else on_tick(stop, tick, up=up),
-        trail=_number(signal, "trail", signal.trail),
-        trail_percent=_number(signal, "trail_percent", signal.trail_percent),
-        limit_offset=_number(signal, "limit_offset", signal.limit_offset),
-        tif=signal.tif,
-        good_till=signal.good_till,
-    )
-    check_terms(terms)
-    return terms
-
-
-def _is_plain(signal: Signal) -> bool:
-    return (
-        signal.stop is None
-        and signal.trail is None
-        and signal.trail_percent is None
-        and signal.limit_offset is None
-        and signal.good_till is None
-    )
-
-
-def on_tick(price: Decimal, tick: Decimal | None, *, up: bool) -> Decimal:
-    """Return the price on the tick beside it.
-
-    >>> on_tick(Decimal("10.037"), Decimal("0.05"), up=True), on_tick(Decimal("10.05"), Decimal("0.05"), up=True)
-    (Decimal('10.05'), Decimal('10.05'))
-    """
-    if tick is None:
-        return price
-    return (price / tick).to_integral_value(rounding=ROUND_CEILING if up else ROUND_FLOOR) * tick
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(signal: Signal, name: str, value: Any) -> Decimal | None:
-    """A price of the signal as people write it."""
-    if value is None:
-        return None
-    number = value if isinstance(value, Decimal) else Decimal(str(value)) if _is_number(value) else None
-    if number is None or not number.is_finite():
-        raise OrderDeniedError(f"{name} of a signal for {signal.symbol} is {value!r}, no price.", code="bad_price")
-    return number
-
-
 # -- the gates of a strategy
 
 
@@ -496,7 +418,7 @@ def _setting(values: Mapping[str, Any], name: str) -> Decimal | None:
     value = values.get(name)
     if value is None:
         return None
-    number = value if isinstance(value, Decimal) else Decimal(str(value)) if _is_number(value) else None
+    number = value if isinstance(value, Decimal) else Decimal(str(value)) if is_number(value) else None
     if number is None or not number.is_finite() or number < 0:
         raise ConfigError(f"{name} is {value!r}; a number, not below zero, is needed.", code="bad_gates")
     return number
