@@ -1,7 +1,8 @@
 """What a signal becomes: the order that a strategy's wish stands for, or why it stands for none. Pure.
 
 Owns: the meaning of BUY, SELL, CLOSE and HOLD, sizing, bounds, protective exits.
-Leaves: types and prices (``signal_terms``), working orders and exits (the backtest's executor, the live ``SignalExecutor``), which both call this.
+Leaves: types and prices (``signal_terms``), working orders and exits: the backtest's executor and the live
+``SignalExecutor``, which both call this.
 Rule:
 
 - HOLD trades nothing. CLOSE takes back what works and flattens; with a quantity it closes that much.

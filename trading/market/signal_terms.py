@@ -21,6 +21,7 @@ MARKET = Terms()
 def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
     """Return how the order is to be worked: the signal's own type, else LMT with a price, else MKT.
 
+    >>> from strategies.reactive import SignalAction
     >>> terms_of(Signal("AAPL", SignalAction.BUY, price=97.987), Decimal("0.01"), is_buy=True).limit
     Decimal('97.98')
 
