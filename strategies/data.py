@@ -116,9 +116,7 @@ class BarReader:
             )
         return bars
 
-    def _stored(
-        self, series: str, frame: Timeframe, since: datetime | None, until: datetime, use_rth: bool
-    ) -> _Stored:
+    def _stored(self, series: str, frame: Timeframe, since: datetime | None, until: datetime, use_rth: bool) -> _Stored:
         key = f"{series}_{frame.key}"
         if not self._ac.has_symbol(LIBRARY, key):
             return _Stored(empty_bars())

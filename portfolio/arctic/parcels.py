@@ -239,9 +239,7 @@ def _last_of(writer: ArcticWriter, library: str, symbol: str) -> pd.Timestamp | 
     return index[-1] if len(index) and isinstance(index, pd.DatetimeIndex) else None
 
 
-def _with_last(
-    library: str, metadata: dict[str, Any], known: Mapping[str, Any], frame: pd.DataFrame
-) -> dict[str, Any]:
+def _with_last(library: str, metadata: dict[str, Any], known: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
     """Keep the start of the last bar true, which readers of bars take from the metadata."""
     if library == BARS_LIBRARY and len(frame) and isinstance(frame.index, pd.DatetimeIndex):
         return {**metadata, "last": max(int(known.get("last", 0)), int(frame.index[-1].value))}

@@ -120,9 +120,7 @@ class ArcticWriter:
         """
         store, lock = self._ready(library, symbol)
         with lock:
-            item = guarded(
-                self.client.uri, lambda: store.update(symbol, data, metadata=_plain(metadata), upsert=True)
-            )
+            item = guarded(self.client.uri, lambda: store.update(symbol, data, metadata=_plain(metadata), upsert=True))
             version = int(item.version)
             if version and version % COMPACT_EVERY == 0:
                 self._compact(store, library, symbol)

@@ -59,7 +59,8 @@ from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
-from trading.ib.pacing import Budget
+from trading.ib.history_span import SharedSpan
+from trading.ib.pacing import HISTORY_SPAN_S, Budget
 from trading.market.fx_source import FxSource, renewed_rates
 from trading.market.handover import report_refused
 from trading.market.recorder import MarketRecorder
@@ -124,6 +125,7 @@ class EngineCore(RiskSide, StrategySide):
             sockets=self.settings.max_clients,
             messages_per_s=self.settings.messages_per_s,
             lines=self.settings.market_lines,
+            history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
         )
         self.link = link_watch(self.settings, self.message_queue)
         self.gate.reset_hold = self.link.hold

@@ -41,9 +41,7 @@ def empty_actions() -> pd.DataFrame:
     )
 
 
-def action_frame(
-    splits: Mapping[date, float], dividends: Mapping[date, float], source: str
-) -> pd.DataFrame:
+def action_frame(splits: Mapping[date, float], dividends: Mapping[date, float], source: str) -> pd.DataFrame:
     """Return actions as they are stored, one row a day.
 
     Raises: ConfigError (bad_action) for a ratio or amount that cannot be.
@@ -59,7 +57,9 @@ def action_frame(
         "amount": [dividends.get(day, np.nan) for day in days],
         "source": [source] * len(days),
     }
-    return pd.DataFrame(rows, index=index).astype({name: "object" if kind == "str" else kind for name, kind in ACTION_COLUMNS.items()})
+    return pd.DataFrame(rows, index=index).astype(
+        {name: "object" if kind == "str" else kind for name, kind in ACTION_COLUMNS.items()}
+    )
 
 
 def merge_actions(known: pd.DataFrame, news: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +114,13 @@ class Steps:
 
     @classmethod
     def of(
-        cls, closes: pd.Series[float], actions: pd.DataFrame, timeframe: str, metadata: Mapping[str, Any], *, dividends: bool
+        cls,
+        closes: pd.Series[float],
+        actions: pd.DataFrame,
+        timeframe: str,
+        metadata: Mapping[str, Any],
+        *,
+        dividends: bool,
     ) -> Steps:
         """Return the steps of a series that has these closes, with the stored ``metadata``."""
         starts, values = _nanos(closes.index), closes.to_numpy(dtype="float64")
@@ -146,7 +152,12 @@ class Steps:
 
 
 def rebase(
-    bars: pd.DataFrame, actions: pd.DataFrame, timeframe: str, has: date | None, wanted: date | None, zone: str = NEW_YORK
+    bars: pd.DataFrame,
+    actions: pd.DataFrame,
+    timeframe: str,
+    has: date | None,
+    wanted: date | None,
+    zone: str = NEW_YORK,
 ) -> pd.DataFrame:
     """Return bars of a source that had applied splits up to the day ``has`` as one that did so up to ``wanted``.
 

@@ -47,7 +47,9 @@ def derive_actions(close: pd.Series[float], adjusted: pd.Series[float]) -> Deriv
     wrong = ~(np.isfinite(raw) & np.isfinite(adj) & (raw > 0) & (adj > 0))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ConfigError(f"Row {row} ({close.index[row]}): the adjusted close is no price.", code="bad_adjusted", row=row)
+        raise ConfigError(
+            f"Row {row} ({close.index[row]}): the adjusted close is no price.", code="bad_adjusted", row=row
+        )
     half, raw_half = _half_unit(adj), _half_unit(raw)
     low, high = (adj - half) / (raw + raw_half), (adj + half) / (raw - raw_half)
     noise = (high - low) / (high + low)

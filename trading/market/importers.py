@@ -155,7 +155,8 @@ def _ticker(text: str) -> str:
     symbol = text.strip().upper()
     if not TICKER.fullmatch(symbol):
         raise ConfigError(
-            f"«{text}» is no ticker; name it with --symbol, or give the file a name such as AAPL.csv.", code="bad_symbol"
+            f"«{text}» is no ticker; name it with --symbol, or give the file a name such as AAPL.csv.",
+            code="bad_symbol",
         )
     return symbol
 

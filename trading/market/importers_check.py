@@ -37,9 +37,7 @@ def infer_timeframe(symbol: str, index: pd.DatetimeIndex) -> Timeframe:
     )
 
 
-def check_bars(
-    symbol: str, frame: Timeframe, bars: pd.DataFrame, rows: npt.NDArray[Any], calendar: str
-) -> None:
+def check_bars(symbol: str, frame: Timeframe, bars: pd.DataFrame, rows: npt.NDArray[Any], calendar: str) -> None:
     """Refuse what cannot be.
 
     ``rows``: the number of each bar's row in the file.
@@ -58,14 +56,14 @@ def check_bars(
     prices = np.column_stack(columns[:4])
     if len(prices) and (prices <= 0).any():
         row = int(np.flatnonzero((prices <= 0).any(axis=1))[0])
-        raise ConfigError(f"{symbol}: row {rows[row]} has a price that is not above 0.", code="bad_bars", row=int(rows[row]))
+        raise ConfigError(
+            f"{symbol}: row {rows[row]} has a price that is not above 0.", code="bad_bars", row=int(rows[row])
+        )
     if calendar and len(bars) and frame.length <= DAY:
         _check_hours(symbol, frame, pd.DatetimeIndex(bars.index), rows, calendar)
 
 
-def _check_hours(
-    symbol: str, frame: Timeframe, index: pd.DatetimeIndex, rows: npt.NDArray[Any], calendar: str
-) -> None:
+def _check_hours(symbol: str, frame: Timeframe, index: pd.DatetimeIndex, rows: npt.NDArray[Any], calendar: str) -> None:
     hours = hours_of(calendar)
     local = index.tz_localize(None) if frame.length == DAY else index.tz_convert(hours.zone).tz_localize(None)
     days = local.normalize()
