@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from strategies.bar_series import Nanos
@@ -24,6 +25,7 @@ from strategies.timeframes import DAY, Timeframe
 from trading.market.calendars import NO_OVERRIDES, Overrides, build_table, group_of
 from trading.market.session_table import SECOND_NS, SessionTable, weeks_of
 
+Flags = npt.NDArray[np.bool_]
 DAY_NS = 86_400 * SECOND_NS
 _WEEK_DAYS = 7
 _MONDAY_BEFORE_EPOCH = 3
@@ -45,6 +47,7 @@ class Coverage:
     present: int
     outside: int
     gaps: Sequence[Gap]
+    quality: float | None = None  # per cent, the average of the sessions, each counting the same
 
     @property
     def percent(self) -> float | None:
@@ -129,10 +132,20 @@ def measure(
     is_there = np.isin(expected, starts, assume_unique=True)
     present = int(is_there.sum())
     own = int(np.count_nonzero((starts >= begin) & (starts <= end)))
-    return Coverage(len(expected), present, own - present, _gaps(expected, ~is_there))
+    return Coverage(
+        len(expected), present, own - present, _gaps(expected, ~is_there), _quality(table, expected, is_there)
+    )
 
 
-def _gaps(expected: Nanos, missing: np.ndarray[Any, np.dtype[np.bool_]]) -> list[Gap]:
+def _quality(table: SessionTable, expected: Nanos, is_there: Flags) -> float | None:
+    if not len(expected):
+        return None
+    sessions = np.unique(table.sessions_at(expected), return_inverse=True)[1]
+    shares = np.bincount(sessions, weights=is_there.astype(np.float64)) / np.bincount(sessions)
+    return float(100.0 * shares.mean())
+
+
+def _gaps(expected: Nanos, missing: Flags) -> list[Gap]:
     edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False])).astype(np.int8)))
     return [
         Gap(int(expected[begin]), int(expected[stop - 1]), int(stop - begin))
