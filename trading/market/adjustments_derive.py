@@ -43,7 +43,7 @@ def derive_actions(close: pd.Series[float], adjusted: pd.Series[float]) -> Deriv
     Shape: both sorted by day, of equal index, prices as they were traded.
     Raises: ConfigError (bad_adjusted) naming the first row that is no price.
     """
-    raw, adj = close.to_numpy(dtype="float64"), adjusted.to_numpy(dtype="float64")
+    raw, adj = (np.asarray(column, dtype=np.float64) for column in (close, adjusted))
     wrong = ~(np.isfinite(raw) & np.isfinite(adj) & (raw > 0) & (adj > 0))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
