@@ -1,0 +1,125 @@
+"""Bars of a backtest from where they lie: ArcticDB, the shipped samples, a Parquet file.
+
+Owns: reading, adjusting on read, versions of what was read. Leaves: checks of bars (``bar_series``), derived intervals
+(``trading.market.derived``). Rule: a series that is not there, or empty in the period, is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from portfolio.arctic.client import get_ac
+from portfolio.arctic.market_data import read_bars, symbol_name
+from strategies.bar_series import FIELDS, BarSeries
+from strategies.exceptions import ConfigError, NotFoundError
+from strategies.intervals import parse_interval
+from trading.market.adjustments import read_adjusted
+from trading.market.sample_data import read_sample
+
+MARKET_DATA, SAMPLE, PARQUET = "market_data", "sample", "parquet:"
+SAMPLES = {"1m": "us_etf_1min_2019-12_2020-01.parquet", "1d": "us_stocks_1day_2000_2013.parquet"}
+_FOLDER = Path(__file__).resolve().parents[1] / "market" / "sample"
+
+
+@dataclass(slots=True)
+class BarSource:
+    """Reads bars of a period. ``versions`` says afterwards what was read: ArcticDB's version or the file's hash."""
+
+    source: str
+    adjust: str  # none, splits or all
+    versions: dict[str, str] = field(default_factory=dict)
+    _files: dict[Path, dict[str, pd.DataFrame]] = field(default_factory=dict)
+
+    def series(self, symbol: str, interval: str, first: datetime, until: datetime) -> BarSeries:
+        """Return the bars that start in [first, until], none of them visible yet.
+
+        Raises: NotFoundError (no_bars); ConfigError for bars that no market prints or an unusable source.
+        """
+        frame = self._reader()(symbol, interval, first, until)
+        if frame.empty:
+            raise NotFoundError(
+                f"{self.source} has no {interval} bars of {symbol} from {first:%Y-%m-%d} to {until:%Y-%m-%d}. "
+                "«manage.py data» lists what there is; «manage.py ingest_bars» fetches more.",
+                code="no_bars",
+            )
+        return series_of(symbol, interval, frame)
+
+    def _reader(self) -> Callable[[str, str, datetime, datetime], pd.DataFrame]:
+        if self.source == MARKET_DATA:
+            return self._stored
+        if self.source == SAMPLE:
+            return self._sample
+        if self.source.startswith(PARQUET):
+            return self._file
+        raise ConfigError(
+            f"The source «{self.source}» is unknown; use market_data, sample, or parquet:PATH.", code="bad_source"
+        )
+
+    def _stored(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
+        client, timeframe = get_ac(), parse_interval(interval).key
+        name = symbol_name(symbol, timeframe)
+        if client.has_symbol(MARKET_DATA, name):
+            self.versions[f"{symbol} {interval}"] = f"v{client.read(MARKET_DATA, name, row_range=(0, 0)).version}"
+        if self.adjust == "none":
+            return read_bars(client, symbol, timeframe, start=first, end=until)
+        return read_adjusted(client, symbol, timeframe, start=first, end=until, dividends=self.adjust == "all")
+
+    def _sample(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
+        filename = SAMPLES.get(interval)
+        if filename is None:
+            raise ConfigError("The sample has bars of 1m and 1d.", code="no_bars")
+        return self._from_file(_FOLDER / filename, symbol, interval, first, until)
+
+    def _file(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
+        return self._from_file(Path(self.source.removeprefix(PARQUET)).expanduser(), symbol, interval, first, until)
+
+    def _from_file(self, path: Path, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
+        found = self._files.get(path)
+        if found is None:
+            found = self._files[path] = _read_parquet(path)
+            self.versions[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        rows = found.get(symbol)
+        if rows is None:
+            return pd.DataFrame(columns=list(FIELDS))
+        stamps = rows.index
+        chosen: pd.DataFrame = rows[(stamps >= first) & (stamps <= until)]
+        return chosen
+
+
+def _read_parquet(path: Path) -> dict[str, pd.DataFrame]:
+    """Return the bars of a file with columns symbol, ts (or date) and the prices, by symbol.
+
+    Raises: ConfigError (bad_source).
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}", code="bad_source") from error
+    table = table.rename(columns={"date": "ts"})
+    missing = [name for name in ("symbol", "ts", *FIELDS) if name not in table.columns]
+    if missing:
+        raise ConfigError(f"{path.name} lacks the columns {', '.join(missing)}.", code="bad_source")
+    table["ts"] = pd.to_datetime(table["ts"], utc=True)
+    return {
+        str(symbol): rows.set_index("ts").sort_index()[list(FIELDS)].astype("float64")
+        for symbol, rows in table.groupby("symbol")
+    }
+
+
+def series_of(symbol: str, interval: str, frame: pd.DataFrame) -> BarSeries:
+    """Return a frame of bars as a series whose cursor stands at its begin.
+
+    Raises: ConfigError (bad_bars) naming the row.
+    """
+    index = pd.DatetimeIndex(frame.index)
+    starts = index.tz_convert("UTC").as_unit("ns").asi8
+    return BarSeries.from_columns(symbol, interval, starts, [frame[name].to_numpy(dtype="float64") for name in FIELDS])
+
+
+__all__ = ["BarSource", "read_sample", "series_of"]
