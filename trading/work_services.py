@@ -32,7 +32,18 @@ def _check_ingest(args: Mapping[str, Any]) -> None:
     read_args(args, settings.MATS.mats_home)
 
 
-CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest}
+def _check_backtest(args: Mapping[str, Any]) -> None:
+    from trading.backtest.wish import MARKET_DATA, SAMPLE, parse_wish
+
+    if parse_wish(args).source not in (MARKET_DATA, SAMPLE):
+        raise ConfigError(
+            "The source is market_data or sample; files come from the command line alone.",
+            code="bad_backtest",
+            errors={"source": "Choose market_data or sample."},
+        )
+
+
+CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest, JobKind.BACKTEST: _check_backtest}
 
 
 def ask_for(kind: str, args: Mapping[str, Any], *, actor: str, source: str, now: datetime | None = None) -> Job:

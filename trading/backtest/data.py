@@ -19,10 +19,9 @@ from portfolio.arctic.market_data import read_bars, symbol_name
 from strategies.bar_series import FIELDS, BarSeries
 from strategies.exceptions import ConfigError, NotFoundError
 from strategies.intervals import parse_interval
+from trading.backtest.wish import MARKET_DATA, PARQUET, SAMPLE
 from trading.market.adjustments import read_adjusted
-from trading.market.sample_data import read_sample
 
-MARKET_DATA, SAMPLE, PARQUET = "market_data", "sample", "parquet:"
 SAMPLES = {"1m": "us_etf_1min_2019-12_2020-01.parquet", "1d": "us_stocks_1day_2000_2013.parquet"}
 _FOLDER = Path(__file__).resolve().parents[1] / "market" / "sample"
 
@@ -120,6 +119,3 @@ def series_of(symbol: str, interval: str, frame: pd.DataFrame) -> BarSeries:
     index = pd.DatetimeIndex(frame.index)
     starts = index.tz_convert("UTC").as_unit("ns").asi8
     return BarSeries.from_columns(symbol, interval, starts, [frame[name].to_numpy(dtype="float64") for name in FIELDS])
-
-
-__all__ = ["BarSource", "read_sample", "series_of"]

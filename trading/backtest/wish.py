@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from strategies.exceptions import ConfigError
 from strategies.intervals import parse_interval
 
+MARKET_DATA, SAMPLE, PARQUET = "market_data", "sample", "parquet:"
 NAME = r"^[A-Za-z][A-Za-z0-9_]{0,31}$"
 SYMBOL = r"^[A-Z0-9][A-Z0-9. ]{0,11}$"
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import threading
+from decimal import Decimal
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
 
 from strategies.exceptions import MatsError
+from trading.backtest import store
 from trading.backtest.contracts import BacktestResult
 from trading.backtest.engine import run_backtest
-from trading.backtest.launch import launch_of
+from trading.backtest.launch import Launch, launch_of
 from trading.backtest.metrics import all_metrics
-from trading.backtest.wish import parse_wish
+from trading.backtest.wish import BacktestWish, parse_wish
 
 _SHOWN = (
     ("profit", "Profit"),
@@ -29,6 +32,7 @@ _SHOWN = (
     ("profit_factor", "Profit factor"),
     ("fees", "Fees"),
 )
+_MONEY = frozenset({"profit", "fees"})
 _PERCENT = frozenset({"total_return", "cagr", "max_drawdown", "win_rate"})
 
 
@@ -56,17 +60,22 @@ class Command(BaseCommand):
         parser.add_argument("--adjust", choices=("none", "splits", "all"), default="splits", help="prices for what")
         parser.add_argument("--warm-up-days", type=int, default=0, help="days before the start that may be seen")
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+        parser.add_argument("--save", action="store_true", help="keep the run, as the page's runs are kept")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, print."""
+        if options["verbosity"] < 2:  # a signal a line would bury the result
+            logging.getLogger("strategy").setLevel(logging.WARNING)
         try:
             wish = parse_wish(_wish_of(options))
             launch = launch_of(wish)
             with _Interrupt() as interrupt, _Line(self.stderr) as line:
                 result = run_backtest(launch.spec, progress=line.show, should_stop=interrupt.is_set)
+            figures = all_metrics(result)
+            if options["save"]:
+                self._keep(wish, launch, result, figures)
         except MatsError as error:
             raise CommandError(error.message) from error
-        figures = all_metrics(result)
         if options["json"]:
             self.stdout.write(json.dumps({"strategies": figures, "warnings": result.warnings}, indent=2))
         else:
@@ -75,6 +84,15 @@ class Command(BaseCommand):
         if failed:
             self.stderr.write(result.strategies[failed[0]].errors[0])
             raise CommandError(f"Stopped by an error of its own: {', '.join(failed)}.", returncode=2)
+
+    def _keep(self, wish: BacktestWish, launch: Launch, result: BacktestResult, figures: dict[str, Any]) -> None:
+        run = store.begin(wish, launch, actor="command line")
+        try:
+            store.finish(run, result, figures)
+        except MatsError as error:
+            store.give_up(run, error.message)
+            raise
+        self.stderr.write(f"Kept as {run.name}.")
 
     def _print(self, result: BacktestResult, figures: dict[str, dict[str, Any]]) -> None:
         for name, found in figures.items():
@@ -114,7 +132,9 @@ def _text(key: str, value: Any, reasons: dict[str, str]) -> str:
         return f"– ({reasons.get(key, 'undefined')})"
     if key in _PERCENT:
         return f"{value * 100:.2f} %"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{Decimal(value):,.2f}" if key in _MONEY else str(value)
 
 
 class _Interrupt:
