@@ -117,5 +117,5 @@ def series_of(symbol: str, interval: str, frame: pd.DataFrame) -> BarSeries:
     Raises: ConfigError (bad_bars) naming the row.
     """
     index = pd.DatetimeIndex(frame.index)
-    starts = index.tz_convert("UTC").as_unit("ns").asi8
+    starts = index.tz_convert("UTC").as_unit("ns").astype("int64").to_numpy()
     return BarSeries.from_columns(symbol, interval, starts, [frame[name].to_numpy(dtype="float64") for name in FIELDS])

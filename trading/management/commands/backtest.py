@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
@@ -19,6 +20,7 @@ from trading.backtest.contracts import BacktestResult
 from trading.backtest.engine import run_backtest
 from trading.backtest.launch import Launch, launch_of
 from trading.backtest.metrics import all_metrics
+from trading.backtest.report import render_report
 from trading.backtest.wish import BacktestWish, parse_wish
 
 _SHOWN = (
@@ -60,6 +62,7 @@ class Command(BaseCommand):
         parser.add_argument("--adjust", choices=("none", "splits", "all"), default="splits", help="prices for what")
         parser.add_argument("--warm-up-days", type=int, default=0, help="days before the start that may be seen")
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+        parser.add_argument("--report", type=Path, metavar="FILE", help="write the report there, one HTML file")
         parser.add_argument("--save", action="store_true", help="keep the run, as the page's runs are kept")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -72,10 +75,15 @@ class Command(BaseCommand):
             with _Interrupt() as interrupt, _Line(self.stderr) as line:
                 result = run_backtest(launch.spec, progress=line.show, should_stop=interrupt.is_set)
             figures = all_metrics(result)
+            if options["report"]:
+                name = options["report"].stem
+                options["report"].write_text(render_report(name, wish, launch, result, figures), encoding="utf-8")
             if options["save"]:
                 self._keep(wish, launch, result, figures)
         except MatsError as error:
             raise CommandError(error.message) from error
+        except OSError as error:
+            raise CommandError(f"The report cannot be written: {error}") from error
         if options["json"]:
             self.stdout.write(json.dumps({"strategies": figures, "warnings": result.warnings}, indent=2))
         else:
