@@ -1,6 +1,6 @@
 """Bars of a backtest from where they lie: ArcticDB, the shipped samples, a Parquet file.
 
-Owns: reading, adjusting on read, versions of what was read. Leaves: checks of bars (``bar_series``), derived intervals
+Owns: reading, adjusting on read, versions and notes of what was read. Leaves: checks (``bar_series``), derived bars
 (``trading.market.derived``). Rule: a series that is not there, or empty in the period, is refused by name.
 """
 
@@ -20,9 +20,11 @@ from strategies.bar_series import FIELDS, BarSeries
 from strategies.exceptions import ConfigError, NotFoundError
 from strategies.intervals import parse_interval
 from trading.backtest.wish import MARKET_DATA, PARQUET, SAMPLE
-from trading.market.adjustments import read_adjusted
+from trading.market.adjustments import Steps, action_frame, read_adjusted
+from trading.market.adjustments_derive import derive_actions
 
 SAMPLES = {"1m": "us_etf_1min_2019-12_2020-01.parquet", "1d": "us_stocks_1day_2000_2013.parquet"}
+ADJUSTED = "adj_close"
 _FOLDER = Path(__file__).resolve().parents[1] / "market" / "sample"
 
 
@@ -33,6 +35,7 @@ class BarSource:
     source: str
     adjust: str  # none, splits or all
     versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _files: dict[Path, dict[str, pd.DataFrame]] = field(default_factory=dict)
 
     def series(self, symbol: str, interval: str, first: datetime, until: datetime) -> BarSeries:
@@ -86,9 +89,30 @@ class BarSource:
         rows = found.get(symbol)
         if rows is None:
             return pd.DataFrame(columns=list(FIELDS))
+        rows = self._adjusted(rows, symbol, interval, path.name)
         stamps = rows.index
         chosen: pd.DataFrame = rows[(stamps >= first) & (stamps <= until)]
         return chosen
+
+    def _adjusted(self, rows: pd.DataFrame, symbol: str, interval: str, name: str) -> pd.DataFrame:
+        """Apply what the file's adjusted closes tell of splits and dividends."""
+        if self.adjust == "none":
+            return rows
+        if ADJUSTED not in rows.columns:
+            self.notes.append(
+                f"{name} does not say what was split or paid: prices of {symbol} are as they stand there."
+            )
+            return rows
+        found = derive_actions(rows["close"], rows[ADJUSTED])
+        splits, dividends = (
+            {day.date(): value for day, value in one.items()} for one in (found.splits, found.dividends)
+        )
+        actions = action_frame(splits, dividends, name)
+        if actions.empty:
+            return rows
+        timeframe = parse_interval(interval).key
+        steps = Steps.of(rows["close"], actions, timeframe, {}, dividends=self.adjust == "all")
+        return steps.apply(rows)
 
 
 def _read_parquet(path: Path) -> dict[str, pd.DataFrame]:
@@ -105,8 +129,9 @@ def _read_parquet(path: Path) -> dict[str, pd.DataFrame]:
     if missing:
         raise ConfigError(f"{path.name} lacks the columns {', '.join(missing)}.", code="bad_source")
     table["ts"] = pd.to_datetime(table["ts"], utc=True)
+    columns = [*FIELDS, *([ADJUSTED] if ADJUSTED in table.columns else [])]
     return {
-        str(symbol): rows.set_index("ts").sort_index()[list(FIELDS)].astype("float64")
+        str(symbol): rows.set_index("ts").sort_index()[columns].astype("float64")
         for symbol, rows in table.groupby("symbol")
     }
 

@@ -58,6 +58,7 @@ class Launch:
     symbols: list[str]
     interval: str
     data_versions: dict[str, str]
+    notes: list[str]  # what a reader of the figures must know of the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def launch_of(wish: BacktestWish) -> Launch:
         }
         for member in members
     ]
-    return Launch(spec, made, sorted({symbol for symbol, _ in bars}), base, dict(source.versions))
+    return Launch(spec, made, sorted({symbol for symbol, _ in bars}), base, dict(source.versions), list(source.notes))
 
 
 def models_of(costs: CostWish) -> Models:

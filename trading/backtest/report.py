@@ -188,7 +188,7 @@ def render_report(
         end=f"{result.ended:%Y-%m-%d %H:%M}",
         bars=f"{result.bars:,}",
         fill_count=f"{len(result.fills):,}",
-        warnings=result.warnings,
+        warnings=list(dict.fromkeys([*launch.notes, *result.warnings])),
         error="\n".join(f"{one}: {text}" for one, text in failed.items()),
         names=list(metrics),
         figures=figure_rows(metrics),

@@ -56,6 +56,7 @@ def begin(wish: BacktestWish, launch: Launch, *, actor: str, job_id: int | None 
         end_at=wish.end,
         settings={**costs, "adjust": wish.adjust, "warm_up_days": wish.warm_up_days, "seed": wish.seed},
         state=JobState.RUNNING,
+        warnings=launch.notes,
         created_by=actor[:150],
         created_at=now,
     )
@@ -77,7 +78,7 @@ def finish(run: BacktestRun, result: BacktestResult, metrics: Mapping[str, Any])
     run.state = JobState.CANCELLED if result.cancelled else JobState.FAILED if failed else JobState.DONE
     run.error = "\n".join(f"{name}: {text}" for name, text in failed.items())
     run.bars, run.fills, run.seconds = result.bars, len(result.fills), round(result.seconds, 4)
-    run.metrics, run.warnings = dict(metrics), list(result.warnings)
+    run.metrics, run.warnings = dict(metrics), list(dict.fromkeys([*run.warnings, *result.warnings]))
     run.save()
 
 

@@ -75,6 +75,7 @@ class Command(BaseCommand):
             with _Interrupt() as interrupt, _Line(self.stderr) as line:
                 result = run_backtest(launch.spec, progress=line.show, should_stop=interrupt.is_set)
             figures = all_metrics(result)
+            result.warnings[:0] = launch.notes
             if options["report"]:
                 name = options["report"].stem
                 options["report"].write_text(render_report(name, wish, launch, result, figures), encoding="utf-8")
