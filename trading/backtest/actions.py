@@ -77,7 +77,7 @@ def _split(holding: Holding, ratio: Decimal, desk: Desk) -> list[str]:
             told.append(
                 f"{holding.lane.symbol}: the split {ratio} for 1 left {part:f} units, paid out at {price / ratio:.4f}."
             )
-        holding.steps.add(desk.at, holding.held)
+        holding.steps.add(desk.at, float(holding.held))
     for order in [*holding.orders, *holding.exits]:
         _split_order(order, ratio)
     for order in [order for order in (*holding.orders, *holding.exits) if order.remaining <= 0]:

@@ -20,8 +20,10 @@ from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
 from trading.brokers.fees import Traded
 from trading.market.signal_rules import Gates, Plan, gates_of, plan_signal
+from trading.market.signal_terms import MARKET
 
 ZERO = Decimal(0)
+_SURELY = 1.000001  # floats and decimals differ by far less
 
 
 class Executor:
@@ -81,24 +83,36 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        if plan.opens and self._check_cash:
+        if plan.opens and self._check_cash and not self._is_cheap(plan, holding):
             self._afford(plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
-        order = self._desk.new_order(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
-        order.closes = quantity - plan.opens
-        order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
-        self._desk.accept(order, self._desk.now_ns)
+        order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
+        if plan.opens != quantity:
+            order.closes = quantity - plan.opens
+        if plan.stop_loss is not None or plan.take_profit is not None:
+            order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
+
+    def _is_cheap(self, plan: Plan, holding: Holding) -> bool:
+        """Tell that a market order surely can be paid, in floats; False leaves it to ``_afford``."""
+        book, share = self.book, holding.fee_share
+        if share is None or book.shorts or book.working or plan.terms is not MARKET:
+            return False
+        cost = float(plan.opens) * holding.lane.last_float() * holding.multiplier_f
+        return cost * (1.0 + share) * _SURELY < book.cash_f
 
     def _afford(self, plan: Plan, holding: Holding) -> None:
         """Refuse what would cost more than there is, beside what working orders may still cost."""
         price = _highest(plan.terms, holding.price)
         if price is None:
             raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
-        schedule = holding.fees if holding.fees is not None else self._desk.models.fees
-        value = plan.opens * abs(price) * holding.multiplier
-        cost = value + schedule.total(Traded(plan.opens, value, plan.quantity < 0))
-        free = self.book.available() - self._reserved()
+        cost = plan.opens * abs(price) * holding.multiplier
+        if holding.fees is not None:
+            cost += holding.fees.total(Traded(plan.opens, cost, plan.quantity < 0))
+        book = self.book
+        free = book.cash
+        if book.shorts or book.working:
+            free = book.available() - self._reserved()
         if cost > free:
             raise OrderDeniedError(
                 f"{plan.opens:f} {holding.lane.symbol} cost about {cost:.2f}; {free:.2f} is free.", code="no_cash"

@@ -13,14 +13,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
+from math import inf
 
 from strategies.bar_series import nanos_of
 from strategies.exceptions import OrderDeniedError
 from trading.backtest.arrays import Track, plain_view
 from trading.backtest.contracts import InstrumentTerms
 from trading.backtest.desk import Desk
-from trading.backtest.orders import CLOSING, LIMIT, MARKET, STOP, TOUCH, TRAIL, WorkingOrder
+from trading.backtest.orders import CLOSING, LIMIT, MARKET, NEVER, STOP, TOUCH, TRAIL, WorkingOrder
 from trading.brokers.fills import Outcome, Stretch, match, stretch_of_bar
+from trading.market.signal_terms import MARKET as MARKET_OF_DAY
 
 ZERO = Decimal(0)
 _ONE = Decimal(1)
@@ -35,9 +37,10 @@ class Lane:
     """One symbol's market. Rows are those of its base series."""
 
     __slots__ = (
-        "_begin_rows", "_close_ns", "_closes", "_decimal_close", "_desk", "_due", "_end_rows", "_half", "_half_f",
-        "_highs", "_last_whole", "_lows", "_open_ns", "_opens", "_participation", "_session", "_share", "_starts",
-        "_taken", "_turn", "_unlimited", "_volumes", "quality", "row", "series", "symbol", "terms", "track", "working",
+        "_begin", "_begin_rows", "_close_ns", "_closes", "_day_ends", "_day_last", "_decimal_close", "_desk", "_due",
+        "_end", "_end_rows", "_half", "_half_f", "_highs", "_last_whole", "_lows", "_open_ns", "_opens",
+        "_participation", "_session", "_share", "_starts", "_taken", "_turn", "_unlimited", "_volumes", "models",
+        "quality", "row", "series", "symbol", "terms", "track", "working",
     )  # fmt: skip
 
     def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk) -> None:
@@ -57,8 +60,9 @@ class Lane:
         self._end_rows: list[int] = track.starts.searchsorted(sessions.closes).tolist()
         # The closing auction of a session whose last bars are missing at the data's end is not known.
         self._last_whole = len(track.starts) - (int(track.ends[-1]) not in self._close_ns)
-        self._session = 0
-        models = desk.models
+        self._session = self._begin = self._end = 0  # of the last bar that met an order, and its rows
+        self._day_ends, self._day_last = 0, -1  # the session that orders of now are for
+        self.models = models = desk.models
         self._half, self._half_f = models.half_spread, float(models.half_spread)
         self._participation = models.participation if models.participation is not None else _ONE
         self._share = float(self._participation)
@@ -71,7 +75,7 @@ class Lane:
     def warnings(self) -> list[str]:
         """Return what the bars of the run leave unsaid."""
         track, told = self.track, []
-        if self._unlimited and self._desk.models.participation is not None:
+        if self._unlimited and self.models.participation is not None:
             told.append(f"{self.symbol} has no volumes: its orders fill whole.")
         starts = track.starts[track.first : track.last]
         at = track.sessions.closes.searchsorted(starts, side="right")
@@ -94,6 +98,10 @@ class Lane:
             self._decimal_close = (row, Decimal(repr(self._closes[row])))
         return self._decimal_close[1]
 
+    def last_float(self) -> float:
+        """Return the last visible close, infinite before the first bar."""
+        return float(self._closes[self.row - 1]) if self.row else inf
+
     # -- when an order works
 
     def add(self, order: WorkingOrder, now_ns: int) -> None:
@@ -107,19 +115,24 @@ class Lane:
             row += 1
         order.first_row = row
         terms = order.terms
-        if terms.tif == "OPG":
+        if terms is MARKET_OF_DAY or terms.tif not in ("OPG", "GTD", "GTC"):
+            if now_ns >= self._day_ends:
+                self._next_day(now_ns)
+            order.ends_ns, order.last_row = self._day_ends, self._day_last
+            if order.kind == CLOSING and now_ns >= self._day_ends - _CLOSE_DEADLINE_NS:
+                raise _too_late(order)
+        elif terms.tif == "OPG":
             self._wait_for_open(order, now_ns)
         elif terms.good_till is not None:
             order.ends_ns = nanos_of(terms.good_till)
             order.last_row = int(self.track.starts.searchsorted(order.ends_ns)) - 1
-        elif terms.tif != "GTC":
-            session = bisect_right(self._close_ns, now_ns)
-            if session < len(self._close_ns):
-                order.ends_ns = self._close_ns[session]
-                order.last_row = self._end_rows[session] - 1
-                if order.kind == CLOSING and now_ns >= order.ends_ns - _CLOSE_DEADLINE_NS:
-                    raise _too_late(order)
         self.working.append(order)
+
+    def _next_day(self, now_ns: int) -> None:
+        """Look up the session that a day order of now is for: the one that runs, or the next."""
+        day = bisect_right(self._close_ns, now_ns)
+        known = day < len(self._close_ns)
+        self._day_ends, self._day_last = (self._close_ns[day], self._end_rows[day] - 1) if known else (NEVER, NEVER)
 
     def _wait_for_open(self, order: WorkingOrder, now_ns: int) -> None:
         session = bisect_right(self._open_ns, now_ns)
@@ -132,7 +145,6 @@ class Lane:
 
     def add_exit(self, order: WorkingOrder, entry_price: Decimal) -> None:
         """Take an exit whose entry just ended: it meets what is left of the bar as far as that is known."""
-        order.placed_ns = self._desk.now_ns
         order.first_row = self.row
         self.working.append(order)
         if self._turn != _AT_START:
@@ -154,8 +166,13 @@ class Lane:
         order = working[0]
         if len(working) == 1 and order.is_plain and order.first_row <= row <= order.last_row:
             remaining = order.remaining
-            if (self._unlimited or float(remaining) <= self._volumes[row] * self._share) and self._is_open(row):
-                self._at_open(order, row)
+            enough = self._unlimited or float(remaining) <= self._volumes[row] * self._share
+            if enough and (self._begin <= row < self._end or self._is_open(row)):
+                # The model would say the same; a test holds both together.
+                price = Decimal(repr(self._opens[row]))
+                if self._half:
+                    price = price + self._half if order.is_buy else price - self._half
+                self._desk.fill(order, remaining, price, self._starts[row])
                 if working:  # exits
                     self._taken = {order.strategy: remaining}
                     self._touch(row, self._stretch(row))
@@ -170,14 +187,8 @@ class Lane:
             if session == len(self._end_rows):
                 return False
         self._session = session
-        return row >= self._begin_rows[session]
-
-    def _at_open(self, order: WorkingOrder, row: int) -> None:
-        """Fill a market order for which the volume is enough: ``match`` would say the same (a test does)."""
-        price = Decimal(repr(self._opens[row]))
-        if self._half:
-            price = price + self._half if order.is_buy else price - self._half
-        self._desk.fill(order, order.remaining, price, self._starts[row])
+        self._begin, self._end = self._begin_rows[session], self._end_rows[session]
+        return row >= self._begin
 
     def _match_all(self, row: int) -> None:
         for order in list(self.working):
