@@ -52,13 +52,30 @@ class BarSource:
             )
         return series_of(symbol, interval, frame)
 
+    def has(self, symbol: str, interval: str) -> bool:
+        """Tell whether there is such a series; a file does not name its interval, so there the symbol decides."""
+        if self.source == MARKET_DATA:
+            return bool(get_ac().has_symbol(MARKET_DATA, symbol_name(symbol, parse_interval(interval).key)))
+        path = self._path(interval)
+        return path is not None and symbol in self._table(path)
+
+    def _path(self, interval: str) -> Path | None:
+        if self.source == SAMPLE:
+            return _FOLDER / SAMPLES[interval] if interval in SAMPLES else None
+        return Path(self.source.removeprefix(PARQUET)).expanduser()
+
+    def _table(self, path: Path) -> dict[str, pd.DataFrame]:
+        found = self._files.get(path)
+        if found is None:
+            found = self._files[path] = _read_parquet(path)
+            self.versions[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return found
+
     def _reader(self) -> Callable[[str, str, datetime, datetime], pd.DataFrame]:
         if self.source == MARKET_DATA:
             return self._stored
-        if self.source == SAMPLE:
-            return self._sample
-        if self.source.startswith(PARQUET):
-            return self._file
+        if self.source == SAMPLE or self.source.startswith(PARQUET):
+            return self._from_file
         raise ConfigError(
             f"The source «{self.source}» is unknown; use market_data, sample, or parquet:PATH.", code="bad_source"
         )
@@ -72,21 +89,11 @@ class BarSource:
             return read_bars(client, symbol, timeframe, start=first, end=until)
         return read_adjusted(client, symbol, timeframe, start=first, end=until, dividends=self.adjust == "all")
 
-    def _sample(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
-        filename = SAMPLES.get(interval)
-        if filename is None:
-            raise ConfigError("The sample has bars of 1m and 1d.", code="no_bars")
-        return self._from_file(_FOLDER / filename, symbol, interval, first, until)
-
-    def _file(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
-        return self._from_file(Path(self.source.removeprefix(PARQUET)).expanduser(), symbol, interval, first, until)
-
-    def _from_file(self, path: Path, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
-        found = self._files.get(path)
-        if found is None:
-            found = self._files[path] = _read_parquet(path)
-            self.versions[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        rows = found.get(symbol)
+    def _from_file(self, symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
+        path = self._path(interval)
+        if path is None:
+            raise ConfigError(f"The sample has bars of {' and '.join(SAMPLES)}.", code="no_bars")
+        rows = self._table(path).get(symbol)
         if rows is None:
             return pd.DataFrame(columns=list(FIELDS))
         rows = self._adjusted(rows, symbol, interval, path.name)

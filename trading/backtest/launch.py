@@ -28,9 +28,12 @@ from trading.backtest.contracts import (
     StrategyEntry,
 )
 from trading.backtest.data import BarSource
+from trading.backtest.sessions import sessions_around
 from trading.backtest.wish import BacktestWish, CostWish, StrategyWish
 from trading.brokers.fees import FixedStockFees, TieredStockFees
 from trading.market.calendar_rows import load_overrides
+from trading.market.calendars import Overrides
+from trading.market.derived import derive
 
 FEES = {"fixed": FixedStockFees, "tiered": TieredStockFees, "none": NoFees}
 _BASIS = Decimal(10_000)
@@ -77,8 +80,9 @@ def launch_of(wish: BacktestWish) -> Launch:
     members = [_member(one, wish) for one in wish.strategies]
     pairs = _pairs(members, wish)
     source = BarSource(wish.source, wish.adjust)
-    base = wish.interval or min((interval for _, interval in pairs), key=lambda text: parse_interval(text).seconds)
-    bars = _bars(pairs, base, wish, source)
+    base = wish.interval or _base(pairs, source)
+    overrides = load_overrides()
+    bars = _bars(pairs, base, wish, source, overrides)
     spec = BacktestSpec(
         strategies=[_entry(member) for member in members],
         bars=bars,
@@ -86,7 +90,7 @@ def launch_of(wish: BacktestWish) -> Launch:
         end=wish.end,
         models=models_of(wish.costs),
         instruments={symbol: InstrumentTerms(symbol) for symbol, _ in bars},
-        overrides=load_overrides(),
+        overrides=overrides,
         seed=wish.seed,
     )
     made = [
@@ -141,13 +145,27 @@ def _pairs(members: list[_Member], wish: BacktestWish) -> list[Pair]:
     return list(found)
 
 
-def _bars(pairs: list[Pair], base: str, wish: BacktestWish, source: BarSource) -> Mapping[Pair, BarSeries]:
+def _base(pairs: list[Pair], source: BarSource) -> str:
+    """Return the finest interval that is subscribed to, or what it is made of where that alone is stored."""
+    finest = min((parse_interval(interval) for _, interval in pairs), key=lambda one: one.seconds)
+    if all(source.has(symbol, finest.text) for symbol, _ in pairs):
+        return finest.text
+    return finest.base
+
+
+def _bars(
+    pairs: list[Pair], base: str, wish: BacktestWish, source: BarSource, overrides: Overrides
+) -> Mapping[Pair, BarSeries]:
+    """Return the base bars of every symbol, and what is subscribed to beside them, made of these."""
     first = wish.start - timedelta(days=wish.warm_up_days)
     symbols = dict.fromkeys(symbol for symbol, _ in pairs)
     bars = {(symbol, base): source.series(symbol, base, first, wish.end) for symbol in symbols}
     for symbol, interval in pairs:
         if (symbol, interval) not in bars:
-            bars[symbol, interval] = source.series(symbol, interval, first, wish.end)
+            starts, columns = bars[symbol, base].whole()
+            table = sessions_around(InstrumentTerms(symbol).exchange, starts, overrides)
+            made = derive(starts, columns, parse_interval(base), parse_interval(interval), table)
+            bars[symbol, interval] = BarSeries.from_columns(symbol, interval, *made)
     return bars
 
 
