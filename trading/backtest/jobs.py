@@ -10,6 +10,7 @@ from trading.backtest import store
 from trading.backtest.engine import run_backtest
 from trading.backtest.launch import launch_of
 from trading.backtest.metrics import all_metrics
+from trading.backtest.report import render_report
 from trading.backtest.wish import parse_wish
 from trading.work_models import Job
 
@@ -28,7 +29,9 @@ def run_backtest_job(
     try:
         result = run_backtest(launch.spec, progress=progress, should_stop=should_stop)
         progress(1.0, "Keeping the results.")
-        store.finish(run, result, all_metrics(result))
+        figures = all_metrics(result)
+        store.keep_report(run, render_report(run.name, wish, launch, result, figures))
+        store.finish(run, result, figures)
     except MatsError as error:
         store.give_up(run, error.message)
         raise

@@ -8,22 +8,30 @@ row a fill, ``_positions`` one a position open at the end, ``_metrics`` one a fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from django.conf import settings
 
-from portfolio.arctic.parcels import submit
+from portfolio.arctic.lock import ArcticBusyError
+from portfolio.arctic.parcels import drain_if_free, submit
 from strategies.bar_series import nanos_of
-from strategies.exceptions import ConflictError
+from strategies.exceptions import ConfigError, ConflictError
 from trading.backtest.contracts import BacktestResult
+from trading.backtest.curves import curves_of
 from trading.backtest.launch import Launch
 from trading.backtest.wish import BacktestWish
 from trading.work_models import BacktestRun, JobState
 
 LIBRARY = "backtests"
+PAGE_POINTS = 600
 PARTS = ("equity", "trades", "positions", "metrics")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}", re.ASCII)
 _MOST_NAMES = 1_000
 
 
@@ -78,8 +86,35 @@ def finish(run: BacktestRun, result: BacktestResult, metrics: Mapping[str, Any])
     run.state = JobState.CANCELLED if result.cancelled else JobState.FAILED if failed else JobState.DONE
     run.error = "\n".join(f"{name}: {text}" for name, text in failed.items())
     run.bars, run.fills, run.seconds = result.bars, len(result.fills), round(result.seconds, 4)
+    run.curves = curves_of(result.strategies, PAGE_POINTS)
     run.metrics, run.warnings = dict(metrics), list(dict.fromkeys([*run.warnings, *result.warnings]))
     run.save()
+    with suppress(ArcticBusyError):  # an engine writes there: it takes the parcels soon
+        drain_if_free()
+
+
+def keep_report(run: BacktestRun, text: str) -> None:
+    """Write the report where the page finds it."""
+    path = report_path(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def report_path(run: BacktestRun) -> Path:
+    """Return where a run's report lies; the name is one of ours, and no other makes a path."""
+    if not NAME.fullmatch(run.name):
+        raise ConfigError(f"«{run.name}» is no name of a run.", code="bad_name")
+    return Path(settings.MATS.mats_home) / "reports" / f"{run.name}.html"
+
+
+def forget(run: BacktestRun) -> None:
+    """Delete a run, its report and its series."""
+    report_path(run).unlink(missing_ok=True)
+    for part in PARTS:
+        submit(LIBRARY, f"{run.name}_{part}", None, mode="delete", source=f"backtest:{run.pk}")
+    run.delete()
+    with suppress(ArcticBusyError):
+        drain_if_free()
 
 
 def give_up(run: BacktestRun, error: str) -> None:
