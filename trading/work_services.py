@@ -16,7 +16,7 @@ from django.db import transaction
 
 from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, NotFoundError
-from trading.work_models import Job, JobKind, JobState
+from trading.work_models import BacktestRun, Job, JobKind, JobState
 
 logger = logging.getLogger(__name__)
 
@@ -87,3 +87,13 @@ def ask_to_stop(job_id: int, *, actor: str, source: str, now: datetime | None = 
         job.save(update_fields=["cancel_wanted", "state", "ended_at"])
         audit.record("job.stop", f"{job.kind} {job.pk}", actor=actor, source=source, now=moment)
     return job
+
+
+def forget_run(row: BacktestRun, *, actor: str, source: str) -> None:
+    """Delete a backtest with its report and series, and write down who did."""
+    from trading.backtest.store import forget  # brings pandas, which a web process starts without
+
+    audit.record(
+        "backtest.deleted", row.name, actor=actor, source=source, before={"metrics": row.metrics}, now=datetime.now(UTC)
+    )
+    forget(row)
