@@ -1,4 +1,4 @@
-"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access and risk.
+"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin runs access, risk, calendars.
 
 Rule: the groups belong to MATS; ``migrate`` restores exactly these rights. Other cuts of rights: make another group.
 """
@@ -14,18 +14,20 @@ VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 _BOOKS = Q(content_type__app_label__in=["strategies", "portfolio", "trading"])
 _VIEW = _BOOKS & Q(codename__startswith="view_")
 _STRATEGY = Q(content_type__app_label="strategies", content_type__model="strategy")
-_OPERATE = Q(content_type__app_label="trading", codename="operate")
+_OPERATE = Q(content_type__app_label="trading", codename__in=["operate", "run_work"])
 _RISK = Q(
     content_type__app_label="trading",
     content_type__model__in=["risklimit", "riskoverride", "risklock"],
 ) & ~Q(codename__startswith="view_")
+_CALENDAR = Q(content_type__app_label="trading", content_type__model__in=["markethours", "holiday"])
 _ACCESS = Q(content_type__app_label="auth", content_type__model__in=["user", "group"]) | Q(
     content_type__app_label="mats_site"
 )
 RIGHTS = {
     VIEWER: _VIEW,
     OPERATOR: _VIEW | _STRATEGY | _OPERATE,
-    ADMIN: _VIEW | _STRATEGY | _OPERATE | _RISK | _ACCESS,  # the books stay read-only for everyone
+    # the books stay read-only for everyone
+    ADMIN: _VIEW | _STRATEGY | _OPERATE | _RISK | _CALENDAR | _ACCESS,
 }
 
 

@@ -92,8 +92,10 @@ class MarketAccess(StrategyLife):
     ) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Return bars from ArcticDB, completed by IB; one symbol gives a frame, several a dict.
 
-        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float.
-        Raises: ConfigError for an unknown timeframe; NotFoundError when neither has a bar.
+        Closed bars that join on to the stored ones are stored, so that the next call finds them there.
+        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float. Prices as they were traded:
+        splits and dividends are adjusted on request only (``trading.market.adjustments``).
+        Raises: ConfigError for an unknown timeframe or too many requests; NotFoundError when neither has a bar.
         """
         names = [symbols] if isinstance(symbols, str) else list(symbols)
         frames = {
@@ -157,7 +159,8 @@ class MarketAccess(StrategyLife):
 
     @property
     def _reader(self) -> BarReader:
-        return BarReader(self.strategy_manager.ac, self._historical_bars, self.now, self._identify)
+        manager = self.strategy_manager
+        return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars, self._identify)
 
     async def _identify(self, contract: Contract) -> int:
         """Return the id of the contract that is meant; IB is asked once for each."""

@@ -1,8 +1,13 @@
 """Bars in ArcticDB: ``market_data/<SYMBOL>_<TIMEFRAME>``.
 
-Owns: finding a contract's name, appending closed bars, reading them. Rules: a bar is stamped with the start of its
-interval, UTC, and is written once, closed; a bar at or before the last one is already there and is left out. A series
-has bars of one contract: where a series names another one, or none, bars of a contract are refused.
+Owns: finding a contract's name, appending closed bars, reading them, what a series' metadata says. Rules: a bar is
+stamped with the start of its interval, UTC, and is written once, closed; a bar at or before the last one is already
+there and is left out. A series has bars of one contract: where it names another one, or none, bars of a contract are
+refused.
+Metadata: ``symbol``, ``timeframe``, ``last`` (start of the last bar, UTC nanoseconds); where known ``con_id``,
+``sec_type`` and ``currency`` of the contract, ``use_rth`` (only regular hours), ``source``, ``split_basis`` (day up to
+which the source had applied splits already, absent for prices as they were traded) and ``calendar``
+(exchange_calendars' name). Whoever adds rows keeps the other keys.
 """
 
 from __future__ import annotations
@@ -20,9 +25,12 @@ from portfolio.arctic.schema import BARS, frame
 from portfolio.arctic.writer import ArcticWriter
 from strategies.exceptions import ConfigError, ConflictError
 from strategies.series_names import Listing, owner_of
+from strategies.timeframes import SERIES_SUFFIX
+from strategies.timeframes import TIMEFRAMES as IB_TIMEFRAMES
 
 LIBRARY = "market_data"
-TIMEFRAMES = ("5_secs", "1_min", "5_min", "15_min", "30_min", "1_hour", "1_day")
+TIMEFRAMES = tuple(IB_TIMEFRAMES)
+ACTIONS = "actions"
 _REFUSED = set("*<>/\\")
 
 
@@ -46,11 +54,24 @@ def symbol_name(symbol: str, timeframe: str) -> str:
 
     Raises: ConfigError for an unknown timeframe or a name that ArcticDB refuses.
     """
-    if timeframe not in TIMEFRAMES:
+    if timeframe not in TIMEFRAMES and timeframe != ACTIONS:
         raise ConfigError(f"«{timeframe}» is no timeframe; choose one of {', '.join(TIMEFRAMES)}.")
     if not symbol or not symbol.isascii() or _REFUSED & set(symbol):
         raise ConfigError(f"«{symbol}» cannot name a series of bars.", symbol=symbol)
     return f"{symbol}_{timeframe}"
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """Return series and timeframe of ArcticDB's name, ``actions`` among them; None when it is no series.
+
+    >>> split_name("BRK B_1_day"), split_name("AAPL_actions"), split_name("notes")
+    (('BRK B', '1_day'), ('AAPL', 'actions'), None)
+    """
+    found = SERIES_SUFFIX.search(name)
+    if found is None or not found.start():
+        return None
+    timeframe = found[0][1:]
+    return (name[: found.start()], timeframe) if timeframe in (*TIMEFRAMES, ACTIONS) else None
 
 
 def series_of(client: ArcticClient, listing: Listing) -> str:
@@ -70,29 +91,33 @@ def _is_taken(client: ArcticClient, listing: Listing, timeframe: str) -> bool:
 
 
 def append_bars(
-    writer: ArcticWriter, symbol: str, timeframe: str, bars: Sequence[Bar], of: Listing | None = None
+    writer: ArcticWriter,
+    symbol: str,
+    timeframe: str,
+    bars: Sequence[Bar],
+    of: Listing | None = None,
+    *,
+    use_rth: bool | None = None,
 ) -> int:
-    """Append closed bars in any order; return how many were new.
+    """Append closed bars in any order; return how many were new. A new series notes ``use_rth`` when it is given.
 
     ``of`` is the contract that they are of; without it the series stays whose it is.
     Raises: ConflictError (series_of_other) when the series does not name that contract.
     """
     name = symbol_name(symbol, timeframe)
-    known = _checked(writer.client, name, of)
-    last = last_start(writer.client, symbol, timeframe)
     latest = {bar.start: bar for bar in bars}
-    fresh = [latest[start] for start in sorted(latest) if last is None or start > last]
-    if not fresh:
-        return 0
-    rows = [{field: getattr(bar, field) for field in BARS} for bar in fresh]
-    stamps = [pd.Timestamp(bar.start).tz_convert("UTC").value for bar in fresh]
-    said = known if of is None else of.as_metadata()
-    writer.append(
-        LIBRARY,
-        name,
-        frame(rows, BARS, stamps),
-        {**said, "symbol": symbol, "timeframe": timeframe, "last": stamps[-1]},
-    )
+    with writer.symbol_lock(LIBRARY, name):
+        known = _checked(writer.client, name, of)
+        last = _moment(known.get("last"))
+        fresh = [latest[start] for start in sorted(latest) if last is None or start > last]
+        if not fresh:
+            return 0
+        rows = [{field: getattr(bar, field) for field in BARS} for bar in fresh]
+        stamps = [pd.Timestamp(bar.start).tz_convert("UTC").value for bar in fresh]
+        hours = {} if use_rth is None else {"use_rth": use_rth}
+        said = {} if of is None else of.as_metadata()
+        own = {"symbol": symbol, "timeframe": timeframe, "last": stamps[-1]}
+        writer.append(LIBRARY, name, frame(rows, BARS, stamps), {**hours, **known, **said, **own})
     return len(fresh)
 
 
@@ -158,5 +183,8 @@ def read_bars(
 
 def last_start(client: ArcticClient, symbol: str, timeframe: str) -> datetime | None:
     """Return the start of the last stored bar, None when there is none."""
-    stamp = client.metadata(LIBRARY, symbol_name(symbol, timeframe)).get("last")
+    return _moment(client.metadata(LIBRARY, symbol_name(symbol, timeframe)).get("last"))
+
+
+def _moment(stamp: int | None) -> datetime | None:
     return pd.Timestamp(stamp, tz="UTC").to_pydatetime() if stamp else None

@@ -21,8 +21,9 @@ from django.db import connection as database
 from django.db import transaction
 from ib_async import IB
 
+from portfolio.arctic.parcels import prune as prune_parcels
 from portfolio.manager import PortfolioManager
-from portfolio.models import Account
+from portfolio.models import Account, ArcticParcel
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from trading.engine import commands
@@ -62,8 +63,10 @@ from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.undescribed import is_under_way
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
-from trading.ib.pacing import Budget
+from trading.ib.history_span import SharedSpan
+from trading.ib.pacing import HISTORY_SPAN_S, Budget
 from trading.market.fx_source import FxSource, renewed_rates
+from trading.market.handover import report_refused
 from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
 from trading.orders import services as orders
@@ -77,6 +80,7 @@ BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 ALERTS_EVERY_S = 2.0
 DRAIN_S = 30.0
+PARCELS_EVERY_S = 1.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
 _STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
@@ -127,6 +131,7 @@ class EngineCore(RiskSide, StrategySide):
             sockets=self.settings.max_clients,
             messages_per_s=self.settings.messages_per_s,
             lines=self.settings.market_lines,
+            history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
         )
         self.link = link_watch(self.settings, self.message_queue)
         self.data_watch = DataWatch(self.risk.hours, self.message_queue)
@@ -158,12 +163,13 @@ class EngineCore(RiskSide, StrategySide):
             self._rates,
             self._watching,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
-            Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
+            Periodic("prune", PRUNE_EVERY_S, self._prune, self.on_stale),
             Periodic("checkpoint", CHECKPOINT_EVERY_S, checkpoint),
             Periodic("memory", MEMORY_EVERY_S, give_memory_back),
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
+            Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
             *(
                 Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
                 for one in self.alert_sender.channels
@@ -272,9 +278,24 @@ class EngineCore(RiskSide, StrategySide):
 
     def _project(self) -> None:
         """Append to ArcticDB, but not beside a start: catching up computes, and orders would flow seconds later."""
-        is_new = self.started_at is not None and datetime.now(UTC) - self.started_at < START_FIRST
-        if not (is_new and self.state in _STARTING):
+        if self._may_project():
             self.projection.flush()
+
+    def _may_project(self) -> bool:
+        is_new = self.started_at is not None and datetime.now(UTC) - self.started_at < START_FIRST
+        return not (is_new and self.state in _STARTING)
+
+    def _prune(self) -> None:
+        prune(self.lease.assert_epoch)
+        prune_parcels(datetime.now(UTC))
+
+    def _take_parcels(self) -> None:
+        """Write what other processes handed over for ArcticDB; in the engine they wait until a start is through."""
+        if self._may_project():
+            self.projection.take_parcels(self._tell_refused)
+
+    def _tell_refused(self, row: ArcticParcel) -> None:
+        self.message_queue.submit(partial(report_refused, row), "parcel")
 
     def set_state(self, state: str, message: str) -> None:
         """Show the engine's state; once stopping, nothing else."""

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from django.db import connection as database
 from ib_async import IB
 
 from portfolio.arctic.client import get_ac
 from strategies.loader import load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
+from strategies.series_names import Listing
 from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine.order_side import OrderSide
 from trading.engine.reconciler import allocate_missing
+from trading.market.handover import keep_bars
 from trading.models import StrategyRun
 
 if TYPE_CHECKING:
@@ -111,6 +115,15 @@ class StrategySide(OrderSide):
     @ac.setter
     def ac(self, client: Any) -> None:
         self._arctic_client = client
+
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
+        """Have bars stored that a strategy asked IB for: handed over as any process does, written within a second."""
+        try:
+            keep_bars(series, timeframe, bars, use_rth, after, of)
+        finally:
+            database.close()  # on a worker thread of a strategy's loop, which keeps connections open else
 
     @property
     def active_strategies(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class BarStore:
     def _append(self, listing: Listing, bars: list[Bar]) -> int:
         name = self._names.get(listing) or series_of(self._writer.client, listing)
         try:
-            written = append_bars(self._writer, name, self._timeframe, bars, listing)
+            written = append_bars(self._writer, name, self._timeframe, bars, listing, use_rth=False)
         except ConflictError:
             self._names.pop(listing, None)  # the series was replaced meanwhile: another name is found the next time
             raise
