@@ -58,7 +58,10 @@ def test_dividend_of_the_day_of_a_split_is_of_the_new_shares() -> None:
 
 
 def test_splits_that_the_source_applied_are_not_applied_again() -> None:
-    bars, actions = days([50.0, 51.0, 52.0, 27.0]), action_frame({date(2024, 1, 2): 2.0, date(2024, 1, 4): 2.0}, {}, "t")
+    bars, actions = (
+        days([50.0, 51.0, 52.0, 27.0]),
+        action_frame({date(2024, 1, 2): 2.0, date(2024, 1, 4): 2.0}, {}, "t"),
+    )
     assert adjusted(bars, actions, split_basis="2024-01-03") == [25.0, 25.5, 26.0, 27.0]
 
 
@@ -98,7 +101,9 @@ def sample(symbol: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("symbol", "splits"), [("AAPL", 2), ("MSFT", 1), ("IBM", 0), ("GOOG", 0), ("FB", 0)])
-def test_adjusted_closes_of_real_stocks_come_out_of_the_raw_ones(arctic: ArcticClient, symbol: str, splits: int) -> None:
+def test_adjusted_closes_of_real_stocks_come_out_of_the_raw_ones(
+    arctic: ArcticClient, symbol: str, splits: int
+) -> None:
     rows = sample(symbol)
     found = derive_actions(rows["close"], rows["adj_close"])
     assert len(found.splits) == splits
@@ -121,7 +126,10 @@ def test_adjusted_closes_of_real_stocks_come_out_of_the_raw_ones(arctic: ArcticC
 def test_splits_of_apple_lie_on_their_days() -> None:
     rows = sample("AAPL")
     found = derive_actions(rows["close"], rows["adj_close"])
-    assert {day.date(): ratio for day, ratio in found.splits.items()} == {date(2000, 6, 21): 2.0, date(2005, 2, 28): 2.0}
+    assert {day.date(): ratio for day, ratio in found.splits.items()} == {
+        date(2000, 6, 21): 2.0,
+        date(2005, 2, 28): 2.0,
+    }
     assert [day.date() for day in found.dividends] == [date(2012, 8, 9), date(2012, 11, 7), date(2013, 2, 7)]
 
 

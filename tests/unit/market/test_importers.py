@@ -20,7 +20,10 @@ MINUTES = [
     "2024-01-02 09:31:00,100.5,101,100,100.25,900",
     "2024-01-02 09:32:00,100.25,101,100,100.75,800",
 ]
-DAYS = ["2024-01-02,187.15,188.44,183.89,185.64,184.73,82488700", "2024-01-03,184.22,185.88,183.43,184.25,183.35,5841450"]
+DAYS = [
+    "2024-01-02,187.15,188.44,183.89,185.64,184.73,82488700",
+    "2024-01-03,184.22,185.88,183.43,184.25,183.35,5841450",
+]
 
 
 def imported(tmp_path: Path, text: str, name: str = "AAPL.csv", **wish: str) -> Imported:
@@ -51,7 +54,11 @@ def test_naive_minutes_without_a_zone_are_refused_and_the_way_out_is_named(tmp_p
 
 
 def test_times_with_offsets_are_taken_through_a_change_of_clocks(tmp_path: Path) -> None:
-    rows = ["2024-03-08 15:59:00-05:00,1,1,1,1,1", "2024-03-11 09:30:00-04:00,1,1,1,1,1", "2024-03-11T13:31:00Z,1,1,1,1,1"]
+    rows = [
+        "2024-03-08 15:59:00-05:00,1,1,1,1,1",
+        "2024-03-11 09:30:00-04:00,1,1,1,1,1",
+        "2024-03-11T13:31:00Z,1,1,1,1,1",
+    ]
     found = imported(tmp_path, OURS + "\n".join(rows))
     assert list(found.bars.index) == [
         pd.Timestamp("2024-03-08T20:59Z"),
@@ -87,14 +94,20 @@ def test_bad_rows_are_refused_with_their_place(
 def test_zone_that_puts_bars_outside_of_trading_hours_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, OURS + "\n".join(row.replace("09:3", "02:3") for row in MINUTES), zone="America/New_York")
     assert (error.code, error.fields["row"], error.fields["count"]) == ("outside_hours", 1, 3)
-    sunday = refused(tmp_path, OURS + "\n".join(row.replace("01-02", "01-07") for row in MINUTES), zone="America/New_York")
+    sunday = refused(
+        tmp_path, OURS + "\n".join(row.replace("01-02", "01-07") for row in MINUTES), zone="America/New_York"
+    )
     assert sunday.code == "outside_hours"
     assert imported(tmp_path, OURS + "\n".join(MINUTES), zone="UTC", calendar="").bars.index[0].hour == 9
 
 
 def test_times_that_the_clocks_skip_or_repeat_are_refused(tmp_path: Path) -> None:
-    skipped = refused(tmp_path, OURS + "2024-03-10 02:30:00,1,1,1,1,1\n2024-03-10 03:30:00,1,1,1,1,1", zone="America/New_York")
-    twice = refused(tmp_path, OURS + "2024-11-03 01:30:00,1,1,1,1,1\n2024-11-03 02:30:00,1,1,1,1,1", zone="America/New_York")
+    skipped = refused(
+        tmp_path, OURS + "2024-03-10 02:30:00,1,1,1,1,1\n2024-03-10 03:30:00,1,1,1,1,1", zone="America/New_York"
+    )
+    twice = refused(
+        tmp_path, OURS + "2024-11-03 01:30:00,1,1,1,1,1\n2024-11-03 02:30:00,1,1,1,1,1", zone="America/New_York"
+    )
     assert {skipped.code, twice.code} == {"bad_time"}
     assert "skip or show twice" in skipped.message
 
@@ -108,7 +121,10 @@ def test_bars_of_another_length_than_said_are_refused(tmp_path: Path) -> None:
 
 def test_yahoos_days_are_stamped_at_midnight_utc_of_their_day(tmp_path: Path) -> None:
     found = imported(tmp_path, YAHOO + "\n".join(DAYS))
-    assert [stamp.isoformat() for stamp in found.bars.index] == ["2024-01-02T00:00:00+00:00", "2024-01-03T00:00:00+00:00"]
+    assert [stamp.isoformat() for stamp in found.bars.index] == [
+        "2024-01-02T00:00:00+00:00",
+        "2024-01-03T00:00:00+00:00",
+    ]
     zoned = imported(tmp_path, YAHOO + "\n".join(row.replace(",", " 00:00:00-05:00,", 1) for row in DAYS))
     pd.testing.assert_frame_equal(zoned.bars, found.bars)
 
