@@ -1,4 +1,4 @@
-"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access and risk.
+"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access, risk, calendars.
 
 Rule: the groups belong to MATS; ``migrate`` restores exactly these rights. Other cuts of rights: make another group.
 """
@@ -25,8 +25,9 @@ _ACCESS = Q(content_type__app_label="auth", content_type__model__in=["user", "gr
 )
 RIGHTS = {
     VIEWER: _VIEW,
-    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _CALENDAR,
-    ADMIN: _VIEW | _STRATEGY | _OPERATE | _CALENDAR | _RISK | _ACCESS,  # the books stay read-only for everyone
+    OPERATOR: _VIEW | _STRATEGY | _OPERATE,
+    # the books stay read-only for everyone
+    ADMIN: _VIEW | _STRATEGY | _OPERATE | _RISK | _CALENDAR | _ACCESS,
 }
 
 

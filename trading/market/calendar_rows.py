@@ -57,17 +57,18 @@ def load_overrides() -> Overrides:
 
 
 def make_time_manager(mode: str = LIVE, *, group: str = US_EQUITY) -> TimeManager:
-    """Return a clock with the operators' calendars, which later edits reach."""
+    """Return a clock with the operators' calendars; later edits reach live ones."""
     made = TimeManager(mode, group=group)
-    with _lock:
-        _clocks.add(made)  # before the rows are read, so that an edit in between reaches it
+    if mode == LIVE:  # a backtest keeps the calendar that it began with
+        with _lock:
+            _clocks.add(made)  # before the rows are read, so that an edit in between reaches it
     made.set_overrides(load_overrides())
     return made
 
 
 def refresh(*, force: bool = False) -> bool:
     """Look for edits that another process made, and hand them to the clocks; tell whether there were any."""
-    global _seen  # noqa: PLW0603 - one process, one view of the rows
+    global _seen
     revision = _revision()
     with _lock:
         if revision == _seen and not force:
