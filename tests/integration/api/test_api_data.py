@@ -181,7 +181,8 @@ def test_only_a_superuser_who_types_the_name_deletes(store: ArcticClient, api: A
     assert AuditEntry.objects.filter(action="arctic.deleted", subject="univ/big").exists()
     answer = send(root, "delete", "/arctic/delete_library", library="market_data", confirm="market_data")
     assert answer.json()["done"] is True
-    assert "market_data" not in store.list_libraries()
+    assert store.list_symbols("market_data") == []
+    assert [row["symbols"] for row in root.get("/arctic/libraries").json()["items"]] == [0, 0]
 
 
 def test_libraries_of_the_ledger_are_protected(store: ArcticClient, root: Api) -> None:
