@@ -135,7 +135,7 @@ def has_splits_applied(close: pd.Series[float], splits: dict[Any, float]) -> boo
         place = close.index.searchsorted(day)
         if 0 < place < len(close) and abs(np.log(ratio)) > 0.1:
             jump = float(np.log(close.iloc[place] / close.iloc[place - 1]))
-            words[day] = abs(jump) < abs(jump + np.log(ratio))
+            words[day] = bool(abs(jump) < abs(jump + np.log(ratio)))
     if len(set(words.values())) > 1:
         applied = ", ".join(str(day)[:10] for day, is_applied in words.items() if is_applied)
         raise ConfigError(

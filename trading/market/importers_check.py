@@ -28,10 +28,13 @@ def infer_timeframe(symbol: str, index: pd.DatetimeIndex) -> Timeframe:
     """
     if len(index) < 2:
         raise ConfigError(f"{symbol}: one bar does not tell how long it is; say --timeframe.", code="unknown_timeframe")
-    step = int(np.abs(np.diff(nanos_of_index(index))).min())
+    steps = np.abs(np.diff(nanos_of_index(index)))
+    step = int(steps[steps > 0].min(initial=pd.Timedelta(DAY).value * 8))
     for frame in TIMEFRAMES.values():
         if pd.Timedelta(frame.length).value == step:
             return frame
+    if pd.Timedelta(DAY).value <= step < pd.Timedelta(DAY).value * 7:  # days with holes between them
+        return TIMEFRAMES["1_day"]
     raise ConfigError(
         f"{symbol}: the bars stand {pd.Timedelta(step)} apart, which is no timeframe; say --timeframe.",
         code="unknown_timeframe",

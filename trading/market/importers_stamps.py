@@ -59,7 +59,11 @@ def _parsed(symbol: str, column: pd.Series[Any], texts: pd.Series[str] | None) -
     zoned = texts.str.contains(_ZONED)
     if zoned.any() and not zoned.all():
         row = first_of(zoned != zoned.iloc[0], column.index)
-        raise ConfigError(f"{symbol}: row {row} is the first whose time has a zone and others none.", code="bad_time")
+        raise ConfigError(
+            f"{symbol}: up to row {row} times either all name a zone or none does; from there on it is otherwise.",
+            code="bad_time",
+            row=row,
+        )
     faces = texts.str.replace(_ZONED, "", regex=True) if zoned.any() else texts
     parsed = pd.to_datetime(faces, errors="coerce", format="mixed")
     _refuse_missing(symbol, column, parsed.isna())

@@ -18,6 +18,7 @@ from ib_async import Contract
 
 from strategies.exceptions import ConfigError
 from strategies.timeframes import Timeframe, parse_timeframe
+from trading.market.calendars import group_of
 
 IB, FILE, ACTIONS = "ib", "file", "actions"
 SOURCES = (IB, FILE, ACTIONS)
@@ -210,7 +211,10 @@ def _word(value: object) -> str:
 
 def _calendar(value: object) -> str:
     text = str(value).strip()
-    return "" if text.lower() in ("none", "") else text
+    if text.lower() in ("none", ""):
+        return ""
+    group_of(text)
+    return text
 
 
 def _day(value: object) -> date:
