@@ -23,7 +23,7 @@ from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, S
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
-from trading.backtest.outcome import outcome_of
+from trading.backtest.outcome import named_rows, outcome_of
 from trading.backtest.runner import Runner
 from trading.backtest.view import RunClock, RunData
 
@@ -206,15 +206,16 @@ class _Run:
     # -- what came out
 
     def _result(self, done: int, seconds: float) -> BacktestResult:
-        moments, orders = self._clock.moments, self._desk.orders
+        moments, desk = self._clock.moments, self._desk
         ended_ns = int(moments[max(done - 1, 0)])
         for lane in self._lanes.values():
             lane.expire(ended_ns)
-            orders.extend(order.record("open", None) for order in lane.working)
-        orders.sort(key=lambda order: order.order_id)
+            desk.orders.extend(order.record("open", None) for order in lane.working)
+        desk.orders.sort()  # by number, the first value
+        fills, orders = named_rows(desk)
         bases = [track for track in self._tracks if track.is_base]
         return BacktestResult(
-            fills=self._desk.fills,
+            fills=fills,
             orders=orders,
             strategies={
                 runner.entry.name: outcome_of(runner, self._clock, done, self._tracks, self._lanes)

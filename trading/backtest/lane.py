@@ -165,14 +165,15 @@ class Lane:
         working = self.working
         order = working[0]
         if len(working) == 1 and order.is_plain and order.first_row <= row <= order.last_row:
-            remaining = order.remaining
-            enough = self._unlimited or float(remaining) <= self._volumes[row] * self._share
+            enough = self._unlimited or order.size_f <= self._volumes[row] * self._share
             if enough and (self._begin <= row < self._end or self._is_open(row)):
                 # The model would say the same; a test holds both together.
-                price = Decimal(repr(self._opens[row]))
+                price_f = self._opens[row]
+                price, remaining = Decimal(repr(price_f)), order.remaining
                 if self._half:
                     price = price + self._half if order.is_buy else price - self._half
-                self._desk.fill(order, remaining, price, self._starts[row])
+                    price_f = None
+                self._desk.fill(order, remaining, price, self._starts[row], price_f)
                 if working:  # exits
                     self._taken = {order.strategy: remaining}
                     self._touch(row, self._stretch(row))
