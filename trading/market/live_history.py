@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from ib_async import Contract
 
+from strategies.bar_requests import COLUMNS
 from strategies.bar_series import Bar, Nanos, moment_of, nanos_of, problem_with_bar
-from strategies.data import COLUMNS, TIMEFRAMES, Timeframe
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
+from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendars import US_EQUITY, group_of
 from trading.market.live_windows import closed_from, window_at
 from trading.market.session_table import SECOND_NS, SessionTable
@@ -27,7 +28,7 @@ from trading.market.session_table import SECOND_NS, SessionTable
 logger = logging.getLogger(__name__)
 
 PART_S = 5  # IB's real-time bars
-LONGEST_DIRECT_S = 1800  # longer ones IB cuts from the full hour, we from the open
+CLOCK_S = 1800  # IB cuts bars on the clock, we from the open: both agree on what divides half an hour
 SESSION_S = 6.5 * 3600
 _CALENDARS = {
     "AEB": "XAMS", "ASX": "XASX", "BM": "XMAD", "BVME": "XMIL", "EBS": "XSWX", "IBIS": "XETR", "LSE": "XLON",
@@ -87,10 +88,11 @@ def source_of(interval: Interval) -> Timeframe:
     """
     if not interval.is_intraday:
         return TIMEFRAMES["1_day"]
+    lengths = {frame: int(frame.length.total_seconds()) for frame in TIMEFRAMES.values() if frame.is_intraday}
     fitting = [
         frame
-        for frame in TIMEFRAMES.values()
-        if frame.length.total_seconds() <= LONGEST_DIRECT_S and not interval.seconds % frame.length.total_seconds()
+        for frame, length in lengths.items()
+        if length <= CLOCK_S and not CLOCK_S % length and not interval.seconds % length
     ]
     return max(fitting, key=lambda frame: frame.length)
 
