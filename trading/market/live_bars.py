@@ -61,7 +61,7 @@ class _Feed:
     followers: list[Following] = field(default_factory=list)
     waiting: list[Bar] = field(default_factory=list)  # closed, behind a fill that is under way
     filling: asyncio.Task[None] | None = None
-    is_behind: bool = True  # history may hold bars that the series lacks
+    given_up_ns: int = 0  # windows up to here that are missing will not come any more
     shuts_at: int | None = None  # of days: when the session ends whose bar is fetched then
 
 
@@ -192,9 +192,6 @@ class LiveBars:
             logger.warning("bar left out symbol=%s start=%s %s", instrument.contract.symbol, bar.timestamp, problem)
             return
         instrument.last = bar
-        if last is None or bar.start_ns != last.start_ns + FIVE_SECONDS_NS:
-            for feed in instrument.feeds:
-                feed.is_behind = True
         table = self._table(instrument, bar.start_ns)
         grown = [feed for feed in instrument.feeds if self._take(instrument, feed, bar, table)]
         self._deliver(instrument, grown, bar.start_ns + FIVE_SECONDS_NS)
@@ -218,7 +215,7 @@ class LiveBars:
         if window is None:
             return False
         bar, missed = feed.builder.add(part, window)
-        if missed or (bar is not None and feed.is_behind):
+        if missed or (bar is not None and not _joins(feed, bar, table)):
             self._fill_soon(instrument, feed)
         if bar is None:
             return False
@@ -250,30 +247,29 @@ class LiveBars:
 
     async def _warm_up(self, instrument: _Instrument, feed: _Feed, following: Following) -> None:
         if not len(feed.series):
-            self._fill_soon(instrument, feed)
+            self._fill_soon(instrument, feed, tells=False)
         if feed.filling is not None:
             await asyncio.wait({feed.filling})
         if not len(feed.series):
             name = f"{instrument.contract.symbol} {feed.interval.text}"
             following.on_trouble(f"No history of {name} could be read; it begins with live bars.")
 
-    def _fill_soon(self, instrument: _Instrument, feed: _Feed) -> None:
+    def _fill_soon(self, instrument: _Instrument, feed: _Feed, *, tells: bool = True) -> None:
         if feed.filling is None:
-            feed.filling = asyncio.get_running_loop().create_task(self._fill(instrument, feed))
+            feed.filling = asyncio.get_running_loop().create_task(self._fill(instrument, feed, tells=tells))
 
-    async def _fill(self, instrument: _Instrument, feed: _Feed) -> None:
+    async def _fill(self, instrument: _Instrument, feed: _Feed, *, tells: bool) -> None:
         """Append from history what the series lacks, then what closed meanwhile, and tell of it."""
-        before, is_first = len(feed.series), not len(feed.series)
+        before = len(feed.series)
         try:
-            await self._fetch(instrument, feed, is_first=is_first)
+            await self._fetch(instrument, feed, is_first=not before)
         except Exception:  # task border: the series must go on growing
             logger.exception("not filled symbol=%s interval=%s", instrument.contract.symbol, feed.interval.text)
         finally:
             feed.filling = None
             waiting, feed.waiting = feed.waiting, []
             self._append(feed, waiting)
-        feed.is_behind = is_first  # history may lag: the first bar that closes looks once more
-        if len(feed.series) > before and not is_first:
+        if len(feed.series) > before and tells:
             self._deliver(instrument, [feed], self._end_of_series(instrument, feed))
 
     async def _fetch(self, instrument: _Instrument, feed: _Feed, *, is_first: bool) -> None:
@@ -285,6 +281,7 @@ class LiveBars:
                 return
             if attempt < FILL_TRIES:
                 await asyncio.sleep(FILL_AGAIN_S)  # IB lists a bar some seconds after its end
+        feed.given_up_ns = wanted
         name = f"{instrument.contract.symbol} {feed.interval.text}"
         self._tell(instrument, f"Bars of {name} are missing: neither the line nor IB's history brought them.")
 
@@ -335,3 +332,11 @@ class LiveBars:
         if window is None:
             return 0
         return window[1] if window[1] <= now else window[0]
+
+
+def _joins(feed: _Feed, bar: Bar, table: SessionTable) -> bool:
+    """Tell whether a closed bar follows the last of its series, or begins a session."""
+    if not len(feed.series):
+        return False
+    before = window_at(bar.start_ns - 1, feed.interval, table, regular_hours=feed.regular_hours)
+    return before is None or before[1] <= feed.given_up_ns or int(feed.series.starts[-1]) >= before[0]

@@ -74,7 +74,7 @@ def group_of_contract(contract: Contract) -> str:
     listed = contract.primaryExchange or contract.exchange or US_EQUITY
     if listed == "SMART" and contract.currency != "USD":
         raise ConfigError(
-            f"Where {contract.symbol} in {contract.currency} is listed is not known, so neither are its hours.",
+            f"It is not known where {contract.symbol} in {contract.currency} is listed, hence neither its hours.",
             code="unknown_exchange",
         )
     return group_of(_CALENDARS.get(listed, listed))
