@@ -1,4 +1,4 @@
-"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access, risk and calendars.
+"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access, risk, calendars.
 
 Rule: the groups belong to MATS; ``migrate`` restores exactly these rights. Other cuts of rights: make another group.
 """
