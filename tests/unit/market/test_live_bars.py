@@ -128,7 +128,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def starts(following: Following, interval: str) -> list[int]:
-    return [int(stamp - OPEN_NS) // MINUTE_NS for stamp in following.series[interval].starts]
+    return [int(stamp - OPEN_NS) // MINUTE_NS for stamp in following.feeds[interval].series.starts]
 
 
 Wait = Callable[[], Awaitable[None]]
@@ -137,8 +137,9 @@ Wait = Callable[[], Awaitable[None]]
 async def test_series_are_warm_before_anybody_is_told() -> None:
     market = Market()
     market.now_ns = OPEN_NS + 60 * MINUTE_NS
-    following = await market.follow("1m", "5m", depth=20)
-    assert starts(following, "1m") == list(range(40, 60))
+    following = await market.follow("1m", "5m", depth=100)
+    assert len(following.feeds["1m"].series) == 100
+    assert starts(following, "1m")[-60:] == list(range(60))
     assert starts(following, "5m")[-12:] == list(range(0, 60, 5))
     assert market.turns == []
 
@@ -149,6 +150,28 @@ async def test_warm_up_reads_the_store_first_and_only_regular_hours() -> None:
     await market.follow("1m")
     [(timeframe, _, use_rth, fresh)] = market.asked
     assert (timeframe, use_rth, fresh) == ("1_min", True, False)
+
+
+async def test_warm_up_has_all_of_today_however_little_was_asked_for() -> None:
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    following = await market.follow("1m", depth=5)
+    assert starts(following, "1m") == list(range(60)), "what is added up over a day needs it whole"
+
+
+async def test_indicators_are_computed_over_the_warm_up_and_stepped_with_each_bar() -> None:
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    feed = (await market.follow("1m")).feeds["1m"]
+    view = feed.indicator("sma", 5, {})
+    assert view.value == pytest.approx(float(feed.series.close[-5:].mean()))
+    before = view.value
+    await market.run(60)
+    assert view.previous == before
+    assert view.value == pytest.approx(float(feed.series.close[-5:].mean()))
+    assert feed.indicator("sma", 5, {}) is view
+    with pytest.raises(ConfigError):
+        feed.indicator("nonsense", 5, {})
 
 
 async def test_open_bar_of_history_is_left_out() -> None:
@@ -166,7 +189,7 @@ async def test_bars_are_told_in_instants_shortest_first() -> None:
     assert ends == list(range(5, 301, 5))
     assert market.turns[11][2] == ["5s", "1m"]
     assert market.turns[-1][2] == ["5s", "1m", "5m"]
-    last = following.series["5m"][-1]
+    last = following.feeds["5m"].series[-1]
     assert (last.start_ns, last.open, last.close, last.volume) == (OPEN_NS, 10_000.0, 10_005.0, 60.0)
 
 
@@ -174,9 +197,9 @@ async def test_bar_is_in_its_series_when_it_is_told() -> None:
     market = Market()
     lengths: list[int] = []
     following = await market.follow("1m")
-    before = len(following.series["1m"])
+    before = len(following.feeds["1m"].series)
     for feed in market.bars._instruments[stock("SPY").conId].feeds:
-        feed.followers[0].on_turn = lambda con_id, end, grown: lengths.append(len(following.series["1m"]))
+        feed.followers[0].on_turn = lambda con_id, end, grown: lengths.append(len(following.feeds["1m"].series))
     await market.run(180)
     assert lengths == [before + 1, before + 2, before + 3]
 
@@ -184,7 +207,7 @@ async def test_bar_is_in_its_series_when_it_is_told() -> None:
 async def test_followers_of_one_pair_share_line_and_series() -> None:
     market = Market()
     first, second = await market.follow("1m"), await market.follow("1m")
-    assert first.series["1m"] is second.series["1m"]
+    assert first.feeds["1m"].series is second.feeds["1m"].series
     await market.run(60)
     assert market.rig.wire.asked == [("SPY", "TRADES")]
     assert [grown for _, _, grown in market.turns] == [["1m"], ["1m"]]
@@ -193,10 +216,10 @@ async def test_followers_of_one_pair_share_line_and_series() -> None:
 async def test_who_wants_a_longer_past_gets_a_series_of_its_own() -> None:
     market = Market()
     market.now_ns = OPEN_NS + 300 * MINUTE_NS
-    short, long = await market.follow("1m", depth=10), await market.follow("1m", depth=100)
-    assert (len(short.series["1m"]), len(long.series["1m"])) == (10, 100)
+    short, long = await market.follow("1m", depth=10), await market.follow("1m", depth=400)
+    assert (len(short.feeds["1m"].series), len(long.feeds["1m"].series)) == (300, 400)
     await market.run(60)
-    assert short.series["1m"][-1] == long.series["1m"][-1]
+    assert short.feeds["1m"].series[-1] == long.feeds["1m"].series[-1]
 
 
 async def test_start_within_a_minute_gets_that_minute_from_history() -> None:
@@ -205,7 +228,7 @@ async def test_start_within_a_minute_gets_that_minute_from_history() -> None:
     following = await market.follow("1m")
     await market.run(35 + 60)
     assert starts(following, "1m")[-2:] == [10, 11]
-    assert following.series["1m"][-2] == bar_at(OPEN_NS + 10 * MINUTE_NS, MINUTE_NS)
+    assert following.feeds["1m"].series[-2] == bar_at(OPEN_NS + 10 * MINUTE_NS, MINUTE_NS)
 
 
 async def test_gap_in_the_line_is_filled_and_what_came_after_it_waits() -> None:
@@ -215,9 +238,9 @@ async def test_gap_in_the_line_is_filled_and_what_came_after_it_waits() -> None:
     await market.run(240, skip=range(6, 40))
     await settle()
     assert starts(following, "1m")[-5:] == [0, 1, 2, 3, 4]
-    assert [int(step) for step in (following.series["1m"].starts[-4:] - following.series["1m"].starts[-5:-1])] == [
-        MINUTE_NS
-    ] * 4
+    assert [
+        int(step) for step in (following.feeds["1m"].series.starts[-4:] - following.feeds["1m"].series.starts[-5:-1])
+    ] == [MINUTE_NS] * 4
     assert market.told == []
 
 
@@ -278,10 +301,10 @@ async def test_history_that_cannot_be_asked_for_is_tried_at_the_first_bar_again(
     market.now_ns = OPEN_NS + 60 * MINUTE_NS
     market.fails = [TransientError("no answer", code="no_answer")]
     following = await market.follow("1m", depth=20)
-    assert len(following.series["1m"]) == 0
+    assert len(following.feeds["1m"].series) == 0
     await market.run(60)
     await settle()
-    assert starts(following, "1m") == list(range(41, 61))
+    assert starts(following, "1m") == list(range(61))
 
 
 async def test_regular_hours_leave_out_what_comes_before_the_open() -> None:
@@ -306,12 +329,12 @@ async def test_day_is_fetched_once_its_session_is_over() -> None:
     market = Market()
     market.now_ns = OPEN_NS + 389 * MINUTE_NS
     following = await market.follow("1d", regular=False)
-    before = len(following.series["1d"])
+    before = len(following.feeds["1d"].series)
     await market.run(55)
     assert market.turns == []
     await market.run(10)
     await settle()
-    assert len(following.series["1d"]) == before + 1
+    assert len(following.feeds["1d"].series) == before + 1
     assert [grown for *_, grown in market.turns] == [["1d"]]
 
 
@@ -333,10 +356,10 @@ async def test_bad_and_old_bars_are_left_out() -> None:
     market = Market()
     following = await market.follow("5s")
     await market.run(10)
-    count = len(following.series["5s"])
+    count = len(following.feeds["5s"].series)
     market.send(bar_at(OPEN_NS, FIVE_SECONDS_NS))
     market.send(Bar(OPEN_NS + 10 * 10**9, 10.0, 9.0, 11.0, 10.0, 1.0))
-    assert len(following.series["5s"]) == count
+    assert len(following.feeds["5s"].series) == count
     assert market.bars.last_price(stock("SPY").conId) is not None
 
 

@@ -16,11 +16,13 @@ from strategies.exceptions import ConfigError
 from strategies.intervals import parse_interval
 from tests.support.reactive import MINUTE_NS, OPEN_NS
 from trading.market.calendars import US_EQUITY, build_table
+from trading.market.derived import derive
 from trading.market.live_history import end_of, group_of_contract, live_interval, reach_of, source_of
 from trading.market.live_windows import FIVE_SECONDS_NS, WindowBuilder, closed_from, completeness, window_at
 from trading.market.session_table import SessionTable
 
 HOUR_NS = 60 * MINUTE_NS
+DAY_NS = 24 * HOUR_NS
 CLOSE_NS = OPEN_NS + 390 * MINUTE_NS
 
 
@@ -43,8 +45,21 @@ def test_windows_begin_at_the_open_not_at_the_full_hour() -> None:
     assert window(OPEN_NS + HOUR_NS, "60m") == (OPEN_NS + HOUR_NS, OPEN_NS + 2 * HOUR_NS)
 
 
-def test_last_window_of_the_session_ends_with_it() -> None:
-    assert window(CLOSE_NS - 1, "60m") == (OPEN_NS + 6 * HOUR_NS, CLOSE_NS)
+def test_no_window_reaches_over_the_close() -> None:
+    assert window(CLOSE_NS - 1, "60m") is None
+    assert window(CLOSE_NS - 1, "30m") == (CLOSE_NS - 30 * MINUTE_NS, CLOSE_NS)
+
+
+@given(st.sets(st.integers(0, 389), min_size=1), st.sampled_from(["5m", "15m", "60m", "45m"]))
+def test_windows_and_bars_are_those_of_derived_bars(present: set[int], text: str) -> None:
+    minutes = [Bar(OPEN_NS + n * MINUTE_NS, 10 + n, 11 + n, 9 + n, 10.5 + n, 2.0) for n in sorted(present)]
+    interval = parse_interval(text)
+    ours = closed_from(minutes, MINUTE_NS, interval, table(), regular_hours=True)
+    columns = [np.array(column) for column in zip(*(bar[1:] for bar in minutes), strict=True)]
+    starts, values = derive(
+        np.array([bar.start_ns for bar in minutes], dtype=np.int64), columns, parse_interval("1m"), interval, table()
+    )
+    assert ours == [Bar(*row) for row in zip(starts.tolist(), *(one.tolist() for one in values), strict=True)]
 
 
 def test_outside_of_regular_hours_there_is_none_or_one_on_the_clock() -> None:
@@ -168,8 +183,8 @@ def test_reach_covers_nights_weekends_and_holidays() -> None:
         assert reach_of(interval, count, regular_hours=True).days >= sessions * 7 / 5
 
 
-def test_end_of_a_bar_is_that_of_its_window() -> None:
-    assert end_of(OPEN_NS + 6 * HOUR_NS, parse_interval("60m"), table()) == CLOSE_NS
+def test_bar_ends_its_length_after_its_start_and_a_day_with_its_session() -> None:
+    assert end_of(OPEN_NS - OPEN_NS % DAY_NS, parse_interval("1d"), table()) == CLOSE_NS
     assert end_of(OPEN_NS, parse_interval("5m"), table()) == OPEN_NS + 5 * MINUTE_NS
 
 
