@@ -17,12 +17,19 @@ from tests.support.reactive import MINUTE_NS, OPEN_NS
 from tests.unit.market.test_shared_lines import Rig as LinesRig
 from tests.unit.market.test_shared_lines import stock
 from trading.market import live_bars as module
-from trading.market.live_bars import Following, LiveBars
+from trading.market.live_bars import LiveBars
+from trading.market.live_feed import Following
 from trading.market.live_history import PastBars, bars_of_frame
 from trading.market.live_windows import FIVE_SECONDS_NS
 from trading.market.time_manager import TimeManager
 
-LENGTHS_NS = {"5_secs": FIVE_SECONDS_NS, "1_min": MINUTE_NS, "5_min": 5 * MINUTE_NS, "30_min": 30 * MINUTE_NS}
+LENGTHS_NS = {
+    "5_secs": FIVE_SECONDS_NS,
+    "30_secs": MINUTE_NS // 2,
+    "1_min": MINUTE_NS,
+    "5_min": 5 * MINUTE_NS,
+    "30_min": 30 * MINUTE_NS,
+}
 DAY_NS = 24 * 60 * MINUTE_NS
 
 
@@ -305,6 +312,35 @@ async def test_history_that_cannot_be_asked_for_is_tried_at_the_first_bar_again(
     await market.run(60)
     await settle()
     assert starts(following, "1m") == list(range(61))
+
+
+async def test_history_that_comes_late_stands_before_what_the_line_brought() -> None:
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    market.fails = [TransientError("no answer", code="no_answer")] * 3
+    following = await market.follow("1m", depth=20)
+    view = following.feeds["1m"].indicator("sma", 3, {})
+    await market.run(180)
+    await settle()
+    assert starts(following, "1m") == list(range(63))
+    assert view.value == pytest.approx(float(following.feeds["1m"].series.close[-3:].mean()))
+    assert [(end - OPEN_NS) // MINUTE_NS for _, end, _ in market.turns] == [61, 62, 63]
+
+
+async def test_history_that_never_comes_is_not_asked_for_without_end() -> None:
+    market = Market()
+    market.empty = True
+    await market.follow("1m")
+    await market.run(900)
+    assert len(market.asked) == 5
+
+
+async def test_seconds_begin_with_what_was_asked_for_not_with_all_of_today() -> None:
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    following = await market.follow("5s", "30s", depth=20)
+    assert len(following.feeds["5s"].series) == 20
+    assert len(following.feeds["30s"].series) == 120
 
 
 async def test_regular_hours_leave_out_what_comes_before_the_open() -> None:
