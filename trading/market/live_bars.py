@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 FILL_TRIES = 3
 FILL_AGAIN_S = 5.0
 LISTEN_AGAIN_S = 20.0
+HISTORY_TRIES = 6
+HISTORY_AGAIN_S = 10.0
 DAYS_FROM_S = 30
 
 
@@ -227,12 +229,12 @@ class LiveBars:
     # -- history
 
     async def _warm_up(self, instrument: _Instrument, feed: Feed, following: Following) -> None:
-        if not feed.has_history:
+        if not feed.was_tried.is_set():
             self._fill_soon(instrument, feed, tells=False)
-        if feed.filling is not None:
-            await asyncio.wait({feed.filling})
+            await feed.was_tried.wait()
         if not feed.has_history:
-            following.on_trouble(f"No history of {feed.name} could be read; it begins with live bars.")
+            again = "; it is asked for again." if feed.filling is not None else "; it begins with live bars."
+            following.on_trouble(f"No history of {feed.name} could be read{again}")
 
     def _fill_soon(self, instrument: _Instrument, feed: Feed, *, tells: bool = True) -> None:
         if feed.filling is None:
@@ -254,43 +256,49 @@ class LiveBars:
             self._deliver(instrument, [feed], end)
 
     async def _fetch(self, instrument: _Instrument, feed: Feed) -> None:
+        if not feed.has_history:
+            await self._fetch_first(instrument, feed)
+            return
         wanted = self._last_window_end(instrument, feed)
         for attempt in range(1, FILL_TRIES + 1):
-            is_first = not feed.has_history
-            bars = await self._read(instrument, feed, is_first=is_first)
-            feed.put(self._kept(instrument, feed, bars) if is_first else bars)
-            feed.has_history = feed.has_history or bool(bars)
-            feed.history_tries += is_first
-            if is_first or self._end_of_series(instrument, feed) >= wanted:
+            feed.append(await self._read(instrument, feed, int(feed.series.starts[-1]), fresh=True) or [])
+            if self._end_of_series(instrument, feed) >= wanted:
                 return
             if attempt < FILL_TRIES:
                 await asyncio.sleep(FILL_AGAIN_S)  # IB lists a bar some seconds after its end
         feed.given_up_ns = wanted
         self._tell(instrument, f"Bars of {feed.name} are missing: neither the line nor IB's history brought them.")
 
-    async def _read(self, instrument: _Instrument, feed: Feed, *, is_first: bool) -> list[Bar]:
-        now_ns = await self._past.present()
-        if is_first:
-            reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
-            since_ns = min(nanos_of(moment_of(now_ns) - reach), self._today(instrument, feed, now_ns))
-        else:
-            since_ns = int(feed.series.starts[-1])
-        day = moment_of(since_ns).date()
-        table = await asyncio.to_thread(self._times.session_table, instrument.group, day, moment_of(now_ns).date())
+    async def _fetch_first(self, instrument: _Instrument, feed: Feed) -> None:
+        """Read the history; what closes meanwhile waits, so that it stands behind it."""
         try:
+            for attempt in range(1, HISTORY_TRIES + 1):
+                now_ns = await self._past.present()
+                reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
+                since_ns = min(nanos_of(moment_of(now_ns) - reach), self._today(instrument, feed, now_ns))
+                bars = await self._read(instrument, feed, since_ns, fresh=False)
+                feed.append(self._kept(instrument, feed, bars or []))
+                feed.has_history = bool(bars)
+                feed.was_tried.set()
+                if bars is not None or attempt == HISTORY_TRIES:
+                    return
+                await asyncio.sleep(HISTORY_AGAIN_S)
+        finally:
+            feed.was_tried.set()
+
+    async def _read(self, instrument: _Instrument, feed: Feed, since_ns: int, *, fresh: bool) -> list[Bar] | None:
+        """Return closed bars from a moment on; none where there are none, None when they could not be read."""
+        first, last = moment_of(since_ns).date(), moment_of(await self._past.present()).date()
+        try:
+            table = await asyncio.to_thread(self._times.session_table, instrument.group, first, last)
             return await self._past.read(
-                instrument.contract,
-                feed.interval,
-                since_ns,
-                table,
-                regular_hours=feed.regular_hours,
-                fresh=not is_first,
+                instrument.contract, feed.interval, since_ns, table, regular_hours=feed.regular_hours, fresh=fresh
             )
         except NotFoundError:
             return []
         except MatsError as error:
             logger.warning("history not read series=%s reason=%s", feed.name, error.message)
-            return []
+            return None
 
     def _today(self, instrument: _Instrument, feed: Feed, now_ns: int) -> int:
         """Return when the session that runs began: what is added up over a day needs it whole; else the present."""

@@ -1,9 +1,8 @@
 """One live series of one instrument: its bars, its indicators, who is told, and whether a bar follows on.
 
-Owns: putting bars into the series, from the line at its end, from history in their places.
-Leaves: where they come from (``live_bars``), windows (``live_windows``), what follows from a bar (``session_pair``).
-Rule: a bar that is there stays as it is, since somebody may have acted on it. One writer; indicators may be asked for
-from other threads.
+Owns: adding bars, whether one follows on the last. Leaves: where they come from (``live_bars``), windows
+(``live_windows``), what follows from a bar (``session_pair``).
+Rule: a series grows at its end only. One writer; indicators may be asked for from other threads.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from trading.market.indicators.registry import make_request
 from trading.market.live_windows import WindowBuilder, window_at
 from trading.market.session_pair import Pair
 from trading.market.session_table import SessionTable
-
-HISTORY_TRIES = 5
 
 Turn = Callable[[int, int, Sequence[str]], None]  # contract id, end of the instant in nanoseconds, intervals that grew
 Trouble = Callable[[str], None]
@@ -50,7 +47,7 @@ class Feed:
     waiting: list[Bar] = field(default_factory=list)  # closed, behind a fill that is under way
     filling: asyncio.Task[None] | None = None
     has_history: bool = False
-    history_tries: int = 0
+    was_tried: asyncio.Event = field(default_factory=asyncio.Event)  # history was asked for once, whatever came of it
     given_up_ns: int = 0  # windows up to here that are missing will not come any more
     shuts_at: int | None = None  # of days: when the session ends whose bar is fetched then
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,17 +78,9 @@ class Feed:
                 if not len(self.series) or bar.start_ns > int(self.series.starts[-1]):
                     self.pair.append(bar)
 
-    def put(self, bars: Sequence[Bar]) -> None:
-        """Put bars of history in their places, also before those that the line brought."""
-        if not bars or not len(self.series) or bars[0].start_ns > int(self.series.starts[-1]):
-            self.append(bars)
-            return
-        with self.lock:
-            self.pair.merge(bars)
-
     def joins(self, bar: Bar, table: SessionTable) -> bool:
-        """Tell whether a closed bar follows the last of the series or begins a session, with its history there."""
-        if not len(self.series) or (not self.has_history and self.history_tries < HISTORY_TRIES):
-            return False
+        """Tell whether a closed bar follows the last of the series, or begins a session."""
+        if not len(self.series):
+            return not self.has_history
         before = window_at(bar.start_ns - 1, self.interval, table, regular_hours=self.regular_hours)
         return before is None or before[1] <= self.given_up_ns or int(self.series.starts[-1]) >= before[0]

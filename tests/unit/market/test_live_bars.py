@@ -127,6 +127,7 @@ async def filled(condition: Callable[[], object]) -> None:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FILL_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "HISTORY_AGAIN_S", 0.0)
 
     async def at_once(work: Callable[..., Any], *args: Any) -> Any:
         return work(*args)
@@ -303,36 +304,41 @@ async def test_no_history_at_all_is_told_and_it_begins_with_live_bars() -> None:
     assert starts(following, "1m") == [0]
 
 
-async def test_history_that_cannot_be_asked_for_is_tried_at_the_first_bar_again() -> None:
+async def test_history_that_cannot_be_asked_for_at_once_is_asked_for_again() -> None:
     market = Market()
     market.now_ns = OPEN_NS + 60 * MINUTE_NS
     market.fails = [TransientError("no answer", code="no_answer")]
     following = await market.follow("1m", depth=20)
+    assert market.told == ["No history of SPY 1m could be read; it is asked for again."]
     assert len(following.feeds["1m"].series) == 0
     await market.run(60)
     await settle()
     assert starts(following, "1m") == list(range(61))
 
 
-async def test_history_that_comes_late_stands_before_what_the_line_brought() -> None:
+async def test_history_that_comes_late_stands_before_what_the_line_brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HISTORY_AGAIN_S", 0.2)
     market = Market()
     market.now_ns = OPEN_NS + 60 * MINUTE_NS
-    market.fails = [TransientError("no answer", code="no_answer")] * 3
+    market.fails = [TransientError("no answer", code="no_answer")]
     following = await market.follow("1m", depth=20)
     view = following.feeds["1m"].indicator("sma", 3, {})
-    await market.run(180)
-    await settle()
-    assert starts(following, "1m") == list(range(63))
+    await market.run(120)
+    assert starts(following, "1m") == [], "what closed waits for what came before it"
+    await filled(lambda: len(following.feeds["1m"].series))
+    assert starts(following, "1m") == list(range(62))
     assert view.value == pytest.approx(float(following.feeds["1m"].series.close[-3:].mean()))
-    assert [(end - OPEN_NS) // MINUTE_NS for _, end, _ in market.turns] == [61, 62, 63]
+    await market.run(60)
+    assert [(end - OPEN_NS) // MINUTE_NS for _, end, _ in market.turns] == [63]
 
 
 async def test_history_that_never_comes_is_not_asked_for_without_end() -> None:
     market = Market()
-    market.empty = True
-    await market.follow("1m")
-    await market.run(900)
-    assert len(market.asked) == 5
+    market.fails = [TransientError("no answer", code="no_answer")] * 50
+    following = await market.follow("1m")
+    await market.run(300)
+    assert len(market.asked) == 6
+    assert starts(following, "1m") == list(range(5))
 
 
 async def test_seconds_begin_with_what_was_asked_for_not_with_all_of_today() -> None:
