@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import cast
 
 from django.db.models import F
-from django.utils import timezone
 
 from portfolio.accounts import initial_allocation, rates_within
 from portfolio.freshness import MARK_FRESH, is_fresh
@@ -130,17 +129,16 @@ def currency_of(owner: str, base_currency: str) -> str:
     return own or base_currency
 
 
-def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
-    """Value an owner's cash and positions at the latest marks, whatever their age.
+def value_of(owner: str, found: Figures) -> Value:
+    """Return an owner's figures as a whole, whatever the age of the marks in them.
 
     Raises: LedgerError when a held instrument has no mark or a currency no rate.
     """
-    found = figures_of(account_id, owner, currency, rates, timezone.now())
     known = (found.equity, found.cash, found.realized_pnl, found.unrealized_pnl)
     if found.error is not None or None in known:
         raise found.error or LedgerError(f"{owner} cannot be valued.", code="equity_unknown")
     equity, cash, realized, unrealized = cast(tuple[Decimal, Decimal, Decimal, Decimal], known)
-    return Value(currency, equity, cash, realized, unrealized, found.oldest_mark)
+    return Value(found.currency, equity, cash, realized, unrealized, found.oldest_mark)
 
 
 def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: datetime) -> Figures:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -111,6 +112,8 @@ class EngineCore(RiskSide, StrategySide):
         self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
+        self._equity: Future[Any] = Future()  # the latest snapshot of it
+        self._equity.set_result(None)
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -165,9 +168,16 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
+<<<<<<< HEAD
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
             Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
             Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
+=======
+            *(
+                Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
+                for one in self.alert_sender.channels
+            ),
+>>>>>>> i4b
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -433,8 +443,9 @@ class EngineCore(RiskSide, StrategySide):
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
-        if self.account_id and self.session.connected:
-            self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+        """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
+        if self.account_id and self.session.connected and self._equity.done():
+            self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
 
 
 def void(_: object) -> None:

@@ -9,6 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from portfolio.models import EquitySnapshot, Mark
 from portfolio.services import (
@@ -22,7 +24,7 @@ from portfolio.services import (
     strategy_equity,
     take_equity_snapshot,
 )
-from portfolio.valuation import value_of
+from portfolio.valuation import figures_of, value_of
 from strategies.exceptions import LedgerError
 from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
@@ -116,7 +118,7 @@ def test_fee_in_another_currency_is_in_the_realised_profit() -> None:
     record_marks({265598: Decimal(55)}, NOW)
     fold_batch(ACCOUNT, [fill(2, 10, 55), fee(2, "2", "EUR")], owner_of, NOW)
     record_account_values(ACCOUNT, [("ExchangeRate", "1.5", "EUR")], NOW)
-    value = value_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT))
+    value = value_of("ALPHA", figures_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT), NOW))
     assert value.realized_pnl == -1 - 3
     assert value.equity == 20_000 + value.realized_pnl + value.unrealized_pnl
 
@@ -150,3 +152,40 @@ def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:
         strategy_equity(ACCOUNT, "ALPHA", later)  # the net liquidation is of three days ago as well
     record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], later)
     assert strategy_equity(ACCOUNT, "ALPHA", later) == 20_000  # sizing takes weight times net liquidation
+
+
+def queries_of_a_snapshot(minutes: int) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=minutes))
+    return len(captured)
+
+
+def test_a_snapshot_of_many_owners_asks_no_more_than_one_of_few() -> None:
+    """The message thread writes it, and what asks once for each owner holds up the fills of a hundred strategies."""
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    few = queries_of_a_snapshot(1)
+    for number in range(40):
+        symbol = f"S{number:02d}"
+        Strategy.objects.create(symbol=symbol, filename="a.py")
+        allocate_strategy(ACCOUNT, symbol, Decimal(1_000), "USD", NOW)
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=2))
+    assert queries_of_a_snapshot(3) == few
+    taken = EquitySnapshot.objects.filter(taken_at=NOW + timedelta(minutes=3))
+    assert taken.filter(owner__startswith="S").count() == 40
+    assert set(taken.values_list("grain", flat=True)) == {60}
+
+
+def test_an_owner_that_was_left_out_of_the_last_snapshot_keeps_its_own_grid() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    Mark.objects.all().delete()
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=1))  # without a price ALPHA cannot be valued
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=1, seconds=10))
+    grains = dict(
+        EquitySnapshot.objects.filter(taken_at=NOW + timedelta(minutes=1, seconds=10)).values_list("owner", "grain")
+    )
+    assert (grains["ALPHA"], grains["Discretionary"]) == (60, 0)
