@@ -18,7 +18,7 @@ from decimal import Decimal
 from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of
-from portfolio.freshness import is_fresh
+from portfolio.freshness import stands
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ONE, ZERO, exact
 from portfolio.ledger.pnl import market_value
@@ -136,7 +136,7 @@ class _Merge:
             difference=None if theirs is None else theirs - ours,
             mark=None if mark is None else mark.price,
             marked_at=None if mark is None else mark.marked_at,
-            stale=mark is None or not is_fresh(instrument, mark.marked_at, self.now),
+            stale=not stands(mark, instrument, self.now),
             market_value=value,
             market_value_base=base,
             weight=None if base is None or not self.net else exact(base / self.net),

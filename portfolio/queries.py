@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of
 from portfolio.daily import DailyPnl
-from portfolio.freshness import is_fresh
+from portfolio.freshness import stands
 from portfolio.fx_rates import to_decimal
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
@@ -358,7 +358,7 @@ def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionV
         commissions=row.commissions,
         mark=None if mark is None else mark.price,
         marked_at=None if mark is None else mark.marked_at,
-        stale=mark is None or not is_fresh(instrument, mark.marked_at, now),
+        stale=not stands(mark, instrument, now),
         market_value=value,
         unrealized_pnl=gain,
         updated_at=row.updated_at,

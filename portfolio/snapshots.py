@@ -10,7 +10,7 @@ thinning needs no look at neighbours (it deletes what is old and fine), and a ch
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -41,8 +41,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
     """Keep the latest price of each instrument that the ledger knows; prices that are no number are left out."""
     usable = {con_id: exact(price) for con_id, price in marks.items() if price.is_finite()}
-    rows = [(con_id, price, at) for con_id, price in marks_in_money(usable).items()]
-    upsert_rows(Mark, ("instrument_id", "price", "marked_at"), ("instrument_id",), rows)
+    rows = [(con_id, price, at, None) for con_id, price in marks_in_money(usable).items()]
+    upsert_rows(Mark, ("instrument_id", "price", "marked_at", "silent_since"), ("instrument_id",), rows)
+
+
+def note_silence(con_ids: Collection[int], since: datetime) -> int:
+    """Flag the marks of instruments whose prices stopped; the next price ends it. Return how many were flagged."""
+    return Mark.objects.filter(instrument_id__in=con_ids, silent_since=None).update(silent_since=since)
 
 
 def take_equity_snapshot(account_id: str, at: datetime) -> list[EquityFact]:

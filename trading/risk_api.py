@@ -84,6 +84,18 @@ def denials(request: HttpRequest, limit: Limit = 30) -> dict[str, Any]:
     return {"items": risk_queries.denials(limit)}
 
 
+@router.get("/margin", response=schemas.MarginOut)
+def margin(request: HttpRequest) -> dict[str, Any]:
+    """Tell whose margin the account's is, as IB's answers were last read."""
+    return risk_queries.margin_shares()
+
+
+@router.post("/margin/read", response=QUEUED)
+def read_margin(request: HttpRequest, response: HttpResponse) -> Queued:
+    """Have the engine read it now."""
+    return Status(202, queue(request, response, "read_margin"))
+
+
 @router.get("/dead-man", response=schemas.RowsOut)
 def dead_man(request: HttpRequest) -> dict[str, Any]:
     """List when the dead-man switch acted or practised."""

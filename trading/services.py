@@ -14,10 +14,11 @@ from uuid import UUID
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
 
-from strategies.exceptions import ConflictError, NotFoundError
+from strategies.exceptions import ConflictError, NotFoundError, TransientError
 from trading.engine import doorbell
 from trading.engine.specs import check_args
 from trading.models import CommandState, EngineCommand
+from trading.queries import engine_state
 
 FINISHED = (CommandState.DONE, CommandState.FAILED, CommandState.EXPIRED)
 _POLL_S = 0.25  # a lost ring costs at most this
@@ -58,6 +59,22 @@ def enqueue(
             raise
         return _same_request(idempotency_key, kind, dict(args))
     return command
+
+
+def answer_of(kind: str, args: Mapping[str, Any], *, user: Any = None, source: str, wait_s: float) -> dict[str, Any]:
+    """Return the engine's answer to a question that changes nothing. Blocks its thread.
+
+    Raises: TransientError while no engine answers, with the engine's own reason where it has one; ConfigError for bad
+    arguments.
+    """
+    if not engine_state()["running"]:
+        raise TransientError("The engine is not running; nothing can be asked.", code="engine_down")
+    asked = enqueue(kind, args, user=user, source=source, expires_in_s=wait_s)
+    command = wait_for(asked.pk, wait_s)
+    if command.state != CommandState.DONE:
+        text = command.error or "The engine has not answered in time."
+        raise TransientError(text, code=command.error_code or "timeout")
+    return dict(command.result or {})
 
 
 def _same_request(key: str, kind: str, args: dict[str, Any]) -> EngineCommand:

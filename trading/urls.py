@@ -13,6 +13,7 @@ from trading.pages import (
     data,
     execution,
     flex,
+    margin,
     portfolio,
     records,
     risk,
@@ -21,6 +22,9 @@ from trading.pages import (
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("strategies/<str:symbol>/", views.strategy_page, name="strategy"),
+    path("strategies/<str:symbol>/margin/", margin.page, name="margin"),
+    path("strategies/<str:symbol>/margin/preview/", margin.preview, name="margin_preview"),
+    path("strategies/<str:symbol>/weight/", margin.set_weight, name="set_weight"),
     path("portfolio/", portfolio.page, name="portfolio"),
     path("portfolio/contracts/<int:con_id>/", portfolio.contract, name="contract"),
     path("execution/", execution.page, name="execution"),

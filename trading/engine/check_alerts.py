@@ -27,6 +27,7 @@ STORE = "arctic:space"
 LINK = "link"
 RESET = "link:reset"
 _PARKED = "parked:"
+_SILENT = "data:silent:"
 _NAMED = 10
 
 
@@ -112,6 +113,25 @@ def report_hold(words: str) -> None:
         raise_alert(RESET, Severity.INFO, "New orders wait for a scheduled reset", words)
     else:
         clear_alert(RESET)
+
+
+def report_silence(whose: str, symbols: Sequence[str], since: datetime) -> None:
+    """Open the alert that prices stopped although IB said that it kept them, bring it up to date, or clear it.
+
+    ``whose`` subscriptions: a strategy's, those of a shared connection, or MATS' own, which value all positions.
+    """
+    key = f"{_SILENT}{whose}"
+    if not symbols:
+        clear_alert(key)
+        return
+    raise_alert(
+        key,
+        Severity.CRITICAL,
+        f"No prices of {_ids(symbols)} on the line of {whose}",
+        f"IB said at {since:%H:%M:%S} UTC that it kept the market data (1102), and nothing came since, although the "
+        "market is open and it was asked for again. What is valued by these prices is flagged stale, and strategies "
+        "that look at them are blind. Restart TWS or the gateway.",
+    )
 
 
 def report_channel(name: str, error: str) -> None:

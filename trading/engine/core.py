@@ -30,6 +30,7 @@ from trading.engine import commands
 from trading.engine import gate as gates
 from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
+from trading.engine.data_watch import DataWatch
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.handlers import Folding
 from trading.engine.heartbeat import heartbeat_status
@@ -49,6 +50,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.lines import StrategyLines
 from trading.engine.live_market import LiveMarket
 from trading.engine.loglines import EventLogHandler
+from trading.engine.margin_shares import LOOK_EVERY_S as MARGIN_LOOK_S
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
@@ -134,6 +136,7 @@ class EngineCore(RiskSide, StrategySide):
             history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
         )
         self.link = link_watch(self.settings, self.message_queue)
+        self.data_watch = DataWatch(self.risk.hours, self.message_queue)
         self.gate.reset_hold = self.link.hold
         self.alert_sender = alert_sender(self.settings, self.message_queue)
         self.intents = IntentWriter(self.lease.assert_epoch)
@@ -143,6 +146,7 @@ class EngineCore(RiskSide, StrategySide):
             self.message_queue,
             max_clients=self.settings.max_clients,
             router_size=self.settings.strategies_per_connection,
+            watch=self.data_watch.follow,
         )
         self.session = MasterSession(self, self.message_queue, self.folding.release)
         self.companion = QueueConnection(
@@ -168,16 +172,13 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
-<<<<<<< HEAD
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
-            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
             Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
-=======
             *(
                 Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
                 for one in self.alert_sender.channels
             ),
->>>>>>> i4b
+            Periodic("margin", MARGIN_LOOK_S, self.margin_shares.look),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -378,6 +379,7 @@ class EngineCore(RiskSide, StrategySide):
             on_price=self.risk.quotes.take,
             lines=self.market.lines,
         )
+        self.data_watch.follow_recorder(ib, self.recorder)
         if self.companion.connection is None:
             self.writer.spawn(self.companion.keep)
 
@@ -393,9 +395,9 @@ class EngineCore(RiskSide, StrategySide):
         try:
             for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
                 try:
-                    self.supervisor.start(symbol)
+                    commands.resume(cast(Any, self), symbol)
                 except MatsError as error:
-                    logger.warning("not started strategy=%s reason=%s", symbol, error.message)
+                    self.log(symbol, f"Not started with the engine: {error.message}", "warning")
         finally:
             database.close()
 

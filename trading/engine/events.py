@@ -144,6 +144,7 @@ def command_payload(command: EngineCommand) -> dict[str, Any]:
         "error": command.error,
         "error_code": command.error_code,
         "user": command.user.get_username() if command.user else "",
+        "note": str(command.result.get("note", "")) if isinstance(command.result, dict) else "",
     }
 
 

@@ -39,6 +39,7 @@ from trading.models import CommandState, EngineCommand, Order
 from trading.pages import tickets, uploads
 from trading.pages.forms import number, read_details, read_moment, read_reason
 from trading.queries import engine_state
+from trading.risk_control import may_release
 
 logger = logging.getLogger(__name__)
 
@@ -227,6 +228,20 @@ def kill(request: HttpRequest) -> list[Ask]:
     return [Ask("kill", args)]
 
 
+def start_over_limit(request: HttpRequest) -> list[Ask]:
+    """Start a strategy although a limit of the account would be broken; an administrator's, with a reason."""
+    if not may_release(request.user):
+        raise PermissionDenied
+    posted = _texts(request)
+    args = {"symbol": posted.get("symbol", ""), "accept_margin": True, "reason": read_reason(posted)}
+    return [Ask("start_strategy", args)]
+
+
+def read_margin(request: HttpRequest) -> list[Ask]:
+    """Read now whose margin the account's is."""
+    return [Ask("read_margin", {})]
+
+
 ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "place-order": ("Place the order", place_order),
     "cancel-order": ("Cancel the order", cancel_order),
@@ -245,6 +260,8 @@ ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "settle-parked": ("Parked report", settle_parked),
     "resolve-finding": ("Close the finding", resolve_finding),
     "kill": ("Kill switch", kill),
+    "read-margin": ("Read the margin", read_margin),
+    "start-over-limit": ("Start", start_over_limit),
     "flex-fetch": ("Download the statement", flex_fetch),
     "flex-upload": ("Import the statement", flex_upload),
 }
