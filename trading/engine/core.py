@@ -48,6 +48,7 @@ from trading.engine.jobs import (
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
 from trading.engine.lines import StrategyLines
+from trading.engine.live_market import LiveMarket
 from trading.engine.loglines import EventLogHandler
 from trading.engine.margin_shares import LOOK_EVERY_S as MARGIN_LOOK_S
 from trading.engine.message_queue import Job, MessageQueue, Slot
@@ -65,6 +66,7 @@ from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
 from trading.ib.history_span import SharedSpan
 from trading.ib.pacing import HISTORY_SPAN_S, Budget
+from trading.market import calendar_rows
 from trading.market.fx_source import FxSource, renewed_rates
 from trading.market.handover import report_refused
 from trading.market.recorder import MarketRecorder
@@ -79,6 +81,7 @@ HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 ALERTS_EVERY_S = 2.0
+CALENDAR_EVERY_S = 30.0
 DRAIN_S = 30.0
 PARCELS_EVERY_S = 1.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
@@ -150,6 +153,7 @@ class EngineCore(RiskSide, StrategySide):
         self.companion = QueueConnection(
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
+        self.market = LiveMarket(self.session, self.budget, lambda: self.ac, self.keep_bars)
         self.trade_manager = TradeManager(cast(Any, self))
         self._watching = self._begin_order_side()
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
@@ -170,6 +174,7 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
+            Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
             *(
                 Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
                 for one in self.alert_sender.channels
@@ -198,6 +203,7 @@ class EngineCore(RiskSide, StrategySide):
         self.set_state("starting", "Starting.")
         self._heartbeat.start()
         fail_orphans(self.lease)
+        self.market.open()
         self.session.start()
         self.dispatcher.start()
         for job in self._jobs:
@@ -370,8 +376,13 @@ class EngineCore(RiskSide, StrategySide):
 
     def on_connected(self, ib: IB) -> None:
         """Start what lives on the master's connection; called on its loop after every connect."""
+        self.market.attach(ib)
         self.recorder = MarketRecorder(
-            ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar, on_price=self.risk.quotes.take
+            ib,
+            on_marks=self.publisher.marks,
+            on_bar=self.publisher.bar,
+            on_price=self.risk.quotes.take,
+            lines=self.market.lines,
         )
         self.data_watch.follow_recorder(ib, self.recorder)
         if self.companion.connection is None:

@@ -20,12 +20,13 @@ from typing import Any, Protocol
 from ib_async import IB, Contract
 
 from strategies.bar_series import nanos_of
-from strategies.data import BarReader
+from strategies.data import BarReader, Keep
 from strategies.exceptions import TransientError
 from trading.ib.pacing import Budget
 from trading.ib.requests import ask, ask_in_turn
 from trading.market.calendar_rows import make_time_manager
-from trading.market.live_bars import Following, LiveBars, Trouble, Turn
+from trading.market.live_bars import LiveBars
+from trading.market.live_feed import Following, Trouble, Turn
 from trading.market.live_history import PastBars
 from trading.market.shared_lines import SharedLines
 
@@ -46,23 +47,25 @@ class DataSession(Protocol):
 class LiveMarket:
     """Live bars for the strategies of one engine. Thread-safe, but for ``attach``."""
 
-    def __init__(self, session: DataSession, budget: Budget, store: Callable[[], Any]) -> None:
-        self._session, self._store = session, store
+    def __init__(self, session: DataSession, budget: Budget, store: Callable[[], Any], keep: Keep) -> None:
+        self._session, self._store, self._keep = session, store, keep
         self._ib: IB | None = None
         self.lines = SharedLines(self._soon, budget)
         self._bars: LiveBars | None = None
+
+    def open(self) -> None:
+        """Read the operators' calendars; called once, where the database may be used."""
+        self._bars = LiveBars(self.lines, make_time_manager(), PastBars(self._reader, self._present))
 
     # -- on the master's loop
 
     def attach(self, ib: IB) -> None:
         """Take a connection that has just been made; called after every connect."""
         self._ib = ib
-        if self._bars is None:
-            self._bars = LiveBars(self.lines, make_time_manager(), PastBars(self._reader, self._present))
         self.lines.attach(ib)
 
     def _reader(self) -> BarReader:
-        return BarReader(self._store(), self._download, lambda: datetime.now(UTC))
+        return BarReader(self._store(), self._download, lambda: datetime.now(UTC), self._keep)
 
     async def _download(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
         ib = self._connected()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -20,11 +20,13 @@ from ib_async import Contract, RealTimeBar
 
 from strategies.bar_series import Bar, BarSeries, moment_of, nanos_of, problem_with_bar
 from strategies.exceptions import MatsError, NotFoundError
-from strategies.intervals import Interval, parse_interval
+from strategies.intervals import Interval
 from strategies.sizing import to_decimal
+from trading.market.live_feed import Feed, Following, Trouble, Turn
 from trading.market.live_history import PastBars, end_of, group_of_contract, live_interval, reach_of
-from trading.market.live_windows import FIVE_SECONDS_NS, WindowBuilder, completeness, window_at
-from trading.market.session_table import SECOND_NS, SessionTable
+from trading.market.live_windows import FIVE_SECONDS_NS, completeness, window_at
+from trading.market.session_pair import Pair
+from trading.market.session_table import SessionTable
 from trading.market.shared_lines import Listening, SharedLines
 from trading.market.time_manager import TimeManager
 
@@ -33,43 +35,16 @@ logger = logging.getLogger(__name__)
 FILL_TRIES = 3
 FILL_AGAIN_S = 5.0
 LISTEN_AGAIN_S = 20.0
-DAY_NS = 86_400 * SECOND_NS
-
-Turn = Callable[[int, int, Sequence[str]], None]  # contract id, end of the instant in nanoseconds, intervals that grew
-Trouble = Callable[[str], None]
-
-
-@dataclass(slots=True, eq=False)
-class Following:
-    """One follower of one instrument; ``series`` by interval."""
-
-    con_id: int
-    on_turn: Turn
-    on_trouble: Trouble
-    series: dict[str, BarSeries] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class _Feed:
-    """One series and who is told of it."""
-
-    interval: Interval
-    series: BarSeries
-    depth: int
-    regular_hours: bool
-    builder: WindowBuilder = field(default_factory=WindowBuilder)
-    followers: list[Following] = field(default_factory=list)
-    waiting: list[Bar] = field(default_factory=list)  # closed, behind a fill that is under way
-    filling: asyncio.Task[None] | None = None
-    is_behind: bool = True  # history may hold bars that the series lacks
-    shuts_at: int | None = None  # of days: when the session ends whose bar is fetched then
+HISTORY_TRIES = 6
+HISTORY_AGAIN_S = 10.0
+DAYS_FROM_S = 30
 
 
 @dataclass(slots=True, eq=False)
 class _Instrument:
     contract: Contract
     group: str
-    feeds: list[_Feed] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
     listening: Listening | None = None
     last: Bar | None = None
     retry: asyncio.TimerHandle | None = None
@@ -111,7 +86,7 @@ class LiveBars:
             for interval in wanted:
                 feed = self._feed(instrument, interval, warm_up, regular_hours=regular_hours)
                 feed.followers.append(made)
-                made.series[interval.text] = feed.series
+                made.feeds[interval.text] = feed
                 await self._warm_up(instrument, feed, made)
         except BaseException:
             self.unfollow(made)
@@ -145,12 +120,12 @@ class LiveBars:
 
     def quality(self, following: Following, interval: str) -> float:
         """Return how complete today's bars are, 0–100; 0 for what is not followed. Thread-safe."""
-        series, instrument = following.series.get(interval), self._instruments.get(following.con_id)
-        if series is None or instrument is None:
+        feed, instrument = following.feeds.get(interval), self._instruments.get(following.con_id)
+        if feed is None or instrument is None:
             return 0.0
         last = instrument.last
         now_ns = self._times.now_ns() if last is None else last.start_ns + FIVE_SECONDS_NS
-        return completeness(series.starts, parse_interval(interval), self._table(instrument, now_ns), now_ns)
+        return completeness(feed.series.starts, feed.interval, self._table(instrument, now_ns), now_ns)
 
     def _table(self, instrument: _Instrument, nanos: int) -> SessionTable:
         day = moment_of(nanos).date()
@@ -192,24 +167,29 @@ class LiveBars:
             logger.warning("bar left out symbol=%s start=%s %s", instrument.contract.symbol, bar.timestamp, problem)
             return
         instrument.last = bar
-        if last is None or bar.start_ns != last.start_ns + FIVE_SECONDS_NS:
-            for feed in instrument.feeds:
-                feed.is_behind = True
         table = self._table(instrument, bar.start_ns)
         grown = [feed for feed in instrument.feeds if self._take(instrument, feed, bar, table)]
         self._deliver(instrument, grown, bar.start_ns + FIVE_SECONDS_NS)
 
     # -- one feed
 
-    def _feed(self, instrument: _Instrument, interval: Interval, depth: int, *, regular_hours: bool) -> _Feed:
+    def _feed(self, instrument: _Instrument, interval: Interval, depth: int, *, regular_hours: bool) -> Feed:
         for feed in instrument.feeds:
             if feed.interval == interval and feed.regular_hours == regular_hours and feed.depth >= depth:
                 return feed
-        made = _Feed(interval, BarSeries(instrument.contract.symbol, interval.text), depth, regular_hours)
+        series = BarSeries(instrument.contract.symbol, interval.text)
+
+        def table() -> SessionTable:
+            now_ns = self._times.now_ns()
+            first, last = (int(series.starts[0]), int(series.starts[-1])) if len(series) else (now_ns, now_ns)
+            days = moment_of(first).date(), moment_of(last).date()
+            return self._times.session_table(instrument.group, *days)
+
+        made = Feed(interval, Pair(series, table), depth, regular_hours)
         instrument.feeds.append(made)
         return made
 
-    def _take(self, instrument: _Instrument, feed: _Feed, part: Bar, table: SessionTable) -> bool:
+    def _take(self, instrument: _Instrument, feed: Feed, part: Bar, table: SessionTable) -> bool:
         """Take a 5-second bar; tell whether the series grew."""
         if not feed.interval.is_intraday:
             self._take_day(instrument, feed, part, table)
@@ -218,17 +198,17 @@ class LiveBars:
         if window is None:
             return False
         bar, missed = feed.builder.add(part, window)
-        if missed or (bar is not None and feed.is_behind):
+        if missed or (bar is not None and not feed.joins(bar, table)):
             self._fill_soon(instrument, feed)
         if bar is None:
             return False
         if feed.filling is not None:
             feed.waiting.append(bar)
             return False
-        feed.series.append(bar)
+        feed.append([bar])
         return True
 
-    def _take_day(self, instrument: _Instrument, feed: _Feed, part: Bar, table: SessionTable) -> None:
+    def _take_day(self, instrument: _Instrument, feed: Feed, part: Bar, table: SessionTable) -> None:
         """Fetch a day's bar once its session is over: IB's own has the auctions, which 5-second bars may lack."""
         end = part.start_ns + FIVE_SECONDS_NS
         if feed.shuts_at is not None and end >= feed.shuts_at:
@@ -238,7 +218,7 @@ class LiveBars:
             coming = table.closes[table.closes > end]
             feed.shuts_at = int(coming[0]) if len(coming) else None
 
-    def _deliver(self, instrument: _Instrument, feeds: Sequence[_Feed], end_ns: int) -> None:
+    def _deliver(self, instrument: _Instrument, feeds: Sequence[Feed], end_ns: int) -> None:
         told: dict[int, tuple[Following, list[str]]] = {}
         for feed in sorted(feeds, key=lambda one: one.interval.seconds):
             for one in feed.followers:
@@ -248,84 +228,101 @@ class LiveBars:
 
     # -- history
 
-    async def _warm_up(self, instrument: _Instrument, feed: _Feed, following: Following) -> None:
-        if not len(feed.series):
-            self._fill_soon(instrument, feed)
-        if feed.filling is not None:
-            await asyncio.wait({feed.filling})
-        if not len(feed.series):
-            name = f"{instrument.contract.symbol} {feed.interval.text}"
-            following.on_trouble(f"No history of {name} could be read; it begins with live bars.")
+    async def _warm_up(self, instrument: _Instrument, feed: Feed, following: Following) -> None:
+        if not feed.was_tried.is_set():
+            self._fill_soon(instrument, feed, tells=False)
+            await feed.was_tried.wait()
+        if not feed.has_history:
+            again = "; it is asked for again." if feed.filling is not None else "; it begins with live bars."
+            following.on_trouble(f"No history of {feed.name} could be read{again}")
 
-    def _fill_soon(self, instrument: _Instrument, feed: _Feed) -> None:
+    def _fill_soon(self, instrument: _Instrument, feed: Feed, *, tells: bool = True) -> None:
         if feed.filling is None:
-            feed.filling = asyncio.get_running_loop().create_task(self._fill(instrument, feed))
+            feed.filling = asyncio.get_running_loop().create_task(self._fill(instrument, feed, tells=tells))
 
-    async def _fill(self, instrument: _Instrument, feed: _Feed) -> None:
-        """Append from history what the series lacks, then what closed meanwhile, and tell of it."""
-        before, is_first = len(feed.series), not len(feed.series)
+    async def _fill(self, instrument: _Instrument, feed: Feed, *, tells: bool) -> None:
+        """Put in from history what the series lacks, then what closed meanwhile, and tell of it."""
+        before = self._end_of_series(instrument, feed)
         try:
-            await self._fetch(instrument, feed, is_first=is_first)
+            await self._fetch(instrument, feed)
         except Exception:  # task border: the series must go on growing
-            logger.exception("not filled symbol=%s interval=%s", instrument.contract.symbol, feed.interval.text)
+            logger.exception("not filled series=%s", feed.name)
         finally:
             feed.filling = None
             waiting, feed.waiting = feed.waiting, []
-            self._append(feed, waiting)
-        feed.is_behind = is_first  # history may lag: the first bar that closes looks once more
-        if len(feed.series) > before and not is_first:
-            self._deliver(instrument, [feed], self._end_of_series(instrument, feed))
+            feed.append(waiting)
+        end = self._end_of_series(instrument, feed)
+        if end > before and tells:
+            self._deliver(instrument, [feed], end)
 
-    async def _fetch(self, instrument: _Instrument, feed: _Feed, *, is_first: bool) -> None:
+    async def _fetch(self, instrument: _Instrument, feed: Feed) -> None:
+        if not feed.has_history:
+            await self._fetch_first(instrument, feed)
+            return
         wanted = self._last_window_end(instrument, feed)
         for attempt in range(1, FILL_TRIES + 1):
-            bars = await self._read(instrument, feed, is_first=is_first)
-            self._append(feed, bars[-feed.depth :])
-            if is_first or self._end_of_series(instrument, feed) >= wanted:
+            feed.append(await self._read(instrument, feed, int(feed.series.starts[-1]), fresh=True) or [])
+            if self._end_of_series(instrument, feed) >= wanted:
                 return
             if attempt < FILL_TRIES:
                 await asyncio.sleep(FILL_AGAIN_S)  # IB lists a bar some seconds after its end
-        name = f"{instrument.contract.symbol} {feed.interval.text}"
-        self._tell(instrument, f"Bars of {name} are missing: neither the line nor IB's history brought them.")
+        feed.given_up_ns = wanted
+        self._tell(instrument, f"Bars of {feed.name} are missing: neither the line nor IB's history brought them.")
 
-    async def _read(self, instrument: _Instrument, feed: _Feed, *, is_first: bool) -> list[Bar]:
-        now_ns = await self._past.present()
-        if is_first:
-            reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
-            since_ns = nanos_of(moment_of(now_ns) - reach)
-        else:
-            since_ns = int(feed.series.starts[-1])
-        day = moment_of(since_ns).date()
-        table = await asyncio.to_thread(self._times.session_table, instrument.group, day, moment_of(now_ns).date())
+    async def _fetch_first(self, instrument: _Instrument, feed: Feed) -> None:
+        """Read the history; what closes meanwhile waits, so that it stands behind it."""
         try:
+            for attempt in range(1, HISTORY_TRIES + 1):
+                now_ns = await self._past.present()
+                reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
+                since_ns = min(nanos_of(moment_of(now_ns) - reach), self._today(instrument, feed, now_ns))
+                bars = await self._read(instrument, feed, since_ns, fresh=False)
+                feed.append(self._kept(instrument, feed, bars or []))
+                feed.has_history = bool(bars)
+                feed.was_tried.set()
+                if bars is not None or attempt == HISTORY_TRIES:
+                    return
+                await asyncio.sleep(HISTORY_AGAIN_S)
+        finally:
+            feed.was_tried.set()
+
+    async def _read(self, instrument: _Instrument, feed: Feed, since_ns: int, *, fresh: bool) -> list[Bar] | None:
+        """Return closed bars from a moment on; none where there are none, None when they could not be read."""
+        first, last = moment_of(since_ns).date(), moment_of(await self._past.present()).date()
+        try:
+            table = await asyncio.to_thread(self._times.session_table, instrument.group, first, last)
             return await self._past.read(
-                instrument.contract,
-                feed.interval,
-                since_ns,
-                table,
-                regular_hours=feed.regular_hours,
-                fresh=not is_first,
+                instrument.contract, feed.interval, since_ns, table, regular_hours=feed.regular_hours, fresh=fresh
             )
         except NotFoundError:
             return []
         except MatsError as error:
-            name = f"{instrument.contract.symbol} {feed.interval.text}"
-            logger.warning("history not read of=%s reason=%s", name, error.message)
+            logger.warning("history not read series=%s reason=%s", feed.name, error.message)
+            return None
+
+    def _today(self, instrument: _Instrument, feed: Feed, now_ns: int) -> int:
+        """Return when the session that runs began: what is added up over a day needs it whole; else the present."""
+        table = self._table(instrument, now_ns)
+        session = table.session_at(now_ns)
+        is_short = feed.interval.seconds < DAYS_FROM_S  # a day of them would be some ten thousand, an hour a request
+        if session < 0 or is_short or not feed.interval.is_intraday or now_ns >= table.post[session]:
+            return now_ns
+        return int(table.opens[session] if feed.regular_hours else table.pre[session])
+
+    def _kept(self, instrument: _Instrument, feed: Feed, bars: list[Bar]) -> list[Bar]:
+        """Return the last bars of a warm-up: as many as were asked for, and all of today's."""
+        if not bars:
             return []
+        today = self._today(instrument, feed, bars[-1].start_ns)
+        return [bar for place, bar in enumerate(bars) if place >= len(bars) - feed.depth or bar.start_ns >= today]
 
-    @staticmethod
-    def _append(feed: _Feed, bars: Iterable[Bar]) -> None:
-        for bar in bars:
-            if not len(feed.series) or bar.start_ns > int(feed.series.starts[-1]):
-                feed.series.append(bar)
-
-    def _end_of_series(self, instrument: _Instrument, feed: _Feed) -> int:
+    def _end_of_series(self, instrument: _Instrument, feed: Feed) -> int:
         if not len(feed.series):
             return -1
         start = int(feed.series.starts[-1])
         return end_of(start, feed.interval, self._table(instrument, start))
 
-    def _last_window_end(self, instrument: _Instrument, feed: _Feed) -> int:
+    def _last_window_end(self, instrument: _Instrument, feed: Feed) -> int:
         """Return the end of the last window that the line has gone past; 0 where none is known."""
         if not feed.interval.is_intraday or instrument.last is None:
             return 0

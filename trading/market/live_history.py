@@ -16,18 +16,19 @@ from typing import Any, Protocol
 import numpy as np
 from ib_async import Contract
 
+from strategies.bar_requests import COLUMNS
 from strategies.bar_series import Bar, Nanos, moment_of, nanos_of, problem_with_bar
-from strategies.data import COLUMNS, TIMEFRAMES, Timeframe
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
+from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendars import US_EQUITY, group_of
-from trading.market.live_windows import closed_from, window_at
+from trading.market.live_windows import closed_from
 from trading.market.session_table import SECOND_NS, SessionTable
 
 logger = logging.getLogger(__name__)
 
 PART_S = 5  # IB's real-time bars
-LONGEST_DIRECT_S = 1800  # longer ones IB cuts from the full hour, we from the open
+CLOCK_S = 1800  # IB cuts bars on the clock, we from the open: both agree on what divides half an hour
 SESSION_S = 6.5 * 3600
 _CALENDARS = {
     "AEB": "XAMS", "ASX": "XASX", "BM": "XMAD", "BVME": "XMIL", "EBS": "XSWX", "IBIS": "XETR", "LSE": "XLON",
@@ -73,7 +74,7 @@ def group_of_contract(contract: Contract) -> str:
     listed = contract.primaryExchange or contract.exchange or US_EQUITY
     if listed == "SMART" and contract.currency != "USD":
         raise ConfigError(
-            f"Where {contract.symbol} in {contract.currency} is listed is not known, so neither are its hours.",
+            f"It is not known where {contract.symbol} in {contract.currency} is listed, hence neither its hours.",
             code="unknown_exchange",
         )
     return group_of(_CALENDARS.get(listed, listed))
@@ -87,10 +88,11 @@ def source_of(interval: Interval) -> Timeframe:
     """
     if not interval.is_intraday:
         return TIMEFRAMES["1_day"]
+    lengths = {frame: int(frame.length.total_seconds()) for frame in TIMEFRAMES.values() if frame.is_intraday}
     fitting = [
         frame
-        for frame in TIMEFRAMES.values()
-        if frame.length.total_seconds() <= LONGEST_DIRECT_S and not interval.seconds % frame.length.total_seconds()
+        for frame, length in lengths.items()
+        if length <= CLOCK_S and not CLOCK_S % length and not interval.seconds % length
     ]
     return max(fitting, key=lambda frame: frame.length)
 
@@ -148,9 +150,7 @@ def end_of(start_ns: int, interval: Interval, table: SessionTable) -> int:
     """Return when a bar is over."""
     if not interval.is_intraday:
         return int(table.bar_ends(interval, np.array([start_ns], dtype=np.int64))[0])
-    window = window_at(start_ns, interval, table, regular_hours=False)
-    assert window is not None  # noqa: S101 - only regular hours have an outside
-    return window[1]
+    return start_ns + interval.seconds * SECOND_NS
 
 
 def bars_of_frame(data: Any) -> list[Bar]:
