@@ -28,6 +28,7 @@ from strategies.schemas import ErrorOut
 from trading import books_api
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
 from trading.risk_api import router as risk_router
+from trading.session_api import scanner_router, sessions_router
 from trading.strategies_api import router as strategy_engine_router
 from trading.uploads import MAX_STATEMENT_BYTES
 
@@ -115,6 +116,8 @@ def build_api() -> NinjaAPI:
     api.add_router("/commands", command_router, tags=["commands"])
     api.add_router("/market", market_router, tags=["market"])
     api.add_router("/risk", risk_router, tags=["risk"])
+    api.add_router("/sessions", sessions_router, tags=["sessions"])
+    api.add_router("/scanner", scanner_router, tags=["scanner"])
     api.add_router("/alerts", books_api.alert_router, tags=["alerts"])
     api.add_router("/audit", books_api.audit_router, tags=["audit"])
     return api

@@ -52,7 +52,9 @@ def _config_facts(row: SessionConfig) -> Row:
         "streams": _texts(data.get("streams")),
         "strategies": [_last(entry) for entry in _list(data.get("strategies"))],
         "scanners": [_last(entry) for entry in _list(data.get("scanners"))],
-        "days": f"{backtest['start_date']} – {backtest['end_date']}" if {"start_date", "end_date"} <= set(backtest) else "",
+        "days": f"{backtest['start_date']} – {backtest['end_date']}"
+        if {"start_date", "end_date"} <= set(backtest)
+        else "",
         "updated_by": row.updated_by,
         "updated_at": iso(row.updated_at),
     }
@@ -220,11 +222,11 @@ def scanner_options() -> list[Row]:
         try:
             cls: type[BaseScanner] = load_scanner(module).cls
         except LoadError as error:
-            rows.append({"module": module, "needs_ib": None, "summary": "", "schema": {}, "problem": error.message})
+            rows.append({"module": module, "needs_ib": None, "summary": "", "parameters": {}, "problem": error.message})
             continue
         summary = (cls.__doc__ or "").strip().partition("\n")[0]
         schema = cls.Params.model_json_schema()
         rows.append(
-            {"module": module, "needs_ib": cls.needs_ib, "summary": summary, "schema": schema, "problem": ""}
+            {"module": module, "needs_ib": cls.needs_ib, "summary": summary, "parameters": schema, "problem": ""}
         )
     return rows

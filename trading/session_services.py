@@ -61,7 +61,7 @@ def save_session(
     Raises: ConfigError (bad_session_config, bad_session) with ``errors`` by place or field; NotFoundError.
     """
     with transaction.atomic():
-        row = _row(SessionRow, pk, name)
+        row: SessionRow = _row(SessionRow, pk, name)
         before = _facts(row)
         row.name, row.active, row.updated_by = name, active, actor[:150]
         row.config = dict(raw) if isinstance(raw, Mapping) else {"config": raw}
@@ -167,10 +167,10 @@ def save_scanner(
     Raises: ConfigError (bad_scanner, bad_scanner_config) with ``errors`` by field; LoadError; NotFoundError.
     """
     with transaction.atomic():
-        row = _row(ScannerConfig, pk, name)
+        row: ScannerConfig = _row(ScannerConfig, pk, name)
         before = _facts(row)
         if not isinstance(config, Mapping):
-            message = "Write an object of parameters, such as {\"universe\": [\"SPY\"]}."
+            message = 'Write an object of parameters, such as {"universe": ["SPY"]}.'
             raise ConfigError(message, code="bad_scanner", errors={"config": message})
         row.name, row.module, row.config, row.enabled = name, module, dict(config), enabled
         row.schedule = _checked_schedule(schedule)

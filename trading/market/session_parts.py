@@ -84,19 +84,26 @@ class BacktestConfig(_Part):
     start_date: date = Field(description="First session day, local to the exchange.")
     end_date: date = Field(description="Last session day, included.")
     speed_multiplier: float = Field(
-        0, ge=0, le=100_000, description="0: from bar to bar, as fast as the slowest strategy; 60: a minute a second."
+        default=0,
+        ge=0,
+        le=100_000,
+        description="0: from bar to bar, as fast as the slowest strategy; 60: a minute a second.",
     )
-    initial_capital: Money = Field(Decimal(100_000), description="Cash, shared evenly by the strategies.")
-    commission_per_share: Decimal | None = Field(None, ge=0, description="Empty: IB's fixed pricing.")
-    slippage_bps: Decimal = Field(Decimal(0), ge=0, le=1000, description="Hundredths of a per cent, against the order.")
-    allow_short: bool = Field(False, description="SELL from flat opens a short position.")
+    initial_capital: Money = Field(default=Decimal(100_000), description="Cash, shared evenly by the strategies.")
+    commission_per_share: Decimal | None = Field(default=None, ge=0, description="Empty: IB's fixed pricing.")
+    slippage_bps: Decimal = Field(
+        default=Decimal(0), ge=0, le=1000, description="Hundredths of a per cent, against the order."
+    )
+    allow_short: bool = Field(default=False, description="SELL from flat opens a short position.")
 
 
 class StreamingConfig(_Part):
     """How late bars may be before strategies are not told of them any more."""
 
-    catchup_threshold_seconds: int = Field(60, ge=1, le=86_400, description="Older bars are late.")
-    catchup_check_interval: int = Field(10, ge=1, le=100, description="Looked at every so many bars of a symbol.")
+    catchup_threshold_seconds: int = Field(default=60, ge=1, le=86_400, description="Older bars are late.")
+    catchup_check_interval: int = Field(
+        default=10, ge=1, le=100, description="Looked at every so many bars of a symbol."
+    )
 
 
 class HistoricalSeries(_Part):
@@ -104,31 +111,33 @@ class HistoricalSeries(_Part):
 
     trailing_days: int = Field(gt=0, le=2000, description="Trading days, ending the day before.")
     intervals: list[Interval] = Field(min_length=1, description="Such as 1m and 1d.")
-    apply_to: Literal["all"] | list[Symbol] = Field("all", description="«all», or some of the symbols.")
+    apply_to: Literal["all"] | list[Symbol] = Field(default="all", description="«all», or some of the symbols.")
 
 
 class HistoricalConfig(_Part):
     """What is loaded before the session."""
 
-    enable_quality: bool = Field(True, description="Measure how complete it is; off: 100 %.")
+    enable_quality: bool = Field(default=True, description="Measure how complete it is; off: 100 %.")
     data: list[HistoricalSeries] = Field(default_factory=list, description="Windows of history.")
 
 
 class GapFillerConfig(_Part):
     """How missing bars are asked for again; live only."""
 
-    enable_session_quality: bool = Field(True, description="Measure how complete the session is; off: 100 %.")
-    max_retries: int = Field(5, ge=1, le=20, description="Tries for each gap.")
-    retry_interval_seconds: int = Field(60, ge=1, le=3600, description="Between two tries.")
+    enable_session_quality: bool = Field(default=True, description="Measure how complete the session is; off: 100 %.")
+    max_retries: int = Field(default=5, ge=1, le=20, description="Tries for each gap.")
+    retry_interval_seconds: int = Field(default=60, ge=1, le=3600, description="Between two tries.")
 
 
 class SessionIndicator(_Part):
     """An indicator that follows the session's bars."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Such as sma.")
-    period: int = Field(0, ge=0, le=5000, description="In bars; 0 for those that have none.")
+    period: int = Field(default=0, ge=0, le=5000, description="In bars; 0 for those that have none.")
     interval: Interval = Field(description="Of the bars that it reads.")
-    type: str = Field("", max_length=32, description="Kind, for people: trend, momentum, volatility, volume, support.")
+    type: str = Field(
+        default="", max_length=32, description="Kind, for people: trend, momentum, volatility, volume, support."
+    )
     params: dict[str, float | int | bool | str] = Field(default_factory=dict, description="Further parameters.")
 
     @property
@@ -140,8 +149,8 @@ class SessionIndicator(_Part):
 class HistoricalIndicator(SessionIndicator):
     """A figure of the days before the session, such as the average volume."""
 
-    interval: Interval = Field("1d", description="Of the bars that it reads.")
-    unit: Literal["days", "weeks", "bars"] = Field("days", description="Of the period.")
+    interval: Interval = Field(default="1d", description="Of the bars that it reads.")
+    unit: Literal["days", "weeks", "bars"] = Field(default="days", description="Of the period.")
 
 
 class IndicatorsConfig(_Part):
@@ -164,7 +173,7 @@ class ScannerConfig(_Part):
 
     module: ModulePath
     enabled: bool = True
-    pre_session: bool = Field(False, description="Scan once before the open.")
+    pre_session: bool = Field(default=False, description="Scan once before the open.")
     regular_session: list[ScanWindow] = Field(default_factory=list, description="Scans during the session.")
     config: dict[str, Any] = Field(default_factory=dict, description="The scanner's own parameters.")
 
@@ -190,10 +199,10 @@ class SessionDataConfig(_Part):
 class TradingConfig(_Part):
     """Limits of the session, in the instruments' currency; those of the account hold beside them."""
 
-    max_buying_power: Money = Field(Decimal(100_000), description="Of all positions together.")
-    max_per_trade: Money = Field(Decimal(10_000), description="Of one order.")
-    max_per_symbol: Money = Field(Decimal(20_000), description="Of one position.")
-    max_open_positions: int = Field(10, gt=0, le=1000, description="Symbols held at once.")
+    max_buying_power: Money = Field(default=Decimal(100_000), description="Of all positions together.")
+    max_per_trade: Money = Field(default=Decimal(10_000), description="Of one order.")
+    max_per_symbol: Money = Field(default=Decimal(20_000), description="Of one position.")
+    max_open_positions: int = Field(default=10, gt=0, le=1000, description="Symbols held at once.")
 
 
 class ApiConfig(_Part):
@@ -202,7 +211,7 @@ class ApiConfig(_Part):
     data_api: Literal["ib", "sim"] | None = None
     trade_api: Literal["ib", "sim"] | None = None
     data_source: str = Field(
-        "market_data",
+        default="market_data",
         pattern=r"^(market_data|sample|parquet:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\.parquet)$",
         description="Stored bars: market_data, sample, or parquet:NAME.parquet in MATS_HOME/bars.",
     )
@@ -211,10 +220,12 @@ class ApiConfig(_Part):
 class SessionConfig(_Part):
     """A whole session."""
 
-    session_name: str = Field("session", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="Its name.")
+    session_name: str = Field(default="session", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="Its name.")
     mode: Mode = Field(description="live or backtest.")
-    exchange_group: str = Field("US_EQUITY", pattern=r"^[A-Z][A-Z0-9_]{1,31}$", description="Whose hours count.")
-    backtest_config: BacktestConfig | None = Field(None, description="Needed in a backtest.")
+    exchange_group: str = Field(
+        default="US_EQUITY", pattern=r"^[A-Z][A-Z0-9_]{1,31}$", description="Whose hours count."
+    )
+    backtest_config: BacktestConfig | None = Field(default=None, description="Needed in a backtest.")
     session_data_config: SessionDataConfig
     trading_config: TradingConfig = Field(default_factory=TradingConfig)
     api_config: ApiConfig = Field(default_factory=ApiConfig)

@@ -6,6 +6,7 @@ Leaves: the parts by themselves (``session_parts``). Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from strategies.intervals import parse_interval
 from trading.market.session_parts import Mode, ScannerConfig, ScanWindow, SessionConfig, SessionIndicator
@@ -122,7 +123,7 @@ def _schedule(here: str, scanner: ScannerConfig) -> Problems:
         if window.end < window.start:
             yield f"{where}.end", f"{window.end:%H:%M} comes before start {window.start:%H:%M}."
     ordered = sorted(enumerate(scanner.regular_session), key=lambda item: item[1].start)
-    for (before, earlier), (place, later) in zip(ordered, ordered[1:], strict=False):
+    for (before, earlier), (place, later) in pairwise(ordered):
         if _overlap(earlier, later):
             reason = f"It overlaps number {before}, {earlier.start:%H:%M} to {earlier.end:%H:%M}."
             yield f"{here}.regular_session[{place}]", reason

@@ -53,8 +53,8 @@ def load_scanner(module: str) -> LoadedScanner:
             f"«{PACKAGE}» in one of your strategy folders.",
             code="unknown_package",
         )
-    ran = load_module(f"{name}.py", scanner_folders())
-    return LoadedScanner(name, _choose(f"{name}.py", ran.module), ran.path, ran.sha256)
+    ran, path, sha256 = load_module(f"{name}.py", scanner_folders())
+    return LoadedScanner(name, _choose(f"{name}.py", ran), path, sha256)
 
 
 def _choose(filename: str, module: ModuleType) -> type[BaseScanner]:

@@ -19,11 +19,11 @@ DAYS = 5  # back over weekends and a missing day
 class GapParams(ScannerParams):
     """Bounds of the gap scanner."""
 
-    min_gap_percent: float = Field(2.0, gt=0, le=1000, description="Smallest gap either way, per cent.")
-    min_volume: float = Field(1_000_000, ge=0, description="Least volume today, shares.")
-    max_price: float = Field(500.0, gt=0, description="Highest price.")
-    interval: str = Field("1m", pattern=r"^[1-9]\d{0,2}m$", description="Bars of today that are read.")
-    most: int = Field(20, ge=1, le=200, description="At most so many symbols, the largest gaps first.")
+    min_gap_percent: float = Field(default=2.0, gt=0, le=1000, description="Smallest gap either way, per cent.")
+    min_volume: float = Field(default=1_000_000, ge=0, description="Least volume today, shares.")
+    max_price: float = Field(default=500.0, gt=0, description="Highest price.")
+    interval: str = Field(default="1m", pattern=r"^[1-9]\d{0,2}m$", description="Bars of today that are read.")
+    most: int = Field(default=20, ge=1, le=200, description="At most so many symbols, the largest gaps first.")
 
 
 class GapScanner(BaseScanner):
@@ -48,9 +48,9 @@ class GapScanner(BaseScanner):
             if today is None or today.previous_close is None:
                 continue
             gap = (today.open / today.previous_close - 1) * 100
-            if abs(gap) >= params.min_gap_percent and today.volume >= params.min_volume:
-                if today.last <= params.max_price:
-                    found[symbol] = {"gap_percent": round(gap, 4), "last": today.last, "volume": today.volume}
+            is_traded = today.volume >= params.min_volume and today.last <= params.max_price
+            if is_traded and abs(gap) >= params.min_gap_percent:
+                found[symbol] = {"gap_percent": round(gap, 4), "last": today.last, "volume": today.volume}
         ranked = sorted(found, key=lambda symbol: (-abs(found[symbol]["gap_percent"]), symbol))[: params.most]
         for symbol in ranked:
             context.add_symbol(symbol)

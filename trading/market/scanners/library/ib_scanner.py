@@ -15,13 +15,13 @@ from trading.market.scanners.base import BaseScanner, MarketScan, ScanContext, S
 class IbScannerParams(ScannerParams):
     """Which ranking, and what passes."""
 
-    scan_code: str = Field("MOST_ACTIVE", pattern=r"^[A-Z0-9_]{2,60}$", description="IB's scan code.")
-    location: str = Field("STK.US.MAJOR", pattern=r"^[A-Z0-9._]{2,60}$", description="IB's location code.")
-    instrument: str = Field("STK", pattern=r"^[A-Z0-9._]{2,20}$", description="IB's instrument type.")
-    most: int = Field(20, ge=1, le=50, description="Rows; IB gives 50 at most.")
-    above_price: float | None = Field(None, ge=0, description="Least price.")
-    below_price: float | None = Field(None, gt=0, description="Highest price.")
-    above_volume: int | None = Field(None, ge=0, description="Least volume today.")
+    scan_code: str = Field(default="MOST_ACTIVE", pattern=r"^[A-Z0-9_]{2,60}$", description="IB's scan code.")
+    location: str = Field(default="STK.US.MAJOR", pattern=r"^[A-Z0-9._]{2,60}$", description="IB's location code.")
+    instrument: str = Field(default="STK", pattern=r"^[A-Z0-9._]{2,20}$", description="IB's instrument type.")
+    most: int = Field(default=20, ge=1, le=50, description="Rows; IB gives 50 at most.")
+    above_price: float | None = Field(default=None, ge=0, description="Least price.")
+    below_price: float | None = Field(default=None, gt=0, description="Highest price.")
+    above_volume: int | None = Field(default=None, ge=0, description="Least volume today.")
 
 
 class IbScanner(BaseScanner):

@@ -13,10 +13,10 @@ from trading.market.scanners.today import read_today
 class MomentumParams(ScannerParams):
     """Bounds of the momentum scanner."""
 
-    min_volume: float = Field(500_000, ge=0, description="Least volume today, shares.")
-    period: int = Field(20, ge=2, le=500, description="Bars of the average.")
-    interval: str = Field("5m", pattern=r"^[1-9]\d{0,2}m$", description="Bars that are read.")
-    most: int = Field(20, ge=1, le=200, description="At most so many symbols, the farthest above first.")
+    min_volume: float = Field(default=500_000, ge=0, description="Least volume today, shares.")
+    period: int = Field(default=20, ge=2, le=500, description="Bars of the average.")
+    interval: str = Field(default="5m", pattern=r"^[1-9]\d{0,2}m$", description="Bars that are read.")
+    most: int = Field(default=20, ge=1, le=200, description="At most so many symbols, the farthest above first.")
 
 
 class MomentumScanner(BaseScanner):
