@@ -24,13 +24,14 @@ _RISK = Q(
     content_type__app_label="trading",
     content_type__model__in=["risklimit", "riskoverride", "risklock"],
 ) & ~Q(codename__startswith="view_")
+_CALENDAR = Q(content_type__app_label="trading", content_type__model__in=["markethours", "holiday"])
 _ACCESS = Q(content_type__app_label="auth", content_type__model__in=["user", "group"]) | Q(
     content_type__app_label="mats_site"
 )
 RIGHTS = {
     VIEWER: _VIEW,
-    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _SESSIONS,
-    ADMIN: _VIEW | _STRATEGY | _OPERATE | _SESSIONS | _RISK | _ACCESS,  # the books stay read-only for everyone
+    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _CALENDAR | _SESSIONS,
+    ADMIN: _VIEW | _STRATEGY | _OPERATE | _CALENDAR | _SESSIONS | _RISK | _ACCESS,  # the books stay read-only for all
 }
 
 

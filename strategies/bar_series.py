@@ -62,16 +62,14 @@ class BarSeries(Sequence[Bar]):
     ``count`` is the cursor: only bars before it are visible. One writer; readers of other threads see whole bars.
     """
 
-    __slots__ = ("_close", "_high", "_low", "_open", "_starts", "_volume", "count", "interval", "symbol")
+    __slots__ = ("_columns", "count", "interval", "symbol")
 
     def __init__(self, symbol: str, interval: str) -> None:
         self.symbol = symbol
         self.interval = interval
         self.count = 0
-        self._starts: Nanos = np.empty(_FIRST_CAPACITY, dtype=np.int64)
-        self._open, self._high, self._low, self._close, self._volume = (
-            np.empty(_FIRST_CAPACITY, dtype=np.float64) for _ in FIELDS
-        )
+        # One tuple, replaced as a whole: a reader of another thread never mixes columns from before and after a change.
+        self._columns: tuple[Nanos, Floats, Floats, Floats, Floats, Floats] = _empty(_FIRST_CAPACITY)
 
     @classmethod
     def from_columns(
@@ -81,90 +79,129 @@ class BarSeries(Sequence[Bar]):
 
         ``columns``: open, high, low, close, volume; arrays of the right dtype are taken as they are, without a copy.
         Raises: ConfigError (bad_bars) naming the row and the reason: unequal lengths, unsorted or duplicate starts,
-        NaN or infinite prices, a high below or a low above open or close, a negative volume.
+        NaN or infinite prices, a high below or a low above open or close, a negative volume; a count beyond the bars.
         """
         series = cls.__new__(cls)
         series.symbol, series.interval, series.count = symbol, interval, count
-        series._starts = np.ascontiguousarray(starts, dtype=np.int64)
-        series._open, series._high, series._low, series._close, series._volume = (
-            np.ascontiguousarray(column, dtype=np.float64) for column in columns
-        )
-        check_columns(symbol, interval, series._starts, series._all())
-        for array in (series._starts, *series._all()):
-            array.flags.writeable = False
+        series._lay_out(np.ascontiguousarray(starts, dtype=np.int64), columns)
+        if not 0 <= count <= series.capacity:
+            raise ConfigError(f"{symbol} {interval}: {series.capacity} bars, not {count}.", code="bad_bars")
         return series
 
-    def _all(self) -> tuple[Floats, ...]:
-        return self._open, self._high, self._low, self._close, self._volume
+    def _lay_out(self, starts: Nanos, columns: Sequence[Floats]) -> None:
+        open_, high, low, close, volume = (np.ascontiguousarray(column, dtype=np.float64) for column in columns)
+        check_columns(self.symbol, self.interval, starts, (open_, high, low, close, volume))
+        for array in (starts, open_, high, low, close, volume):
+            array.flags.writeable = False
+        self._columns = (starts, open_, high, low, close, volume)
 
     # -- writing
 
     def append(self, bar: Bar) -> None:
         """Add a closed bar at the end.
 
-        Raises: ConfigError (bad_bars) for one at or before the last, or with numbers that no market prints.
+        Raises: ConfigError (bad_bars) for one at or before the last, with numbers that no market prints, or into a
+        series whose bars are laid out beyond the cursor.
         """
-        index = self.count
-        if index and bar.start_ns <= int(self._starts[index - 1]):
-            raise ConfigError(
-                f"{self.symbol} {self.interval}: the bar of {bar.timestamp:%Y-%m-%d %H:%M:%S}Z is not after the last.",
-                code="bad_bars",
-            )
-        problem = problem_with_bar(bar)
+        problem = self.problem_with(bar)
         if problem:
             raise ConfigError(
-                f"{self.symbol} {self.interval}: the bar of {bar.timestamp:%Y-%m-%d %H:%M:%S}Z has {problem}.",
+                f"{self.symbol} {self.interval}: the bar of {bar.timestamp:%Y-%m-%d %H:%M:%S}Z {problem}.",
                 code="bad_bars",
             )
-        if index == len(self._starts):
+        index = self.count
+        if index == self.capacity:
             self._grow()
-        self._starts[index] = bar.start_ns
-        for column, value in zip(self._all(), bar[1:], strict=True):
+        for column, value in zip(self._columns, bar, strict=True):
             column[index] = value
         self.count = index + 1  # last: a reader of another thread never sees half a bar
 
+    def problem_with(self, bar: Bar) -> str:
+        """Return why a bar cannot be added at the end, empty when it can."""
+        index, starts = self.count, self._columns[0]
+        if index < len(starts) and not starts.flags.writeable:
+            return "meets bars that are laid out already"
+        if index and bar.start_ns <= int(starts[index - 1]):
+            return "is not after the last"
+        problem = problem_with_bar(bar)
+        return f"has {problem}" if problem else ""
+
     def _grow(self) -> None:
-        self._starts = np.concatenate([self._starts, np.empty_like(self._starts)])
-        self._open, self._high, self._low, self._close, self._volume = (
-            np.concatenate([column, np.empty_like(column)]) for column in self._all()
-        )
+        more = _empty(max(self.capacity, _FIRST_CAPACITY))
+        starts, *prices = (np.concatenate(pair) for pair in zip(self._columns, more, strict=True))
+        self._columns = (starts, *prices)  # type: ignore[assignment]  # five columns of prices, as there were
+
+    def merge(self, bars: Sequence[Bar]) -> list[int]:
+        """Put bars that came late in their places among the visible ones; return the starts of those that were missing.
+
+        A bar that is there already stays as it is: somebody may have acted on it. References stay good; what was read
+        from them before is a view of the old columns.
+        Raises: ConfigError (bad_bars) naming the row, in which case nothing is changed.
+        """
+        shown, count = self._columns, self.count
+        known = set(shown[0][:count].tolist())
+        missing = {bar.start_ns: bar for bar in bars if bar.start_ns not in known}
+        if not missing:
+            return []
+        late = [np.array(column) for column in zip(*missing.values(), strict=True)]
+        joined = [np.concatenate([column[:count], more]) for column, more in zip(shown, late, strict=True)]
+        order = np.argsort(joined[0], kind="stable")
+        starts, *prices = (column[order] for column in joined)
+        self._lay_out(starts.astype(np.int64), prices)
+        self.count = len(starts)
+        return sorted(missing)
 
     # -- reading
 
     @property
     def capacity(self) -> int:
-        """Return how many bars are laid out, visible or not."""
-        return len(self._starts)
+        """Return how many bars there is room for, or are laid out, visible or not."""
+        return len(self._columns[0])
+
+    def whole(self) -> tuple[Nanos, tuple[Floats, Floats, Floats, Floats, Floats]]:
+        """Return starts and columns of every bar that is laid out, beyond the cursor too: for those who prepare a run.
+
+        Strategies never call it: what lies beyond the cursor is the future.
+        """
+        starts, open_, high, low, close, volume = self._columns
+        end = self.count if starts.flags.writeable else len(starts)
+        return _visible(starts, end), (
+            _visible(open_, end),
+            _visible(high, end),
+            _visible(low, end),
+            _visible(close, end),
+            _visible(volume, end),
+        )
 
     @property
     def starts(self) -> Nanos:
         """Return the starts of the visible bars, a read-only view."""
-        return _visible(self._starts, self.count)
+        return _visible(self._columns[0], self.count)
 
     @property
     def open(self) -> Floats:
         """Return the visible opens, a read-only view."""
-        return _visible(self._open, self.count)
+        return _visible(self._columns[1], self.count)
 
     @property
     def high(self) -> Floats:
         """Return the visible highs, a read-only view."""
-        return _visible(self._high, self.count)
+        return _visible(self._columns[2], self.count)
 
     @property
     def low(self) -> Floats:
         """Return the visible lows, a read-only view."""
-        return _visible(self._low, self.count)
+        return _visible(self._columns[3], self.count)
 
     @property
     def close(self) -> Floats:
         """Return the visible closes, a read-only view."""
-        return _visible(self._close, self.count)
+        return _visible(self._columns[4], self.count)
 
     @property
     def volume(self) -> Floats:
         """Return the visible volumes, a read-only view."""
-        return _visible(self._volume, self.count)
+        return _visible(self._columns[5], self.count)
 
     def __len__(self) -> int:
         return self.count
@@ -190,14 +227,20 @@ class BarSeries(Sequence[Bar]):
             yield self._bar(index)
 
     def _bar(self, index: int) -> Bar:
+        starts, open_, high, low, close, volume = self._columns
         return Bar(
-            int(self._starts[index]),
-            float(self._open[index]),
-            float(self._high[index]),
-            float(self._low[index]),
-            float(self._close[index]),
-            float(self._volume[index]),
+            int(starts[index]),
+            float(open_[index]),
+            float(high[index]),
+            float(low[index]),
+            float(close[index]),
+            float(volume[index]),
         )
+
+
+def _empty(capacity: int) -> tuple[Nanos, Floats, Floats, Floats, Floats, Floats]:
+    open_, high, low, close, volume = (np.empty(capacity, dtype=np.float64) for _ in FIELDS)
+    return np.empty(capacity, dtype=np.int64), open_, high, low, close, volume
 
 
 def _visible(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

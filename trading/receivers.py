@@ -17,6 +17,7 @@ from trading.engine import proofs
 from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
+from trading.market import calendar_rows
 from trading.models import CommandState, EngineCommand, StrategyRun
 from trading.orders.reserves import order_needs
 from trading.risk_services import bump
@@ -35,6 +36,7 @@ def connect() -> None:
     register_engine_holder(lease_holder)
     register_needs(order_needs)
     proofs.register()
+    calendar_rows.connect()
     if running_guard not in delete_guards:
         delete_guards.append(running_guard)
 

@@ -7,6 +7,11 @@ from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 
 
+SESSIONS = {"trading.run_session"} | {
+    f"trading.{deed}_{model}" for deed in ("add", "change", "delete") for model in ("sessionconfig", "scannerconfig")
+}
+
+
 def rights(group: str) -> set[str]:
     """Return the group's rights as app.codename."""
     found = Group.objects.get(name=group).permissions.values_list("content_type__app_label", "codename")
@@ -21,6 +26,7 @@ def test_each_role_adds_to_the_one_below(db: None) -> None:
         "strategies.add_strategy",
         "strategies.change_strategy",
         "strategies.delete_strategy",
+        *SESSIONS,
     }
     assert {"mats_site.change_apikey", "auth.change_user"} <= admin - operator
 
@@ -29,7 +35,7 @@ def test_each_role_adds_to_the_one_below(db: None) -> None:
 def test_no_role_edits_the_books(db: None, group: str) -> None:
     books = {right for right in rights(group) if right.split(".")[0] in {"portfolio", "trading"}}
     risk = {right for right in books if right.endswith(("risklimit", "riskoverride", "risklock", "manage_risk"))}
-    assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate"}
+    assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate", *SESSIONS}
     assert group == "admin" or {right for right in risk if ".view_" not in right} == set()
 
 
