@@ -77,6 +77,7 @@ class InstrumentTerms:
     lot: Decimal = Decimal(1)
     tick: Decimal | None = None
     exchange: str = "XNYS"  # exchange_calendars' name
+    fees: FeeSchedule | None = None  # None: the run's
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class StrategyOutcome:
     errors: list[str]
     signals: int = 0
     bars_seen: int = 0
+    dividends: Decimal = Decimal(0)  # paid less charged, in cash and equity, not in realised
 
 
 @dataclass(slots=True)

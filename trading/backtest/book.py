@@ -1,0 +1,179 @@
+"""The books of one strategy in a run: cash, positions and what they earned, in Decimal, once per fill.
+
+Owns: the arithmetic of ``portfolio.ledger.positions`` without its objects (tests hold both equal), what a signal's
+rules ask about a symbol. Leaves: the equity curve (``curve``), which fills there are (``lane``).
+Rule: as in the ledger, the basis is carried instead of the average, every term is rounded once where it is made, and
+cash + Σ basis = start cash + realised + dividends, to the last digit.
+"""
+
+from __future__ import annotations
+
+from array import array
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from portfolio.ledger.money import exact
+from portfolio.ledger.positions import average_cost
+from trading.backtest.orders import MARKET
+
+if TYPE_CHECKING:
+    from trading.backtest.lane import Lane
+    from trading.backtest.orders import WorkingOrder
+
+ZERO = Decimal(0)
+
+
+class Steps:
+    """How one figure moved: ``after`` is what it was after the moment ``at`` (an index into the clock). Equal lengths."""
+
+    __slots__ = ("after", "at")
+
+    def __init__(self) -> None:
+        self.at = array("q")
+        self.after = array("d")
+
+    def add(self, at: int, after: Decimal) -> None:
+        """Note a value."""
+        self.at.append(at)
+        self.after.append(float(after))
+
+
+class Holding:
+    """One strategy's position in one symbol, and what its signals are judged by; see ``signal_rules.Facts``."""
+
+    __slots__ = (
+        "basis", "book", "exits", "fees", "held", "lane", "lot", "multiplier", "orders", "realized", "steps", "tick",
+    )  # fmt: skip
+
+    def __init__(self, book: Book, lane: Lane) -> None:
+        self.book, self.lane = book, lane
+        terms = lane.terms
+        self.multiplier, self.lot, self.tick = terms.multiplier, terms.lot, terms.tick
+        self.fees = terms.fees
+        self.held = self.basis = self.realized = ZERO
+        self.orders: list[WorkingOrder] = []  # that work, protective exits left out
+        self.exits: list[WorkingOrder] = []  # that protect the position
+        self.steps = Steps()
+
+    @property
+    def buying(self) -> Decimal:
+        """Return what working orders may still buy."""
+        return sum((order.remaining for order in self.orders if order.is_buy), ZERO)
+
+    @property
+    def selling(self) -> Decimal:
+        """Return what working orders may still sell."""
+        return sum((order.remaining for order in self.orders if not order.is_buy), ZERO)
+
+    @property
+    def closing(self) -> Decimal:
+        """Return what working market orders that close will still close."""
+        closes_by_buying = self.held < 0
+        return sum(
+            (order.remaining for order in self.orders if order.kind == MARKET and order.is_buy is closes_by_buying),
+            ZERO,
+        )
+
+    @property
+    def price(self) -> Decimal | None:
+        """Return the last close, None before the first bar."""
+        return self.lane.last_close()
+
+    @property
+    def equity(self) -> Decimal | None:
+        """Return the strategy's equity at the last closes."""
+        return self.book.equity()
+
+    @property
+    def quality(self) -> float:
+        """Return how complete the bars are, 0–100."""
+        return self.lane.quality
+
+    @property
+    def other_value(self) -> Decimal:
+        """Return the unsigned value of positions and working entries in the other symbols."""
+        return sum((each.exposure() for each in self.book.holdings.values() if each is not self), ZERO)
+
+    @property
+    def other_positions(self) -> int:
+        """Return how many other symbols are held or being entered."""
+        return sum(bool(each.held or each.orders) for each in self.book.holdings.values() if each is not self)
+
+    @property
+    def average(self) -> Decimal:
+        """Return the average price of what is held, 0 while flat."""
+        return average_cost(self.held, self.basis, self.multiplier)
+
+    def value(self) -> Decimal:
+        """Return what the position is worth at the last close, signed."""
+        price = self.lane.last_close()
+        return self.held * price * self.multiplier if price is not None and self.held else ZERO
+
+    def exposure(self) -> Decimal:
+        """Return the unsigned value of the position and of what working orders would add to it."""
+        price = self.lane.last_close() or ZERO
+        most = max(abs(self.held + self.buying), abs(self.held - self.selling), abs(self.held))
+        return most * price * self.multiplier
+
+
+class Book:
+    """Cash and positions of one strategy."""
+
+    __slots__ = ("cash", "dividends", "fees", "holdings", "realized", "start_cash", "steps")
+
+    def __init__(self, cash: Decimal) -> None:
+        self.start_cash = self.cash = cash
+        self.fees = self.realized = self.dividends = ZERO
+        self.holdings: dict[str, Holding] = {}
+        self.steps = Steps()
+
+    def equity(self) -> Decimal:
+        """Return cash and positions at the last closes."""
+        value = self.cash
+        for holding in self.holdings.values():
+            if holding.held:
+                value += holding.value()
+        return value
+
+    def available(self) -> Decimal:
+        """Return what new positions may cost: no position is carried on credit, a short holds its value back twice.
+
+        Twice, because its proceeds are in the cash and are owed, and as much again stands behind it.
+        """
+        free = self.cash
+        for holding in self.holdings.values():
+            if holding.held < 0:
+                free += 2 * holding.value()
+        return free
+
+    def apply(self, holding: Holding, quantity: Decimal, price: Decimal, fee: Decimal, at: int) -> Decimal:
+        """Book a signed fill at a moment of the clock; return what it realised on the closed part, before the fee."""
+        flow = exact(-quantity * price * holding.multiplier)
+        held, basis = holding.held, holding.basis
+        after = held + quantity
+        realized = ZERO
+        if not held or (held > 0) is (quantity > 0):
+            holding.basis = basis - flow
+        else:
+            if not after:
+                left = ZERO
+            elif (after > 0) is (held > 0):
+                left = exact(basis * after / held)
+            else:
+                left = exact(after * price * holding.multiplier)
+            realized = flow + left - basis
+            holding.basis = left
+            holding.realized += realized
+            self.realized += realized
+        holding.held = after
+        self.cash += flow - fee
+        self.fees += fee
+        holding.steps.add(at, after)
+        self.steps.add(at, self.cash)
+        return realized
+
+    def pay(self, amount: Decimal, at: int) -> None:
+        """Book a dividend that is paid, or charged to a short."""
+        self.cash += amount
+        self.dividends += amount
+        self.steps.add(at, self.cash)

@@ -1,0 +1,160 @@
+"""Where a run's orders begin and end: numbers, fees, slippage, the lists of fills and orders.
+
+Owns: what a fill costs and does to books and relatives, the exits that a filled entry leaves behind.
+Leaves: prices and when an order meets the market (``lane``), whether it may be placed (``executor``).
+Rule: exits never close more than is held. Each pair of them shares one quantity; when the position shrinks by other
+means the oldest pairs shrink with it, and they end with it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from strategies.order_types import Terms
+from trading.backtest.contracts import BacktestFill, BacktestOrder, Models, NoFees, NoSlippage
+from trading.backtest.orders import WorkingOrder
+from trading.brokers.fees import Traded
+
+if TYPE_CHECKING:
+    from trading.backtest.book import Holding
+
+ZERO = Decimal(0)
+_PLACES = Decimal("0.000001")  # as brokers.fees.execution_fee rounds
+
+
+class Desk:
+    """Shared by all lanes and executors of one run."""
+
+    __slots__ = ("at", "fees_are_none", "fills", "models", "next_id", "now_ns", "orders", "slips")
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self.fills: list[BacktestFill] = []
+        self.orders: list[BacktestOrder] = []  # that ended, as they ended
+        self.next_id = 1
+        self.at = 0  # index of the present moment in the clock
+        self.now_ns = 0
+        self.slips = type(models.slippage) is not NoSlippage
+        self.fees_are_none = type(models.fees) is NoFees
+
+    def new_order(
+        self, strategy: str, holding: Holding, is_buy: bool, quantity: Decimal, terms: Terms, reason: str
+    ) -> WorkingOrder:
+        """Return an order with the next number; it works once ``accept`` took it."""
+        order = WorkingOrder(self.next_id, strategy, holding, is_buy, quantity, terms, reason)
+        self.next_id += 1
+        return order
+
+    def accept(self, order: WorkingOrder, now_ns: int) -> None:
+        """Let an order work from the next bar that begins at or after ``now_ns``."""
+        order.placed_ns = now_ns
+        holding = order.holding
+        holding.orders.append(order)
+        holding.lane.add(order, now_ns)
+
+    def fill(self, order: WorkingOrder, quantity: Decimal, price: Decimal, time_ns: int) -> None:
+        """Book an execution and what follows from it."""
+        if self.slips and order.slips:
+            price = self.models.slippage.worsen(price, order.is_buy)
+        holding = order.holding
+        fee = self._fee(order, quantity, price)
+        signed = quantity if order.is_buy else -quantity
+        held = holding.held
+        realized = holding.book.apply(holding, signed, price, fee, self.at)
+        order.remaining -= quantity
+        order.filled += quantity
+        self.fills.append(
+            BacktestFill(
+                time_ns, order.strategy, holding.lane.symbol, signed, price, fee, order.id, order.terms.order_type,
+                order.reason, realized,
+            )
+        )  # fmt: skip
+        if not order.remaining:
+            self.end(order, "filled", time_ns)
+        if order.sibling is not None:
+            self._shrink(order.sibling, quantity, time_ns)
+        if holding.exits and held:
+            self.fit_exits(holding, time_ns)
+
+    def _fee(self, order: WorkingOrder, quantity: Decimal, price: Decimal) -> Decimal:
+        """The share of the order's commission that this execution bears; see ``brokers.fees``."""
+        holding = order.holding
+        schedule = holding.fees
+        if schedule is None:
+            if self.fees_are_none:
+                return ZERO
+            schedule = self.models.fees
+        before = order.fee
+        if not order.value:
+            before = schedule.total(Traded(is_sell=not order.is_buy))
+        order.value += quantity * price * holding.multiplier
+        order.fee = schedule.total(Traded(order.filled + quantity, order.value, not order.is_buy))
+        return (order.fee - before).quantize(_PLACES)
+
+    def end(self, order: WorkingOrder, state: str, at_ns: int | None, why: str = "") -> None:
+        """Take an order from the market; an entry that filled leaves its exits."""
+        holding = order.holding
+        holding.lane.working.remove(order)
+        (holding.exits if order.is_exit else holding.orders).remove(order)
+        self.orders.append(order.record(state, at_ns, why))
+        if order.sibling is not None:
+            order.sibling.sibling = None
+        if (order.stop_loss is not None or order.take_profit is not None) and order.filled:
+            self._protect(order)
+
+    def cancel(self, order: WorkingOrder, why: str = "") -> None:
+        """Take an order back at the present moment."""
+        self.end(order, "cancelled", self.now_ns, why)
+
+    # -- exits
+
+    def _protect(self, entry: WorkingOrder) -> None:
+        """Place the exits of what an ended entry opened."""
+        holding = entry.holding
+        opened = entry.filled - entry.closes
+        if opened <= 0 or not holding.held or (holding.held > 0) is not entry.is_buy:
+            return
+        opened = min(opened, abs(holding.held))
+        pair = []
+        for price, kind in ((entry.stop_loss, "STP"), (entry.take_profit, "LMT")):
+            if price is not None:
+                terms = Terms(
+                    kind, tif="GTC", stop=price if kind == "STP" else None, limit=price if kind == "LMT" else None
+                )
+                name = "stop loss" if kind == "STP" else "take profit"
+                order = self.new_order(entry.strategy, holding, not entry.is_buy, opened, terms, name)
+                order.is_exit = True
+                holding.exits.append(order)
+                holding.lane.add_exit(order, entry)
+                pair.append(order)
+        if len(pair) == 2:
+            pair[0].sibling, pair[1].sibling = pair[1], pair[0]
+        self.fit_exits(holding, self.now_ns)
+
+    def fit_exits(self, holding: Holding, at_ns: int) -> None:
+        """Cut the exits to what is held, the oldest first."""
+        held = holding.held
+        left = [order for order in holding.exits if order.is_buy is (held < 0)] if held else []
+        for order in [order for order in holding.exits if order not in left]:
+            if order in holding.exits:  # its sibling may have taken it along
+                self.end(order, "cancelled", at_ns, "the position is closed")
+        pairs = [order for order in left if order.sibling is None or order.id < order.sibling.id]
+        surplus = sum((order.remaining for order in pairs), ZERO) - abs(held)
+        for order in pairs:
+            if surplus <= 0:
+                return
+            cut = min(surplus, order.remaining)
+            surplus -= cut
+            sibling = order.sibling
+            self._shrink(order, cut, at_ns)
+            if sibling is not None:
+                self._shrink(sibling, cut, at_ns)
+
+    def _shrink(self, order: WorkingOrder, quantity: Decimal, at_ns: int) -> None:
+        """Take a quantity from an order without a fill."""
+        if order not in order.holding.exits:
+            return
+        order.remaining -= quantity
+        if order.remaining <= 0:
+            self.end(order, "cancelled", at_ns, "the other exit filled, or the position is closed")

@@ -1,0 +1,122 @@
+"""From a strategy's signals to working orders, as the live executor does it.
+
+Owns: one strategy's books in a run, the cash check, denials. Leaves: what a signal means (``market.signal_rules``),
+what becomes of orders (``desk``, ``lane``).
+Rule: a signal that is refused costs the strategy nothing but the order: it is listed as denied, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from strategies.exceptions import OrderDeniedError, StrategyError
+from strategies.order_types import Terms
+from strategies.reactive import Signal
+from trading.backtest.book import Book, Holding
+from trading.backtest.contracts import BacktestOrder, StrategyEntry
+from trading.backtest.desk import Desk
+from trading.backtest.lane import Lane
+from trading.brokers.fees import Traded
+from trading.market.signal_rules import Gates, Plan, gates_of, plan_signal
+
+ZERO = Decimal(0)
+
+
+class Executor:
+    """Turns the signals of one strategy into orders on its own books."""
+
+    __slots__ = ("_check_cash", "_desk", "book", "gates", "holdings", "name", "signals")
+
+    def __init__(self, entry: StrategyEntry, lanes: Mapping[str, Lane], desk: Desk) -> None:
+        self.name = entry.name
+        self.book = Book(entry.cash)
+        self.holdings = self.book.holdings
+        for symbol, lane in lanes.items():
+            self.holdings[symbol] = Holding(self.book, lane)
+        self.gates: Gates = gates_of(entry.config, allow_short=desk.models.allow_short)
+        self.signals = 0
+        self._desk = desk
+        self._check_cash = desk.models.check_cash
+
+    def take(self, signals: Sequence[Signal]) -> None:
+        """Do what the signals ask for, one after the other.
+
+        Raises: StrategyError when the strategy answered with something else than signals.
+        """
+        for signal in signals:
+            if type(signal) is not Signal and not isinstance(signal, Signal):
+                raise StrategyError(f"on_bars of {self.name} answered with {signal!r}, which is no Signal.")
+            self.signals += 1
+            holding = self.holdings.get(signal.symbol)
+            try:
+                if holding is None:
+                    raise OrderDeniedError(f"The run has no bars of {signal.symbol}.", code="no_bars")
+                plan = plan_signal(signal, holding, self.gates)
+                if plan is not None:
+                    self._do(signal, plan, holding)
+            except OrderDeniedError as error:
+                self._deny(signal, error)
+
+    def _do(self, signal: Signal, plan: Plan, holding: Holding) -> None:
+        if plan.cancel_working:
+            for order in list(holding.orders):
+                self._desk.cancel(order, "the strategy closed")
+        if not plan.quantity:
+            return
+        if plan.opens and self._check_cash:
+            self._afford(plan, holding)
+        is_buy = plan.quantity > 0
+        quantity = abs(plan.quantity)
+        order = self._desk.new_order(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
+        order.closes = quantity - plan.opens
+        order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
+        self._desk.accept(order, self._desk.now_ns)
+
+    def _afford(self, plan: Plan, holding: Holding) -> None:
+        """Refuse what would cost more than there is, beside what working orders may still cost."""
+        price = _highest(plan.terms, holding.price)
+        if price is None:
+            raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
+        schedule = holding.fees if holding.fees is not None else self._desk.models.fees
+        value = plan.opens * abs(price) * holding.multiplier
+        cost = value + schedule.total(Traded(plan.opens, value, plan.quantity < 0))
+        free = self.book.available() - self._reserved()
+        if cost > free:
+            raise OrderDeniedError(
+                f"{plan.opens:f} {holding.lane.symbol} cost about {cost:.2f}; {free:.2f} is free.", code="no_cash"
+            )
+
+    def _reserved(self) -> Decimal:
+        """What working entries may still cost, at their own prices."""
+        total = ZERO
+        for holding in self.holdings.values():
+            for order in holding.orders:
+                opens = order.remaining - max(order.closes - order.filled, ZERO)
+                price = _highest(order.terms, holding.price)
+                if opens > 0 and price is not None:
+                    total += opens * abs(price) * holding.multiplier
+        return total
+
+    def _deny(self, signal: Signal, error: OrderDeniedError) -> None:
+        desk = self._desk
+        quantity: Any = signal.quantity
+        size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO
+        kind = signal.order_type or ("MKT" if signal.price is None else "LMT")
+        desk.orders.append(
+            BacktestOrder(
+                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, signal.action.value, size, ZERO, kind,
+                None, None, "denied", error.message,
+            )
+        )  # fmt: skip
+        desk.next_id += 1
+
+
+def _highest(terms: Terms, price: Decimal | None) -> Decimal | None:
+    """What an order may have to pay: its limit, else the higher of its trigger and the last price."""
+    if terms.limit is not None:
+        return terms.limit
+    if terms.stop is not None and price is not None:
+        return max(terms.stop, price)
+    return price

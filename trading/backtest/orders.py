@@ -1,0 +1,122 @@
+"""A working order of a run, and the record that it leaves.
+
+Owns: the fields that change while it works. Leaves: meeting the market (``lane``), placing (``executor``).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from strategies.order_types import Terms
+from trading.backtest.contracts import BacktestOrder
+from trading.brokers.fills import FillOrder
+
+if TYPE_CHECKING:
+    from trading.backtest.book import Holding
+
+ZERO = Decimal(0)
+NEVER = 1 << 62
+"""A row or moment that no run reaches."""
+
+MARKET, LIMIT, STOP, TOUCH, TRAIL, CLOSING = range(6)
+_KINDS = {
+    "MKT": MARKET,
+    "LMT": LIMIT,
+    "STP": STOP,
+    "STP LMT": STOP,
+    "MIT": TOUCH,
+    "LIT": TOUCH,
+    "TRAIL": TRAIL,
+    "TRAIL LIMIT": TRAIL,
+    "MOC": CLOSING,
+    "LOC": CLOSING,
+}
+_NEVER_SLIP = frozenset({"LMT", "STP LMT", "LIT", "TRAIL LIMIT", "MOC", "LOC"})
+_AT_ONCE = frozenset({"IOC", "FOK", "OPG"})
+
+
+class WorkingOrder:
+    """One order from its placing to its end. Rows are those of its symbol's base series."""
+
+    __slots__ = (
+        "closes", "ends_ns", "fee", "filled", "first_row", "holding", "id", "is_buy", "is_exit", "is_plain", "kind", "last_row",
+        "limit", "limit_f", "placed_ns", "quantity", "reason", "remaining", "sibling", "slips", "stop", "stop_f",
+        "stop_loss", "strategy", "take_profit", "terms", "triggered", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, strategy: str, holding: Holding, is_buy: bool, quantity: Decimal, terms: Terms, reason: str
+    ) -> None:
+        self.id = number
+        self.strategy = strategy
+        self.holding = holding
+        self.is_buy = is_buy
+        self.quantity = self.remaining = quantity
+        self.terms = terms
+        self.reason = reason
+        self.kind = _KINDS[terms.order_type]
+        self.limit, self.stop = terms.limit, terms.stop
+        self.limit_f = self.stop_f = 0.0
+        self.filled = self.value = self.fee = ZERO  # what it traded, and cost
+        self.closes = ZERO  # what it closes before it opens
+        self.placed_ns = 0
+        self.first_row = 0
+        self.last_row = self.ends_ns = NEVER
+        self.triggered = self.is_exit = False
+        self.sibling: WorkingOrder | None = None
+        self.stop_loss: Decimal | None = None
+        self.take_profit: Decimal | None = None
+        self.is_plain = self.slips = True
+        if terms.order_type != "MKT" or terms.tif != "DAY":
+            self._refine()
+
+    def _refine(self) -> None:
+        """What differs from a market order of the day."""
+        terms = self.terms
+        self.is_plain = self.kind == MARKET and terms.tif not in _AT_ONCE
+        self.slips = terms.order_type not in _NEVER_SLIP and terms.tif != "OPG"
+        if self.limit is not None:
+            self.limit_f = float(self.limit)
+        if self.stop is not None:
+            self.stop_f = float(self.stop)
+
+    @property
+    def at_once(self) -> bool:
+        """Tell whether it has one look at the market only."""
+        return self.terms.tif in _AT_ONCE
+
+    def for_model(self) -> FillOrder:
+        """Return what the fill model needs of it."""
+        terms = self.terms
+        return FillOrder(
+            is_buy=self.is_buy,
+            order_type=terms.order_type,
+            remaining=self.remaining,
+            limit=self.limit,
+            stop=self.stop,
+            triggered=self.triggered,
+            trail=terms.trail,
+            trail_percent=terms.trail_percent,
+            limit_offset=terms.limit_offset,
+            at_open=terms.tif == "OPG",
+            whole=terms.tif == "FOK",
+        )
+
+    def record(self, state: str, ended_ns: int | None, why: str = "") -> BacktestOrder:
+        """Return what remains of it."""
+        return BacktestOrder(
+            self.id,
+            self.strategy,
+            self.holding.lane.symbol,
+            self.placed_ns,
+            ended_ns,
+            "BUY" if self.is_buy else "SELL",
+            self.quantity,
+            self.filled,
+            self.terms.order_type,
+            self.limit,
+            self.stop,
+            state,
+            why,
+        )
