@@ -56,10 +56,10 @@ class RunRecorder:
             self.run.ended_at = datetime.now(UTC)
         self._write()
 
-    def progress(self, status: SessionStatus) -> None:
+    def progress(self, make: Callable[[], SessionStatus]) -> None:
         """Store how far it is, once a second."""
         if self._clock() - self._written_at >= self._every_s:
-            self._take(status)
+            self._take(make())
             self._write()
 
     def scanned(self, record: ScanRecord) -> None:

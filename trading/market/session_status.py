@@ -5,6 +5,7 @@ Leaves: moving through the phases (``coordinator``), storing and showing (``trad
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -47,8 +48,8 @@ class SessionObserver(Protocol):
     def phase(self, status: SessionStatus) -> None:
         """Take note of another phase."""
 
-    def progress(self, status: SessionStatus) -> None:
-        """Take note of how far it is; called often, so that it may leave most of them out."""
+    def progress(self, make: Callable[[], SessionStatus]) -> None:
+        """Take note of how far it is; called every turn, and only ``make`` costs something."""
 
     def scanned(self, record: ScanRecord) -> None:
         """Take note of a scan."""
@@ -60,7 +61,7 @@ class NobodyWatches:
     def phase(self, status: SessionStatus) -> None:
         """Ignore it."""
 
-    def progress(self, status: SessionStatus) -> None:
+    def progress(self, make: Callable[[], SessionStatus]) -> None:
         """Ignore it."""
 
     def scanned(self, record: ScanRecord) -> None:
