@@ -71,6 +71,7 @@ class Environment:
     messages_per_s: int
     market_lines: int
     strategies_per_connection: int
+    notification_queue: int
     alert_channels: tuple[Channel, ...]  # their addresses are secrets, which a channel never shows
     alert_quiet: QuietHours
     alert_repeat_s: float
@@ -225,6 +226,7 @@ def read_environment() -> Environment:
         strategies_per_connection=_whole(
             env, "MATS_STRATEGIES_PER_CONNECTION", 8, 1, 98, "a number of strategies that share a connection"
         ),
+        notification_queue=_whole(env, "MATS_NOTIFICATION_QUEUE", 1_000, 1, MOST_QUEUED, "a number of notifications"),
         alert_channels=parse_channels(env.str("MATS_ALERT_URLS", default="").split(), "MATS_ALERT_URLS"),
         alert_quiet=parse_quiet(env.str("MATS_ALERT_QUIET", default=""), "MATS_ALERT_QUIET"),
         alert_repeat_s=_positive(env, "MATS_ALERT_REPEAT_H", 4.0) * 3600.0,

@@ -29,7 +29,7 @@ from strategies.base import BaseStrategy
 from strategies.exceptions import LoadError
 from strategies.file_facts import FileFacts, read_facts
 from strategies.legacy import adapt, is_old_style
-from strategies.params import BaseParams, ReactiveParams
+from strategies.params import BaseParams, ReactiveParams, gate_defaults
 from strategies.reactive import ReactiveStrategy
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,10 @@ def load_strategy_class(filename: str, folders: Sequence[Path] | None = None) ->
     cls = _choose_class(filename, module)
     model = _params_model(filename, module, cls)
     kind = REACTIVE if issubclass(cls, ReactiveStrategy) else IMPERATIVE
-    return LoadedStrategy(cls, module, path, sha256, _params(filename, module, model), model, kind)
+    params = _params(filename, module, model)
+    if kind == REACTIVE and model is None:
+        params = {**gate_defaults(), **params}  # so that every world that runs the file draws the same lines
+    return LoadedStrategy(cls, module, path, sha256, params, model, kind)
 
 
 def load_module(filename: str, folders: Sequence[Path] | None = None) -> tuple[ModuleType, Path, str]:

@@ -121,6 +121,12 @@ class ReactiveParams(BaseParams):
     )
 
 
+def gate_defaults() -> dict[str, Any]:
+    """Return the limits of signals that every reactive strategy has, with their defaults."""
+    own = set(ReactiveParams.model_fields) - set(BaseParams.model_fields) - {"symbols"}
+    return ReactiveParams().model_dump(mode="json", include=own)
+
+
 PARAMS: dict[str, Any] = BaseParams().model_dump(mode="json")
 """The base fields with their defaults, for files that extend a plain dict."""
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strategies.params import ROW_FIELDS, BaseParams, ReactiveParams
+from strategies.params import ROW_FIELDS, BaseParams, ReactiveParams, gate_defaults
 
 _FIRST = ("universe", "symbols")
-_INHERITED = tuple(dict.fromkeys((*ReactiveParams.model_fields, *BaseParams.model_fields)))
+_INHERITED = (*gate_defaults(), *BaseParams.model_fields, "symbols")
 _KEPT = ("$defs", "properties", "type")
 
 

@@ -40,8 +40,8 @@ class Signal:
     ``quantity`` None is sized by the executor; unsigned, in units of the instrument. ``price`` makes it a limit order
     at that price unless ``order_type`` (IB's spelling) says otherwise; ``stop``, ``trail`` (a distance) and
     ``trail_percent`` and ``limit_offset`` belong to types that need them. ``tif`` GTD needs ``good_till``, aware.
-    ``stop_loss`` and ``take_profit`` are prices of exits that protect the entry, one cancelling the other. Prices in the
-    instrument's currency.
+    ``stop_loss`` and ``take_profit`` are prices of exits that protect the entry, one cancelling the other. Prices in
+    the instrument's currency.
     """
 
     symbol: str

@@ -69,9 +69,7 @@ class RsiStrategy(ReactiveStrategy):
         if self._last.get(symbol) is action:
             return []
         self._last[symbol] = action
-        signal = Signal(
-            symbol, action, quantity=self.quantity, reason=f"RSI {value:.1f}.", metadata={"rsi": value}
-        )
+        signal = Signal(symbol, action, quantity=self.quantity, reason=f"RSI {value:.1f}.", metadata={"rsi": value})
         self.log_signal(signal)
         return [signal]
 

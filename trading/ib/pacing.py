@@ -185,6 +185,11 @@ class Budget:
         with self._lock:
             self._lines.get(client_id, set()).discard(req_id)
 
+    def lines_left(self, coming: int = 0) -> int:
+        """Return how many lines more IB allows, beside those that are about to be asked for."""
+        with self._lock:
+            return self.max_lines - sum(len(lines) for lines in self._lines.values()) - coming
+
     def close_lines(self, client_id: int) -> None:
         """Give all lines of a connection back: IB has dropped them."""
         with self._lock:

@@ -199,9 +199,7 @@ class StrategyDispatcher:
     def _thread_for(self, strategy: ReactiveStrategy) -> StrategyThread:
         context = self._create_context()
         sink = self._make_executor(strategy, context) if self._make_executor is not None else None
-        return StrategyThread(
-            strategy, context, self._determine_mode(), queue_size=self._queue_size, on_signals=sink
-        )
+        return StrategyThread(strategy, context, self._determine_mode(), queue_size=self._queue_size, on_signals=sink)
 
     def _create_context(self) -> StrategyContext:
         system = self._system_manager
@@ -219,7 +217,9 @@ class StrategyDispatcher:
             agreed = thread.strategy.setup(thread.context)
         except Exception as error:  # user-code border
             logger.exception("strategy=%s setup failed", name)
-            raise StrategyError(f"{name}: setup failed: {type(error).__name__}: {error}", code="setup_failed") from error
+            raise StrategyError(
+                f"{name}: setup failed: {type(error).__name__}: {error}", code="setup_failed"
+            ) from error
         if not agreed:
             raise StrategyError(f"{name} refused to start: its setup returned False; its log says why.", code="refused")
 
@@ -313,9 +313,7 @@ class StrategyDispatcher:
                 "on_quality_update",
             )
 
-    def _tell_all(
-        self, threads: Sequence[StrategyThread], hook: Callable[[ReactiveStrategy], None], name: str
-    ) -> None:
+    def _tell_all(self, threads: Sequence[StrategyThread], hook: Callable[[ReactiveStrategy], None], name: str) -> None:
         calls = [(thread, self._begin_hook(thread, hook)) for thread in threads]
         deadline = time.monotonic() + HOOK_WAIT_S
         for thread, future in calls:

@@ -201,7 +201,9 @@ class StrategyThread(threading.Thread):
                 left = self._queue.get()
                 if isinstance(left, _Call) and left.future.set_running_or_notify_cancel():
                     left.future.set_exception(
-                        StrategyError(f"{self.strategy.name} ended before it came to that.", code="strategy_thread_ended")
+                        StrategyError(
+                            f"{self.strategy.name} ended before it came to that.", code="strategy_thread_ended"
+                        )
                     )
 
     def _processing_loop(self) -> None:
