@@ -1,5 +1,5 @@
 """The three roles: viewer reads; operator starts, stops, halts, edits strategies, sessions, scanners; admin manages
-access and risk.
+access, risk and calendars.
 
 Rule: the groups belong to MATS; ``migrate`` restores exactly these rights. Other cuts of rights: make another group.
 """
@@ -30,8 +30,9 @@ _ACCESS = Q(content_type__app_label="auth", content_type__model__in=["user", "gr
 )
 RIGHTS = {
     VIEWER: _VIEW,
-    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _CALENDAR | _SESSIONS,
-    ADMIN: _VIEW | _STRATEGY | _OPERATE | _CALENDAR | _SESSIONS | _RISK | _ACCESS,  # the books stay read-only for all
+    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _SESSIONS,
+    # the books stay read-only for everyone
+    ADMIN: _VIEW | _STRATEGY | _OPERATE | _SESSIONS | _RISK | _CALENDAR | _ACCESS,
 }
 
 

@@ -63,6 +63,7 @@ class BarSeries(Sequence[Bar]):
     """
 
     __slots__ = ("_columns", "count", "interval", "symbol")
+    count: int  # type: ignore[assignment]  # the cursor, not Sequence.count, which no one needs of bars
 
     def __init__(self, symbol: str, interval: str) -> None:
         self.symbol = symbol

@@ -64,9 +64,24 @@ class CalendarAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
 class MarketHoursAdmin(CalendarAdmin):
     """Hours of a group from a day on."""
 
-    list_display = ("group", "valid_from", "valid_to", "pre_open", "regular_open", "regular_close", "post_close", "reason")
+    list_display = (
+        "group",
+        "valid_from",
+        "valid_to",
+        "pre_open",
+        "regular_open",
+        "regular_close",
+        "post_close",
+        "reason",
+    )
     list_filter = ("group",)
-    fields = ("group", ("valid_from", "valid_to"), ("regular_open", "regular_close"), ("pre_open", "post_close"), "reason")
+    fields = (
+        "group",
+        ("valid_from", "valid_to"),
+        ("regular_open", "regular_close"),
+        ("pre_open", "post_close"),
+        "reason",
+    )
 
 
 @admin.register(Holiday)

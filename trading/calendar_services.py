@@ -96,9 +96,7 @@ def remove_row(row: Row, *, actor: str, source: str) -> None:
     with transaction.atomic():
         before, subject = facts_of(row), str(row)
         row.delete()
-        audit.record(
-            f"calendar.{row._meta.model_name}_removed", subject, actor=actor, source=source, before=before
-        )
+        audit.record(f"calendar.{row._meta.model_name}_removed", subject, actor=actor, source=source, before=before)
 
 
 def import_holidays(rows: Iterable[HolidayOverride], *, actor: str, source: str) -> Imported:

@@ -67,7 +67,7 @@ def make_time_manager(mode: str = LIVE, *, group: str = US_EQUITY) -> TimeManage
 
 def refresh(*, force: bool = False) -> bool:
     """Look for edits that another process made, and hand them to the clocks; tell whether there were any."""
-    global _seen  # noqa: PLW0603 - one process, one view of the rows
+    global _seen
     revision = _revision()
     with _lock:
         if revision == _seen and not force:

@@ -88,9 +88,9 @@ def group_of(exchange: str) -> str:
     import exchange_calendars
 
     for spelling in (name, exchange.strip()):
-        known = exchange_calendars.resolve_alias(spelling)
-        if known in exchange_calendars.get_calendar_names(include_aliases=False):
-            return US_EQUITY if known == _CALENDARS[US_EQUITY] else str(known)
+        if spelling in exchange_calendars.get_calendar_names():
+            known = str(exchange_calendars.resolve_alias(spelling))
+            return US_EQUITY if known == _CALENDARS[US_EQUITY] else known
     raise ConfigError(
         f"«{exchange}» is no known exchange; write US_EQUITY, NYSE, NASDAQ, AMEX, ARCA or a name of exchange_calendars "
         "such as XLON.",
@@ -159,7 +159,7 @@ def _local(days: Days, at: time, zone: str) -> Nanos:
     since_midnight = pd.Timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
     stamps = pd.DatetimeIndex(days.astype("datetime64[ns]")) + since_midnight
     aware = stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), dtype=bool), nonexistent="shift_forward")
-    found: Nanos = aware.tz_convert("UTC").asi8
+    found: Nanos = aware.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
     return found
 
 

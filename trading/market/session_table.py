@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from strategies.bar_series import Nanos, moment_of
+from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval
 
@@ -102,7 +102,10 @@ class SessionTable:
             & (end <= self.closes)
         )
         apart = np.concatenate(([True], (self.post[:-1] <= self.pre[1:]) & (self.days[:-1] < self.days[1:])))
-        for fine, text in ((rising, "has hours that run backwards"), (apart, "begins before the session before it ends")):
+        for fine, text in (
+            (rising, "has hours that run backwards"),
+            (apart, "begins before the session before it ends"),
+        ):
             if len(self.days) and not fine.all():
                 row = int(np.flatnonzero(~fine)[0])
                 raise ConfigError(
@@ -147,7 +150,9 @@ class SessionTable:
 
     def open_ns(self, start_ns: int, end_ns: int) -> int:
         """Return how long the market is open between two moments, in nanoseconds."""
-        return int(np.maximum(np.minimum(self.segment_closes, end_ns) - np.maximum(self.segment_opens, start_ns), 0).sum())
+        return int(
+            np.maximum(np.minimum(self.segment_closes, end_ns) - np.maximum(self.segment_opens, start_ns), 0).sum()
+        )
 
     # -- many moments
 
@@ -208,8 +213,8 @@ class SessionTable:
         first, last = (np.datetime64(int(n) // DAY_NS, "D") for n in (starts[0], starts[-1]))
         if not len(self.days) or first < np.datetime64(self.first_day) or last > np.datetime64(self.last_day):
             raise ConfigError(
-                f"{self.group}: bars from {moment_of(int(starts[0])):%Y-%m-%d} to {moment_of(int(starts[-1])):%Y-%m-%d} "
-                f"reach beyond the calendar, which knows {self.first_day} to {self.last_day}.",
+                f"{self.group}: bars from {first} to {last} reach beyond the calendar, which knows "
+                f"{self.first_day} to {self.last_day}.",
                 code="outside_calendar",
             )
 

@@ -181,9 +181,7 @@ class TimeManager:
 
     # -- days
 
-    def get_trading_session(
-        self, day: date, exchange: str | None = None, asset_class: str = EQUITY
-    ) -> TradingSession:
+    def get_trading_session(self, day: date, exchange: str | None = None, asset_class: str = EQUITY) -> TradingSession:
         """Return the hours of a local day; on a day without trading they are None.
 
         Raises: ConfigError (unknown_exchange, calendar_bounds, bad_sessions).

@@ -34,7 +34,8 @@ def test_each_role_adds_to_the_one_below(db: None) -> None:
 @pytest.mark.parametrize("group", ["viewer", "operator", "admin"])
 def test_no_role_edits_the_books(db: None, group: str) -> None:
     books = {right for right in rights(group) if right.split(".")[0] in {"portfolio", "trading"}}
-    risk = {right for right in books if right.endswith(("risklimit", "riskoverride", "risklock", "manage_risk"))}
+    managed = ("risklimit", "riskoverride", "risklock", "manage_risk", "markethours", "holiday")
+    risk = {right for right in books if right.endswith(managed)}
     assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate", *SESSIONS}
     assert group == "admin" or {right for right in risk if ".view_" not in right} == set()
 

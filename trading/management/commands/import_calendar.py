@@ -19,9 +19,9 @@ class Command(BaseCommand):
     """Store the holidays and early closes of a file."""
 
     help = (
-        "Store the holidays and early closes of a CSV file (columns group, day, name, closes_at, is_open). A second run "
-        "changes nothing. --check only reads the file. Exit codes: 0 done, 1 refused: the line says why, and nothing "
-        "was stored."
+        "Store the holidays and early closes of a CSV file (columns group, day, name, closes_at, is_open). A second "
+        "run changes nothing. --check only reads the file. Exit codes: 0 done, 1 refused: the line says why, and "
+        "nothing was stored."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
