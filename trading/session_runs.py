@@ -55,6 +55,8 @@ class RunRecorder:
         if status.phase in OVER:
             self.run.ended_at = datetime.now(UTC)
         self._write()
+        if status.phase in OVER:
+            connection.close()  # of the session's own thread, which ends now
 
     def progress(self, make: Callable[[], SessionStatus]) -> None:
         """Store how far it is, once a second."""

@@ -26,7 +26,7 @@ from strategies.exceptions import ConfigError, ConflictError, MatsError, Strateg
 from trading.market.pace import Pace
 from trading.market.scanners.base import MarketScan, Need
 from trading.market.scanners.manager import Planned, ScannerManager, ScanRecord
-from trading.market.session_metrics import metrics_of
+from trading.market.session_metrics import Totals, metrics_of
 from trading.market.session_parts import RunMode
 from trading.market.session_ports import SessionPorts
 from trading.market.session_status import OVER, Phase, SessionStatus
@@ -52,6 +52,7 @@ class SessionCoordinator:
         self._make_scanners = scanners
         self.scanners = ScannerManager(self, self._scanned, in_background=self.is_live)
         self.symbols = SessionSymbols(ports.config, ports.feed, ports.processor, ports.time_manager, ports.desk)
+        self.totals = Totals()
         self.day: date | None = None
         self.error = ""
         self._phase, self._message = Phase.VALIDATING, ""
@@ -188,6 +189,7 @@ class SessionCoordinator:
         self._enter(Phase.PREPARING)
         session = self._session()
         if not first:
+            self.totals.carry(self.ports.strategies.get_metrics())
             self.ports.strategies.shutdown()
         self.symbols.begin_day(session)
         self.ports.processor.begin_day(session)

@@ -88,10 +88,11 @@ class StoredStream:
 
 
 class StoredFeed:
-    """Stored bars from ``first`` to ``until``; each series is read once."""
+    """Stored bars from ``first`` (of days and weeks ``daily_first``) to ``until``; each series is read once."""
 
-    def __init__(self, read: Read, first: datetime, until: datetime) -> None:
+    def __init__(self, read: Read, first: datetime, until: datetime, *, daily_first: datetime | None = None) -> None:
         self._read, self._first, self._until = read, first, until
+        self._daily_first = daily_first or first
         self._series: dict[tuple[str, str], BarSeries] = {}
 
     def whole(self, symbol: str, interval: str) -> BarSeries:
@@ -101,7 +102,8 @@ class StoredFeed:
         """
         found = self._series.get((symbol, interval))
         if found is None:
-            frame = self._read(symbol, interval, self._first, self._until)
+            first = self._first if parse_interval(interval).is_intraday else self._daily_first
+            frame = self._read(symbol, interval, first, self._until)
             found = self._series[symbol, interval] = series_of(symbol, interval, frame)
         return found
 
@@ -144,7 +146,7 @@ def series_of(symbol: str, interval: str, frame: pd.DataFrame) -> BarSeries:
     index = pd.DatetimeIndex(frame.index)
     if index.tz is None and len(index):
         raise ConfigError(f"The bars of {symbol} {interval} have no time zone.", code="bad_bars")
-    starts = index.as_unit("ns").to_numpy().astype(np.int64)
+    starts = index.as_unit("ns").astype("int64").to_numpy()
     columns = [frame[name].to_numpy(dtype=np.float64) for name in FIELDS]
     return BarSeries.from_columns(symbol, interval, starts, columns, len(starts))
 

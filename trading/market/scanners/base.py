@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strategies.bar_series import BarSeries
 from strategies.exceptions import ConfigError
-from strategies.reactive import IndicatorView, SessionDataPort, TimePort
+from strategies.reactive import IndicatorView, SessionDataPort
+from trading.market.time_manager import TimeManager
 
 MAX_UNIVERSE = 2_000
 WARM_UP_FACTOR = 2
@@ -78,8 +79,8 @@ class ScanHost(Protocol):
         """Return the bars and indicators."""
 
     @property
-    def time_manager(self) -> TimePort:
-        """Return the clock."""
+    def time_manager(self) -> TimeManager:
+        """Return the clock and the calendar."""
 
     @property
     def mode(self) -> str:
@@ -116,8 +117,8 @@ class ScanContext:
         return self._host.session_data
 
     @property
-    def time_manager(self) -> TimePort:
-        """Return the clock."""
+    def time_manager(self) -> TimeManager:
+        """Return the clock and the calendar."""
         return self._host.time_manager
 
     @property

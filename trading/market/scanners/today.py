@@ -20,13 +20,25 @@ class Today(NamedTuple):
 
 
 def read_today(context: ScanContext, symbol: str, interval: str) -> Today | None:
-    """Return today's figures; None before the first bar of today."""
-    start = nanos_of(context.day_start())
+    """Return today's figures, pre-market included where there are bars of it; None before the first bar of today."""
+    clock = context.time_manager
+    day = clock.trading_day_of(context.get_current_time())
+    session = clock.get_trading_session(day)
+    begin = session.pre_open or session.regular_open
+    if begin is None:
+        return None
     bars = context.get_bars(symbol, interval)
-    first = int(np.searchsorted(bars.starts, start))
+    first = int(np.searchsorted(bars.starts, nanos_of(begin)))
     if first >= len(bars):
         return None
+    last, volume = float(bars.close[-1]), float(bars.volume[first:].sum())
+    return Today(float(bars.open[first]), last, volume, previous_close(context, symbol))
+
+
+def previous_close(context: ScanContext, symbol: str) -> float | None:
+    """Return the close of the last trading day before today that there is a daily bar of; None without one."""
+    clock = context.time_manager
     days = context.get_bars(symbol, "1d")
-    before = int(np.searchsorted(days.starts, start))
-    previous = float(days.close[before - 1]) if before else None
-    return Today(float(bars.open[first]), float(bars.close[-1]), float(bars.volume[first:].sum()), previous)
+    today = np.datetime64(clock.trading_day_of(context.get_current_time()), "D")
+    before = int(np.searchsorted(clock.session_table().dates_of(days.starts), today)) if len(days) else 0
+    return float(days.close[before - 1]) if before else None
