@@ -47,7 +47,7 @@ def follow_live(name: str, is_stop_wanted: Callable[[], bool], tell: Callable[[s
         if run is None:
             return Followed("The engine told nothing of the session.")
         line = f"{run.phase}  {run.clock_at:%H:%M:%S}Z  {run.message}" if run.clock_at else str(run.phase)
-        if line != told and run.phase in _OVER or line[:12] != told[:12]:
+        if (line != told and run.phase in _OVER) or line[:12] != told[:12]:
             tell(line)
             told = line
         if run.phase in _OVER:

@@ -137,7 +137,7 @@ def tidy_name(stem: str) -> str:
     >>> tidy_name("2024 my test")
     's-2024-my-test'
     """
-    kept = "".join(letter if letter.isascii() and letter.isalnum() or letter in "_-" else "-" for letter in stem)
+    kept = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "_-" else "-" for letter in stem)
     return (kept if kept[:1].isalpha() else f"s-{kept}")[:64]
 
 
