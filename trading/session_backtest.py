@@ -14,7 +14,6 @@ from django.conf import settings
 from strategies.intervals import parse_interval
 from trading.market.calendar_rows import make_time_manager
 from trading.market.feeds import StoredFeed, stored_reader
-from trading.market.session_data import make_session_data
 from trading.market.session_parts import Mode, SessionConfig
 from trading.market.session_status import SessionObserver
 from trading.market.sim_desk import SimulatedDesk
@@ -50,7 +49,6 @@ def build_backtest(config: SessionConfig, observer: SessionObserver | None = Non
     system = SystemManager(
         StoredFeed(read, first, until, daily_first=first - _DAILY_SPAN),
         time_manager=clock,
-        make_data=make_session_data,
         desk=desk,
         make_executor=desk.sink_for,
         observer=observer,

@@ -207,9 +207,23 @@ class SessionCoordinator:
             self.symbols.load(symbol)
         if not strategies.start_strategies():
             raise StrategyError(f"Strategies cannot be started. {strategies.failure}", code="not_started")
+        self._check_subscriptions()
         self.scanners.begin_day([make(self._session()) for make in self._make_scanners])
         self.scanners.scan_before_open()
         self.begun.set()
+
+    def _check_subscriptions(self) -> None:
+        """Refuse intervals that never come: a strategy that waits for them would be silent for ever."""
+        made = {self.symbols.base, *self._config.session_data_config.streams}
+        symbols = set(self.symbols.symbols())
+        for symbol, interval in sorted(self.ports.strategies.get_all_subscriptions()):
+            if interval not in made:
+                raise StrategyError(
+                    f"A strategy follows {symbol} {interval}; the session's streams are {', '.join(sorted(made))}.",
+                    code="not_streamed",
+                )
+            if symbol not in symbols:
+                logger.warning("a strategy follows %s, which is not among the session's symbols", symbol)
 
     def _stream(self) -> None:
         """Phase 3."""

@@ -28,7 +28,13 @@ class Store(Protocol):
         """Forget every symbol."""
 
     def add_symbol(
-        self, symbol: str, base: str, history: Mapping[str, BarSeries], today: Sequence[Bar], *, light: bool
+        self,
+        symbol: str,
+        intervals: Iterable[str],
+        history: Mapping[str, BarSeries],
+        today: Sequence[Bar],
+        *,
+        light: bool,
     ) -> None:
         """Take a symbol with its bars so far."""
 
@@ -95,10 +101,16 @@ class DataProcessor:
     # -- symbols
 
     def add_symbol(
-        self, symbol: str, base: str, history: Mapping[str, BarSeries], today: Sequence[Bar], *, light: bool
+        self,
+        symbol: str,
+        intervals: Iterable[str],
+        history: Mapping[str, BarSeries],
+        today: Sequence[Bar],
+        *,
+        light: bool,
     ) -> None:
         """Take a symbol; nobody is told of bars that were before."""
-        self._store.add_symbol(symbol, base, history, today, light=light)
+        self._store.add_symbol(symbol, intervals, history, today, light=light)
         if light:
             self._light.add(symbol)
         else:

@@ -65,6 +65,9 @@ class StrategiesPort(Protocol):
     def shutdown(self) -> None:
         """Forget them."""
 
+    def get_all_subscriptions(self) -> set[tuple[str, str]]:
+        """Return every pair that somebody follows."""
+
     def notify_symbol_added(self, symbol: str) -> None:
         """Tell them of a symbol that came during the session."""
 

@@ -8,7 +8,7 @@ Rule: a symbol has no bar of the future: its history ends before the day, and of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Protocol
@@ -32,7 +32,13 @@ class SymbolStore(Protocol):
     """Where bars of symbols are kept and worked on."""
 
     def add_symbol(
-        self, symbol: str, base: str, history: Mapping[str, BarSeries], today: Sequence[Bar], *, light: bool
+        self,
+        symbol: str,
+        intervals: Iterable[str],
+        history: Mapping[str, BarSeries],
+        today: Sequence[Bar],
+        *,
+        light: bool,
     ) -> None:
         """Take a symbol: closed bars of the days before by interval, and what has ended today; nobody is notified."""
 
@@ -58,6 +64,7 @@ class Entry:
     added_by: str  # empty: the configuration
     is_light: bool
     stream: BarStream
+    windows: Windows
     bars: int = 0
 
 
@@ -102,10 +109,14 @@ class SessionSymbols:
             windows = wanted.setdefault(need.symbol, {})
             windows[need.interval] = max(windows.get(need.interval, 0), self._days(need.interval, need.bars))
         for symbol, windows in wanted.items():
-            if symbol not in self._entries:
+            known = self._entries.get(symbol)
+            if known is None:
                 self._open(symbol, by, windows, light=True)
-            elif self._entries[symbol].is_light:
-                self._store.add_symbol(symbol, self.base, self._history(symbol, windows), (), light=True)
+            elif known.is_light and any(known.windows.get(name, -1) < days for name, days in windows.items()):
+                more = {
+                    name: max(days, known.windows.get(name, 0)) for name, days in {**known.windows, **windows}.items()
+                }
+                self._open(symbol, known.added_by, more, light=True)
 
     def discard(self, symbol: str) -> None:
         """Remove a symbol that was light; one that is there in full stays."""
@@ -126,11 +137,11 @@ class SessionSymbols:
             whole = self._feed.history(symbol, self.base, _EPOCH, _END)
             self._desk.add_symbol(symbol, self.base, whole, now_ns)
         today = stream.take(now_ns)
-        self._store.add_symbol(symbol, self.base, history, today, light=light)
+        self._store.add_symbol(symbol, windows, history, today, light=light)
         known = self._entries.get(symbol)
         if known is not None:
             known.stream.close()
-        self._entries[symbol] = Entry(symbol, by, light, stream, len(today))
+        self._entries[symbol] = Entry(symbol, by, light, stream, windows, len(today))
 
     # -- history
 
@@ -163,9 +174,13 @@ class SessionSymbols:
             source = self.base if parse_interval(interval).is_intraday else DAILY
             needed[source] = max(needed.get(source, 0), days)
         found = {}
-        for source, days in needed.items():
-            if days:
-                found[source] = self._read(symbol, source, days)
+        if needed.get(DAILY):
+            found[DAILY] = self._read(symbol, DAILY, needed[DAILY])
+            if not len(found[DAILY]):  # no stored days: they are made of base bars
+                del found[DAILY]
+                needed[self.base] = max(needed.get(self.base, 0), needed[DAILY])
+        if needed.get(self.base):
+            found[self.base] = self._read(symbol, self.base, needed[self.base])
         return found
 
     def _read(self, symbol: str, interval: str, days: int) -> BarSeries:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +25,7 @@ from trading.market.scanners.schedule import scan_times
 from trading.market.session_parts import Mode, ScannerConfig, SessionConfig
 from trading.market.session_ports import DeskPort, NoVenue, SessionPorts, VenuePort
 from trading.market.session_status import OVER, NobodyWatches, Phase, SessionObserver
+from trading.market.session_store import SessionStore, make_session_data
 from trading.market.session_table import TradingSession
 from trading.market.time_manager import TimeManager
 
@@ -48,7 +48,6 @@ class SystemManager:
         feed: BarFeed,
         *,
         time_manager: TimeManager,
-        make_data: Callable[[SessionConfig, TimeManager], Any],
         desk: DeskPort | None = None,
         make_executor: ExecutorMaker | None = None,
         venue: VenuePort | None = None,
@@ -57,7 +56,7 @@ class SystemManager:
         self.session_config: SessionConfig | None = None
         self._feed, self._desk, self._make_executor = feed, desk, make_executor
         self._venue, self._observer = venue or NoVenue(), observer or NobodyWatches()
-        self._time_manager, self._make_data = time_manager, make_data
+        self._time_manager = time_manager
         self._session_data: Any = None
         self._strategy_manager: StrategyDispatcher | None = None
         self._coordinator: SessionCoordinator | None = None
@@ -129,13 +128,13 @@ class SystemManager:
 
     def _put_together(self, config: SessionConfig) -> None:
         self.session_config = config
-        self._session_data = self._make_data(config, self._time_manager)
+        data = self._session_data = make_session_data(config, self._time_manager)
         self._strategy_manager = StrategyDispatcher(self, make_executor=self._make_executor)
         ports = SessionPorts(
             config,
             self._time_manager,
-            self._session_data,
-            DataProcessor(config, self._session_data, self._strategy_manager),
+            data,
+            DataProcessor(config, SessionStore(config, data), self._strategy_manager),
             self._strategy_manager,
             self._feed,
             self._desk,
@@ -184,4 +183,3 @@ def plan_scanner(part: ScannerConfig, session: TradingSession) -> Planned:
     until = session.regular_close
     moments = scan_times(part.regular_session, session.day, ZoneInfo(session.zone), until) if until else []
     return Planned(part.name, scanner, moments, part.pre_session)
-
