@@ -63,6 +63,7 @@ class Environment:
     deadman_after_s: float
     deadman_action: str
     deadman_client_id: int
+    ingest_client_ids: tuple[int, ...]
     flex_token: str = field(repr=False)  # a secret: in no log, page or error
     flex_query: str
     flex_url: str
@@ -174,6 +175,20 @@ def _flex_url(env: environ.Env, name: str) -> str:
     return address
 
 
+def _id_range(env: environ.Env, name: str, default: str) -> tuple[int, ...]:
+    text = str(env.str(name, default=default)).strip()
+    first, _, last = text.partition("-")
+    is_range = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (first, last or first))
+    found = tuple(range(int(first), int(last or first) + 1)) if is_range else ()
+    if not found or found[0] < 100 or len(found) > 100:
+        raise ConfigError(
+            f"{name}={text!r} is no range of client ids; give one such as {default}, from 100 on (0 to 99 are the "
+            "engine's), of 100 ids at most.",
+            setting=name,
+        )
+    return found
+
+
 def _path_list(env: environ.Env, name: str) -> tuple[Path, ...]:
     return tuple(Path(part).expanduser().resolve() for part in env.str(name, default="").split(os.pathsep) if part)
 
@@ -216,6 +231,7 @@ def read_environment() -> Environment:
         deadman_after_s=_positive(env, "MATS_DEADMAN_AFTER_S", 30.0),
         deadman_action=_one_of(env, "MATS_DEADMAN_ACTION", "alert", ("alert", "cancel", "flatten")),
         deadman_client_id=_whole(env, "MATS_DEADMAN_CLIENT_ID", 900, 100, 2_000_000_000, "an id outside the engine's"),
+        ingest_client_ids=_id_range(env, "MATS_INGEST_CLIENT_IDS", "800-809"),
         flex_token=_flex_token(env, "MATS_FLEX_TOKEN"),
         flex_query=_flex_query(env, "MATS_FLEX_QUERY"),
         flex_url=_flex_url(env, "MATS_FLEX_URL"),

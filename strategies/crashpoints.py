@@ -38,16 +38,18 @@ POINTS = (
     "park",
     "outcome",
 )
+# Of frames that other processes hand over; no fill passes them.
+PARCEL_POINTS = ("parcel_file", "parcel_row", "parcel_written", "parcel_marked")
 
 
 def parse(text: str) -> tuple[str, int]:
     """Return point and count of ``name:nth``; the count defaults to 1.
 
-    Raises: ValueError when the name is not in POINTS or the count is no positive number.
+    Raises: ValueError when the name is no point or the count is no positive number.
     """
     name, _, nth = text.partition(":")
     count = int(nth or 1)
-    if name not in POINTS or count < 1:
+    if name not in (*POINTS, *PARCEL_POINTS) or count < 1:
         raise ValueError(f"{VARIABLE}={text} names no crash point; choose one of {', '.join(POINTS)}.")
     return name, count
 

@@ -1,7 +1,9 @@
 """Bars and universes for strategies: ArcticDB first, IB for what is missing.
 
-Owns: timeframe names, the store's keys, the top-up of a stale tail, slicing by dates.
-Leaves: writing: what IB answers here is not stored, since only the ingest commands and the recorder own those symbols.
+Owns: what is read where, the top-up of a stale tail, slicing by dates. Leaves: names (``timeframes``), shapes and
+requests (``bar_requests``), writing: what IB answers is handed to ``keep``, and only what joins on to the stored bars.
+Rule: a frame has no hole that nobody asked for and never mixes prices before and after a split: when the store cannot
+be completed without one of them, IB answers alone, or the strategy is told.
 Shape: frames indexed by the bar's start (UTC), float columns open, high, low, close, volume.
 """
 
@@ -9,68 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from strategies.bar_requests import COLUMNS, Download, empty_bars, fetch_bars, shaped
 from strategies.exceptions import ConfigError, MatsError, NotFoundError
+from strategies.timeframes import SERIES_SUFFIX, TIMEFRAMES, Timeframe, parse_timeframe, series_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from ib_async import Contract
 
+__all__ = ["COLUMNS", "TIMEFRAMES", "BarReader", "Timeframe", "names_library", "parse_timeframe", "resolve_universe"]
+
 logger = logging.getLogger(__name__)
 
 LIBRARY = "market_data"
+EARLIER = timedelta(days=5)  # weekends and holidays before the first stored bar are nothing that is missing
+SAME_PRICE = 0.02  # fraction; IB revises a close by less, the smallest usual split moves it by more
 _TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}", re.ASCII)
-COLUMNS = ["open", "high", "low", "close", "volume"]
 
-
-@dataclass(frozen=True, slots=True)
-class Timeframe:
-    """One bar length: our key, IB's words, and the most that one IB request should ask for."""
-
-    key: str
-    bar_size: str
-    length: timedelta
-    longest: timedelta
-
-
-TIMEFRAMES = {
-    frame.key: frame
-    for frame in (
-        Timeframe("5_secs", "5 secs", timedelta(seconds=5), timedelta(hours=1)),
-        Timeframe("30_secs", "30 secs", timedelta(seconds=30), timedelta(hours=8)),
-        Timeframe("1_min", "1 min", timedelta(minutes=1), timedelta(days=7)),
-        Timeframe("5_min", "5 mins", timedelta(minutes=5), timedelta(days=30)),
-        Timeframe("15_min", "15 mins", timedelta(minutes=15), timedelta(days=60)),
-        Timeframe("30_min", "30 mins", timedelta(minutes=30), timedelta(days=60)),
-        Timeframe("1_hour", "1 hour", timedelta(hours=1), timedelta(days=365)),
-        Timeframe("1_day", "1 day", timedelta(days=1), timedelta(days=3650)),
-    )
-}
-_UNITS = {"s": "secs", "sec": "secs", "secs": "secs", "m": "min", "min": "min", "mins": "min"} | {
-    "h": "hour", "hour": "hour", "hours": "hour", "d": "day", "day": "day", "days": "day"
-}  # fmt: skip
-
-Download = Callable[["Contract", str, str, str, bool], Awaitable[Any]]
-
-
-def parse_timeframe(text: str) -> Timeframe:
-    """Return the timeframe for ``1_min``, ``1 min``, ``1m``, …
-
-    Raises: ConfigError (unknown_timeframe) instead of guessing one.
-    """
-    match = re.fullmatch(r"(\d+)[ _]?([a-z]+)", text.strip().lower())
-    key = f"{match[1]}_{_UNITS.get(match[2], '?')}" if match else "?"
-    if key not in TIMEFRAMES:
-        raise ConfigError(
-            f"Timeframe {text!r} is unknown; use one of {', '.join(TIMEFRAMES)}.", code="unknown_timeframe"
-        )
-    return TIMEFRAMES[key]
+Keep = Callable[[str, str, "pd.DataFrame", bool, datetime | None], None]
+"""Takes series, timeframe key, closed bars, whether they are of regular hours, and the stored bar that they join on to."""
 
 
 def names_library(universe: str) -> bool:
@@ -80,27 +45,44 @@ def names_library(universe: str) -> bool:
 
 
 def resolve_universe(ac: Any, universe: str) -> list[str]:
-    """Return the symbols of a universe: one, a comma list, an ArcticDB library, or library/symbol. Blocking."""
+    """Return the symbols of a universe: one, a comma list, an ArcticDB library, or library/symbol. Blocking.
+
+    Raises: NotFoundError when a library/symbol is not there; ConfigError when it has no column of symbols.
+    """
     names = [part.strip() for part in universe.split(",") if part.strip()]
     if not names_library(universe):
         return list(dict.fromkeys(names))
     library, _, symbol = names[0].partition("/")
-    if ac is None or not ac.has_library(library):
+    if ac is None or library not in ac.list_libraries():
         return names
-    if symbol:
-        frame = ac.read(library, symbol).data
-        return [str(name) for name in dict.fromkeys(frame["Symbol"])]
-    suffix = re.compile(r"_\d+_(secs|min|hour|day)$")
-    return sorted({suffix.sub("", name) for name in ac[library].list_symbols()})
+    if not symbol:
+        return sorted({SERIES_SUFFIX.sub("", name) for name in ac[library].list_symbols()})
+    if not ac.has_symbol(library, symbol):
+        raise NotFoundError(f"ArcticDB has no universe {library}/{symbol}.", code="unknown_universe")
+    frame = ac.read(library, symbol).data
+    if "Symbol" not in frame:
+        raise ConfigError(f"{library}/{symbol} has no column Symbol.", code="no_universe")
+    return [str(name) for name in dict.fromkeys(frame["Symbol"])]
+
+
+@dataclass(slots=True)
+class _Stored:
+    """What the store has: bars of the wanted dates, its first start, and its last one; None when it has none."""
+
+    bars: pd.DataFrame
+    first: datetime | None = None
+    last: datetime | None = None
+    close: float = 0.0
 
 
 class BarReader:
     """Reads bars of one timeframe at a time; the store is read in a worker thread, IB on the caller's loop."""
 
-    def __init__(self, ac: Any, download: Download, now: Callable[[], datetime]) -> None:
+    def __init__(self, ac: Any, download: Download, now: Callable[[], datetime], keep: Keep | None = None) -> None:
         self._ac = ac
         self._download = download
         self._now = now
+        self._keep = keep
 
     async def read(
         self,
@@ -114,13 +96,17 @@ class BarReader:
     ) -> pd.DataFrame:
         """Return the bars of one contract within [start, end].
 
-        Raises: ConfigError for a bad timeframe or date; NotFoundError when no source has a bar.
+        Raises: ConfigError for a bad timeframe or date, or more than IB can be asked for at once; NotFoundError when
+        no source has a bar.
         """
         frame = parse_timeframe(timeframe)
         since = None if start == "max" else _moment(start, self._now(), is_end=False)
         until = _moment(end, self._now(), is_end=True)
-        stored = _empty() if force_download else await asyncio.to_thread(self._stored, contract.symbol, frame)
-        bars = await self._completed(contract, frame, stored, since, until, use_rth)
+        stored = _Stored(empty_bars())
+        if not force_download and self._ac is not None:
+            stored = await asyncio.to_thread(self._stored, series_name(contract), frame, since, until, use_rth)
+        ask = _Ask(contract, frame, since, until, use_rth, is_kept=not force_download)
+        bars = await self._with_head(ask, stored, await self._completed(ask, stored))
         if since is not None:
             bars = bars[bars.index >= since]
         bars = bars[bars.index <= until]
@@ -130,48 +116,101 @@ class BarReader:
             )
         return bars
 
-    def _stored(self, symbol: str, frame: Timeframe) -> pd.DataFrame:
-        key = f"{symbol}_{frame.key}"
-        if self._ac is None or not self._ac.has_symbol(LIBRARY, key):
-            return _empty()
-        return _shaped(self._ac.read(LIBRARY, key).data)
+    def _stored(self, series: str, frame: Timeframe, since: datetime | None, until: datetime, use_rth: bool) -> _Stored:
+        key = f"{series}_{frame.key}"
+        if not self._ac.has_symbol(LIBRARY, key):
+            return _Stored(empty_bars())
+        hours = self._ac.metadata(LIBRARY, key).get("use_rth", use_rth)
+        if hours != use_rth:  # other bars than those that were asked for
+            return _Stored(empty_bars())
+        head, tail = (shaped(end(LIBRARY, key, 1).data) for end in (self._ac.head, self._ac.tail))
+        if tail.empty:
+            return _Stored(empty_bars())
+        found = self._ac.read(LIBRARY, key, date_range=(since, until)).data
+        first, last = head.index[0].to_pydatetime(), tail.index[-1].to_pydatetime()
+        return _Stored(shaped(found), first, last, float(tail["close"].iloc[-1]))
 
-    async def _completed(
-        self,
-        contract: Contract,
-        frame: Timeframe,
-        stored: pd.DataFrame,
-        since: datetime | None,
-        until: datetime,
-        use_rth: bool,
-    ) -> pd.DataFrame:
-        end = min(until, self._now())
-        last = stored.index[-1].to_pydatetime() + frame.length if len(stored) else None
-        wanted = max((moment for moment in (last, since) if moment is not None), default=end - frame.longest)
-        if end - wanted < frame.length:
-            return stored
+    async def _completed(self, ask: _Ask, stored: _Stored) -> pd.DataFrame:
+        end, length = min(ask.until, self._now()), ask.frame.length
+        fresh_to = None if stored.last is None else stored.last + length
+        if fresh_to is not None and end - max(fresh_to, ask.since or fresh_to) < length:
+            return stored.bars
+        joins = stored.last is not None and (ask.since is None or ask.since <= stored.last + length)
+        begin = stored.last if joins else ask.since
         try:
-            answer = await self._download(
-                contract, frame.bar_size, _duration(end - wanted, frame), f"{end:%Y%m%d-%H:%M:%S}", use_rth
-            )
+            fresh = await fetch_bars(self._download, ask.contract, ask.frame, begin, end, ask.use_rth)
+        except ConfigError:
+            raise
         except MatsError:
-            if stored.empty:
+            if stored.bars.empty:
                 raise
-            logger.warning("symbol=%s timeframe=%s tail not completed by IB", contract.symbol, frame.key, exc_info=True)
-            return stored
+            logger.warning(
+                "symbol=%s timeframe=%s tail not completed by IB", ask.contract.symbol, ask.frame.key, exc_info=True
+            )
+            return stored.bars
+        if not joins:
+            if stored.last is None:
+                await self._hand_over(ask, fresh, None)
+            return fresh
+        return await self._joined(ask, stored, fresh, end)
+
+    async def _with_head(self, ask: _Ask, stored: _Stored, bars: pd.DataFrame) -> pd.DataFrame:
+        """Put what lies before the store's first bar in front, when a strategy asked for so early a start."""
+        if stored.first is None or ask.since is None or stored.first - ask.since <= EARLIER:
+            return bars
+        if not len(bars) or bars.index[0] > stored.first:  # IB alone answered
+            return bars
+        try:
+            end = min(stored.first, ask.until)
+            head = await fetch_bars(self._download, ask.contract, ask.frame, ask.since, end, ask.use_rth)
+        except ConfigError:
+            raise
+        except MatsError as error:  # younger than the start, most often
+            logger.warning(
+                "symbol=%s timeframe=%s nothing before %s reason=%s",
+                ask.contract.symbol, ask.frame.key, stored.first, error.message,
+            )  # fmt: skip
+            return bars
+        import pandas as pd
+
+        return pd.concat([head[head.index < stored.first], bars])
+
+    async def _joined(self, ask: _Ask, stored: _Stored, fresh: pd.DataFrame, end: datetime) -> pd.DataFrame:
         import pandas as pd  # costs a second: web processes and most commands never need it
 
-        fresh = _from_ib(answer)
-        if last is not None:
-            fresh = fresh[fresh.index >= last]
-        return pd.concat([stored, fresh]) if len(stored) else fresh
+        if stored.last in fresh.index:
+            close = float(fresh["close"].loc[stored.last])
+            if abs(close - stored.close) > SAME_PRICE * abs(stored.close):
+                logger.warning(
+                    "symbol=%s timeframe=%s the last stored close is %s, IB says %s: a split? Record it with "
+                    "«manage.py ingest_bars»; until then IB alone answers.",
+                    ask.contract.symbol, ask.frame.key, stored.close, close,
+                )  # fmt: skip
+                return await fetch_bars(self._download, ask.contract, ask.frame, ask.since, end, ask.use_rth)
+            await self._hand_over(ask, fresh[fresh.index > stored.last], stored.last)
+        return pd.concat([stored.bars, fresh[fresh.index > stored.last]])
+
+    async def _hand_over(self, ask: _Ask, bars: pd.DataFrame, after: datetime | None) -> None:
+        """Have closed bars stored; a store that cannot take them is no reason to keep a strategy from trading."""
+        closed = bars[bars.index + ask.frame.length <= self._now()]
+        if self._keep is None or not ask.is_kept or closed.empty:
+            return
+        try:
+            await asyncio.to_thread(self._keep, series_name(ask.contract), ask.frame.key, closed, ask.use_rth, after)
+        except MatsError as error:
+            logger.warning("symbol=%s bars not kept reason=%s", ask.contract.symbol, error.message)
 
 
-def _duration(span: timedelta, frame: Timeframe) -> str:
-    span = min(span, frame.longest)
-    if span <= timedelta(days=1):
-        return f"{max(30, math.ceil(span.total_seconds()))} S"
-    return f"{span.days + 1} D" if span.days < 365 else f"{math.ceil(span.days / 365)} Y"
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What a strategy asked for."""
+
+    contract: Contract
+    frame: Timeframe
+    since: datetime | None
+    until: datetime
+    use_rth: bool
+    is_kept: bool
 
 
 def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> datetime:
@@ -185,29 +224,3 @@ def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> dat
     if not isinstance(value, datetime):
         return datetime.combine(value, time.max if is_end else time.min, UTC)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _from_ib(bars: Any) -> pd.DataFrame:
-    if not bars:
-        return _empty()
-    import pandas as pd
-
-    index = pd.DatetimeIndex([pd.Timestamp(bar.date) for bar in bars])
-    index = index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)
-    rows = [[bar.open, bar.high, bar.low, bar.close, float(bar.volume)] for bar in bars]
-    return pd.DataFrame(rows, index=index.rename("ts"), columns=COLUMNS, dtype="float64")
-
-
-def _shaped(frame: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    frame = frame.rename(columns=str.lower)
-    index = pd.DatetimeIndex(frame.index)
-    frame.index = (index.tz_localize(UTC) if index.tz is None else index.tz_convert(UTC)).rename("ts")
-    return frame[COLUMNS].astype("float64")
-
-
-def _empty() -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(columns=COLUMNS, index=pd.DatetimeIndex([], tz=UTC, name="ts"), dtype="float64")

@@ -147,6 +147,8 @@ class StrategyForm(ModelForm):
         if loaded is None and ("filename" in self.changed_data or not self.instance.pk):
             self.add_error("filename", self.instance.load_error)
             return
+        if "connection" not in self.changed_data:
+            services.share_by_default(self.instance)
         try:
             self.instance.params = services.checked_params(self.instance, loaded)
         except ConfigError as error:

@@ -91,8 +91,10 @@ class MarketAccess(StrategyLife):
     ) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Return bars from ArcticDB, completed by IB; one symbol gives a frame, several a dict.
 
-        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float.
-        Raises: ConfigError for an unknown timeframe; NotFoundError when neither has a bar.
+        Closed bars that join on to the stored ones are stored, so that the next call finds them there.
+        Shape: index UTC, the bar's start; columns open, high, low, close, volume as float. Prices as they were traded:
+        splits and dividends are adjusted on request only (``trading.market.adjustments``).
+        Raises: ConfigError for an unknown timeframe or too many requests; NotFoundError when neither has a bar.
         """
         names = [symbols] if isinstance(symbols, str) else list(symbols)
         frames = {
@@ -156,7 +158,8 @@ class MarketAccess(StrategyLife):
 
     @property
     def _reader(self) -> BarReader:
-        return BarReader(self.strategy_manager.ac, self._historical_bars, self.now)
+        manager = self.strategy_manager
+        return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars)
 
     async def _historical_bars(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
         qualified = await self.qualify(contract)

@@ -104,6 +104,11 @@ class ReactiveParams(BaseParams):
         default=None, gt=0, title="Max quantity", description="Most units in one order; empty means no limit."
     )
     allow_short: bool = Field(default=False, title="Shorts", description="SELL from flat opens a short position.")
+    regular_hours: bool = Field(
+        default=True,
+        title="Regular hours",
+        description="Bars and orders of the exchange's regular session only. Off: of all hours that IB sends.",
+    )
     allow_repeats: bool = Field(
         default=False, title="Repeats", description="Trade a signal also while an order of its symbol is working."
     )

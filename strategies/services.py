@@ -20,7 +20,7 @@ from django.db import transaction
 from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, LoadError, MatsError
 from strategies.loader import LoadedStrategy, load_strategy_class
-from strategies.models import Strategy
+from strategies.models import ConnectionKind, Strategy, StrategyKind
 from strategies.params import ROW_FIELDS, validate_params
 from strategies.queries import get_strategy
 from strategies.signals import strategy_deleted, strategy_saved
@@ -56,8 +56,16 @@ def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None, *, s
         except ValidationError as error:
             raise _invalid({name: " ".join(texts) for name, texts in error.message_dict.items()}) from error
         strategy.params = checked_params(strategy, validate_strategy(strategy))
+        if "connection" not in fields:
+            share_by_default(strategy)
         write(strategy, user, source=source)
     return strategy
+
+
+def share_by_default(strategy: Strategy) -> None:
+    """Have a new reactive strategy share a connection where nobody chose: its code runs on no loop."""
+    if strategy._state.adding and strategy.kind == StrategyKind.REACTIVE:
+        strategy.connection = ConnectionKind.SHARED
 
 
 def set_active(symbol: str, active: bool, user: AbstractBaseUser | None, *, source: str = "") -> Strategy:

@@ -19,7 +19,16 @@ from typing import Any, TypeVar
 
 from arcticdb import Arctic, LibraryOptions
 from arcticdb.config import set_config_int
-from arcticdb.exceptions import ArcticException, NoDataFoundException
+from arcticdb.exceptions import (
+    ArcticDbNotYetImplemented,
+    ArcticException,
+    NoDataFoundException,
+    NormalizationException,
+    SchemaException,
+    SortingException,
+    StreamDescriptorMismatch,
+    UserInputException,
+)
 from django.conf import settings
 
 from portfolio.arctic.address import S3_TIMEOUTS, complete, endpoint_of, explain, folder_of, place_of
@@ -33,6 +42,15 @@ logger = logging.getLogger(__name__)
 READ_TRIES = 3
 PROBE_S = 3.0
 _OPTIONS = LibraryOptions(dynamic_schema=True)
+# The same frame is refused again tomorrow: these say nothing of the store.
+_REFUSALS = (
+    ArcticDbNotYetImplemented,
+    NormalizationException,
+    SchemaException,
+    SortingException,
+    StreamDescriptorMismatch,
+    UserInputException,
+)
 Result = TypeVar("Result")
 
 
@@ -117,13 +135,37 @@ class ArcticClient:
 
     def row_count(self, library: str, symbol: str) -> int:
         """Return how many rows a symbol has; nothing is read but its index."""
-        return int(guarded(self.uri, lambda: _retry(lambda: self.library(library).get_description(symbol))).row_count)
+        return int(self.describe(library, symbol).row_count)
 
     def list_symbols(self, library: str) -> list[str]:
         """Return the symbols of a library, none when it does not exist; asking makes none."""
         if not self.has_library(library):
             return []
         return sorted(guarded(self.uri, self.library(library).list_symbols))
+
+    def describe(self, library: str, symbol: str) -> Any:
+        """Return ArcticDB's description of a symbol's newest version: rows, columns, range of dates, time of the write.
+
+        Raises: NoDataFoundException when the symbol does not exist; ArcticUnavailableError.
+        """
+        return guarded(self.uri, lambda: _retry(lambda: self.library(library).get_description(symbol)))
+
+    def version_of(self, library: str, symbol: str) -> int | None:
+        """Return the number of a symbol's newest version, None when it does not exist."""
+        if not self.has_symbol(library, symbol):
+            return None
+        found = guarded(self.uri, lambda: _retry(lambda: self.library(library).read_metadata(symbol)))
+        return int(found.version)
+
+    def drop_library(self, name: str) -> None:
+        """Delete a library that exists, with everything in it; only ``writer`` calls this."""
+        with self._lock:
+            self._libraries.pop(name, None)
+            guarded(self.uri, lambda: self._arctic.delete_library(name))
+
+    def head(self, library: str, symbol: str, rows: int) -> Any:
+        """Read a symbol's first rows."""
+        return guarded(self.uri, lambda: _retry(lambda: self.library(library).head(symbol, n=rows)))
 
     def tail(self, library: str, symbol: str, rows: int) -> Any:
         """Read a symbol's last rows."""
@@ -152,7 +194,7 @@ def get_ac(uri: str | None = None) -> ArcticClient:
 
 
 def guarded(uri: str, call: Callable[[], Result]) -> Result:
-    """Run a call into ArcticDB and name the store when it fails for a reason outside the data.
+    """Run a call into ArcticDB and name the store when it fails; ``fields["is_refusal"]`` tells that the data are why.
 
     A full map surfaces as UnicodeDecodeError: LMDB's message is cut inside a character.
     """
@@ -167,7 +209,8 @@ def guarded(uri: str, call: Callable[[], Result]) -> Result:
     except (ArcticException, OSError) as error:
         # The cause is not chained: its text may repeat the address with its keys.
         raise ArcticUnavailableError(
-            f"ArcticDB at {place_of(uri)} cannot be used: {explain(str(error), uri)}"
+            f"ArcticDB at {place_of(uri)} cannot be used: {explain(str(error), uri)}",
+            is_refusal=isinstance(error, _REFUSALS),
         ) from None
 
 

@@ -1,7 +1,10 @@
 """Bars in ArcticDB: ``market_data/<SYMBOL>_<TIMEFRAME>``.
 
-Owns: names, appending closed bars, reading them. Rule: a bar is stamped with the start of its interval, UTC, and is
-written once, closed; a bar at or before the last one is already there and is left out.
+Owns: names, appending closed bars, reading them, what a series' metadata says. Rule: a bar is stamped with the start of
+its interval, UTC, and is written once, closed; a bar at or before the last one is already there and is left out.
+Metadata: ``symbol``, ``timeframe``, ``last`` (start of the last bar, UTC nanoseconds); where known ``use_rth`` (only
+regular hours), ``source``, ``split_basis`` (day up to which the source had applied splits already, absent for prices as
+they were traded) and ``calendar`` (exchange_calendars' name). Whoever adds rows keeps the other keys.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from portfolio.arctic.client import ArcticClient
 from portfolio.arctic.schema import BARS, frame
 from portfolio.arctic.writer import ArcticWriter
 from strategies.exceptions import ConfigError
+from strategies.timeframes import SERIES_SUFFIX
+from strategies.timeframes import TIMEFRAMES as IB_TIMEFRAMES
 
 LIBRARY = "market_data"
-TIMEFRAMES = ("5_secs", "1_min", "5_min", "15_min", "30_min", "1_hour", "1_day")
+TIMEFRAMES = tuple(IB_TIMEFRAMES)
+ACTIONS = "actions"
 _REFUSED = set("*<>/\\")
 
 
@@ -43,26 +49,43 @@ def symbol_name(symbol: str, timeframe: str) -> str:
 
     Raises: ConfigError for an unknown timeframe or a name that ArcticDB refuses.
     """
-    if timeframe not in TIMEFRAMES:
+    if timeframe not in TIMEFRAMES and timeframe != ACTIONS:
         raise ConfigError(f"«{timeframe}» is no timeframe; choose one of {', '.join(TIMEFRAMES)}.")
     if not symbol or not symbol.isascii() or _REFUSED & set(symbol):
         raise ConfigError(f"«{symbol}» cannot name a series of bars.", symbol=symbol)
     return f"{symbol}_{timeframe}"
 
 
-def append_bars(writer: ArcticWriter, symbol: str, timeframe: str, bars: Sequence[Bar]) -> int:
-    """Append closed bars in any order; return how many were new."""
+def split_name(name: str) -> tuple[str, str] | None:
+    """Return series and timeframe of ArcticDB's name, ``actions`` among them; None when it is no series.
+
+    >>> split_name("BRK B_1_day"), split_name("AAPL_actions"), split_name("notes")
+    (('BRK B', '1_day'), ('AAPL', 'actions'), None)
+    """
+    found = SERIES_SUFFIX.search(name)
+    if found is None or not found.start():
+        return None
+    timeframe = found[0][1:]
+    return (name[: found.start()], timeframe) if timeframe in (*TIMEFRAMES, ACTIONS) else None
+
+
+def append_bars(
+    writer: ArcticWriter, symbol: str, timeframe: str, bars: Sequence[Bar], *, use_rth: bool | None = None
+) -> int:
+    """Append closed bars in any order; return how many were new. A new series notes ``use_rth`` when it is given."""
     name = symbol_name(symbol, timeframe)
-    last = last_start(writer.client, symbol, timeframe)
     latest = {bar.start: bar for bar in bars}
-    fresh = [latest[start] for start in sorted(latest) if last is None or start > last]
-    if not fresh:
-        return 0
-    rows = [{field: getattr(bar, field) for field in BARS} for bar in fresh]
-    stamps = [pd.Timestamp(bar.start).tz_convert("UTC").value for bar in fresh]
-    writer.append(
-        LIBRARY, name, frame(rows, BARS, stamps), {"symbol": symbol, "timeframe": timeframe, "last": stamps[-1]}
-    )
+    with writer.symbol_lock(LIBRARY, name):
+        known = writer.client.metadata(LIBRARY, name)
+        last = _moment(known.get("last"))
+        fresh = [latest[start] for start in sorted(latest) if last is None or start > last]
+        if not fresh:
+            return 0
+        rows = [{field: getattr(bar, field) for field in BARS} for bar in fresh]
+        stamps = [pd.Timestamp(bar.start).tz_convert("UTC").value for bar in fresh]
+        hours = {} if use_rth is None else {"use_rth": use_rth}
+        own = {"symbol": symbol, "timeframe": timeframe, "last": stamps[-1]}
+        writer.append(LIBRARY, name, frame(rows, BARS, stamps), {**hours, **known, **own})
     return len(fresh)
 
 
@@ -111,5 +134,8 @@ def read_bars(
 
 def last_start(client: ArcticClient, symbol: str, timeframe: str) -> datetime | None:
     """Return the start of the last stored bar, None when there is none."""
-    stamp = client.metadata(LIBRARY, symbol_name(symbol, timeframe)).get("last")
+    return _moment(client.metadata(LIBRARY, symbol_name(symbol, timeframe)).get("last"))
+
+
+def _moment(stamp: int | None) -> datetime | None:
     return pd.Timestamp(stamp, tz="UTC").to_pydatetime() if stamp else None

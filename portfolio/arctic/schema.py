@@ -195,6 +195,12 @@ BARS: Final[Schema] = {
     "volume": "float64",
 }
 
+ACTIONS: Final[Schema] = {
+    "ratio": "float64",  # of a split: new shares for one old; NaN without one
+    "amount": "float64",  # of a cash dividend, a share, as it was paid; NaN without one
+    "source": "str",  # where it was learnt
+}
+
 _MISSING: Final[Mapping[str, Any]] = {"str": "", "int64": 0, "float64": np.nan, "bool": False, "datetime64[ns]": "NaT"}
 
 

@@ -1,7 +1,7 @@
 """Write to ArcticDB: appends, whole tables, compaction.
 
-Owns: every write. Rules: only under the process lock and the caller's lease; one thread at a time for each symbol; a
-failed append is raised and repeated by the caller, never replaced by a write, which would drop the history; old
+Owns: every write. Rules: only under the process lock and the caller's lease; one thread at a time for each symbol,
+whichever writer it goes through; a failed append is raised and repeated by the caller, never replaced by a write, which would drop the history; old
 versions are pruned by compaction now and then, not on every append, which would double its cost and break readers.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +26,9 @@ COMPACT_AT_CLOSE = 20  # appends; fewer fragments cost a reader nothing that he 
 PRUNE_TABLE_EVERY = 100
 LeaseCheck = Callable[[], object]
 
+_symbol_locks: dict[tuple[str, str, str], threading.RLock] = {}
+_registry = threading.Lock()
+
 
 def always() -> None:
     """Permit writing: for tools that run under the process lock alone."""
@@ -38,7 +41,6 @@ class ArcticWriter:
         self._lease_check = lease_check
         self._client = client
         self._guard = threading.RLock()
-        self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
         self._appended: Counter[tuple[str, str]] = Counter()
         self._holds = False
 
@@ -66,6 +68,12 @@ class ArcticWriter:
                 self._holds = False
                 self._appended.clear()
                 writer_lock(self.client).release()
+
+    def symbol_lock(self, library: str, symbol: str) -> threading.RLock:
+        """Return the lock that every writer of this process takes for a symbol; take it to look first and write then."""
+        key = (self.client.uri, library, symbol)
+        with _registry:
+            return _symbol_locks.setdefault(key, threading.RLock())
 
     def append(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
         """Append rows and their metadata as one version, and compact when it is time; return the version.
@@ -105,13 +113,36 @@ class ArcticWriter:
                 guarded(self.client.uri, lambda: store.prune_previous_versions(symbol))
         return version
 
+    def update(self, library: str, symbol: str, data: pd.DataFrame, metadata: Mapping[str, Any] | None) -> int:
+        """Replace the rows between the first and the last of ``data`` by it; return the version.
+
+        Shape: an index of times, sorted and without duplicates; rows before and after stay as they are.
+        """
+        store, lock = self._ready(library, symbol)
+        with lock:
+            item = guarded(self.client.uri, lambda: store.update(symbol, data, metadata=_plain(metadata), upsert=True))
+            version = int(item.version)
+            if version and version % COMPACT_EVERY == 0:
+                self._compact(store, library, symbol)
+        return version
+
+    def delete(self, library: str, symbol: str = "") -> None:
+        """Delete a symbol with all its versions, or without one a whole library; what is not there stays so."""
+        self.open()
+        self._lease_check()
+        if not self.client.has_library(library):
+            return
+        if not symbol:
+            self.client.drop_library(library)
+        elif self.client.has_symbol(library, symbol):
+            with self.symbol_lock(library, symbol):
+                guarded(self.client.uri, lambda: self.client.library(library).delete(symbol))
+
     def _ready(self, library: str, symbol: str) -> tuple[Any, threading.RLock]:
         self.open()
         self._lease_check()
         check_room(self.client.uri)
-        with self._guard:
-            lock = self._locks[library, symbol]
-        return self.client.library(library), lock
+        return self.client.library(library), self.symbol_lock(library, symbol)
 
 
 def _plain(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings as django_settings
@@ -19,8 +20,9 @@ from django.db import connection as database
 from django.db import transaction
 from ib_async import IB
 
+from portfolio.arctic.parcels import prune as prune_parcels
 from portfolio.manager import PortfolioManager
-from portfolio.models import Account
+from portfolio.models import Account, ArcticParcel
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from trading.engine import commands
@@ -44,6 +46,7 @@ from trading.engine.jobs import (
 from trading.engine.lease import Lease
 from trading.engine.lifecycle import StrategyState
 from trading.engine.lines import StrategyLines
+from trading.engine.live_market import LiveMarket
 from trading.engine.loglines import EventLogHandler
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
@@ -57,8 +60,11 @@ from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
-from trading.ib.pacing import Budget
+from trading.ib.history_span import SharedSpan
+from trading.ib.pacing import HISTORY_SPAN_S, Budget
+from trading.market import calendar_rows
 from trading.market.fx_source import FxSource, renewed_rates
+from trading.market.handover import report_refused
 from trading.market.recorder import MarketRecorder
 from trading.models import StrategyRun
 from trading.orders import services as orders
@@ -71,7 +77,9 @@ HEARTBEAT_S = 1.0
 BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 ALERTS_EVERY_S = 2.0
+CALENDAR_EVERY_S = 30.0
 DRAIN_S = 30.0
+PARCELS_EVERY_S = 1.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
 _STARTING = frozenset({"starting", "connecting", "reconciling"})
 VERSION = "0.1.0"
@@ -120,6 +128,7 @@ class EngineCore(RiskSide, StrategySide):
             sockets=self.settings.max_clients,
             messages_per_s=self.settings.messages_per_s,
             lines=self.settings.market_lines,
+            history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
         )
         self.link = link_watch(self.settings, self.message_queue)
         self.gate.reset_hold = self.link.hold
@@ -136,6 +145,7 @@ class EngineCore(RiskSide, StrategySide):
         self.companion = QueueConnection(
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
+        self.market = LiveMarket(self.session, self.budget, lambda: self.ac, self.keep_bars)
         self.trade_manager = TradeManager(cast(Any, self))
         self._watching = self._begin_order_side()
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
@@ -149,13 +159,15 @@ class EngineCore(RiskSide, StrategySide):
             self._rates,
             self._watching,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
-            Periodic("prune", PRUNE_EVERY_S, lambda: void(prune(self.lease.assert_epoch)), self.on_stale),
+            Periodic("prune", PRUNE_EVERY_S, self._prune, self.on_stale),
             Periodic("checkpoint", CHECKPOINT_EVERY_S, checkpoint),
             Periodic("memory", MEMORY_EVERY_S, give_memory_back),
             Periodic("hourly", LOOK_EVERY_S, self.schedule.keep_hour),
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
+            Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
             Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
+            Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -179,6 +191,7 @@ class EngineCore(RiskSide, StrategySide):
         self.set_state("starting", "Starting.")
         self._heartbeat.start()
         fail_orphans(self.lease)
+        self.market.open()
         self.session.start()
         self.dispatcher.start()
         for job in self._jobs:
@@ -259,9 +272,24 @@ class EngineCore(RiskSide, StrategySide):
 
     def _project(self) -> None:
         """Append to ArcticDB, but not beside a start: catching up computes, and orders would flow seconds later."""
-        is_new = self.started_at is not None and datetime.now(UTC) - self.started_at < START_FIRST
-        if not (is_new and self.state in _STARTING):
+        if self._may_project():
             self.projection.flush()
+
+    def _may_project(self) -> bool:
+        is_new = self.started_at is not None and datetime.now(UTC) - self.started_at < START_FIRST
+        return not (is_new and self.state in _STARTING)
+
+    def _prune(self) -> None:
+        prune(self.lease.assert_epoch)
+        prune_parcels(datetime.now(UTC))
+
+    def _take_parcels(self) -> None:
+        """Write what other processes handed over for ArcticDB; in the engine they wait until a start is through."""
+        if self._may_project():
+            self.projection.take_parcels(self._tell_refused)
+
+    def _tell_refused(self, row: ArcticParcel) -> None:
+        self.message_queue.submit(partial(report_refused, row), "parcel")
 
     def set_state(self, state: str, message: str) -> None:
         """Show the engine's state; once stopping, nothing else."""
@@ -332,8 +360,13 @@ class EngineCore(RiskSide, StrategySide):
 
     def on_connected(self, ib: IB) -> None:
         """Start what lives on the master's connection; called on its loop after every connect."""
+        self.market.attach(ib)
         self.recorder = MarketRecorder(
-            ib, on_marks=self.publisher.marks, on_bar=self.publisher.bar, on_price=self.risk.quotes.take
+            ib,
+            on_marks=self.publisher.marks,
+            on_bar=self.publisher.bar,
+            on_price=self.risk.quotes.take,
+            lines=self.market.lines,
         )
         if self.companion.connection is None:
             self.writer.spawn(self.companion.keep)

@@ -1,7 +1,7 @@
 """Keeps ArcticDB up to the ledger and to the strategy table while the engine runs.
 
-Owns: when to flush and to mirror, saying what is wrong and how full the store is. Leaves: the writing
-(``portfolio.arctic``).
+Owns: when to flush and to mirror, writing what other processes handed over, saying what is wrong and how full the store
+is. Leaves: the writing (``portfolio.arctic``).
 Rule: trading never waits for ArcticDB; what it lacks is appended when it is back.
 """
 
@@ -15,8 +15,10 @@ from typing import Any
 
 from django.db.models import F
 
+from portfolio.arctic.parcels import drain
 from portfolio.arctic.projections import Projector
 from portfolio.arctic.space import StoreSpace, check_room
+from portfolio.models import ArcticParcel
 from strategies.exceptions import MatsError
 from strategies.models import Strategy
 from trading.engine.order_rows import order_rows_after
@@ -86,6 +88,20 @@ class Projection:
             logger.warning("arctic not flushed at the end reason=%s", error.message)
         with self._lock:
             self._projector.close()
+
+    def take_parcels(self, on_failed: Callable[[ArcticParcel], None]) -> int:
+        """Write what other processes handed over, one at a time so that the ledger's rows never wait long; return how
+        many were taken.
+
+        Raises: TransientError when ArcticDB cannot be written; what waits, waits on.
+        """
+        taken = 0
+        while True:
+            with self._lock:
+                done = drain(self._projector.writer, on_failed, most=1)
+            if not done.written and not done.failed:
+                return taken
+            taken += 1
 
     def status(self) -> dict[str, Any]:
         """Return what the heartbeat shows: rows and tables written since the start, what is wrong, the store's size.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from strategies.exceptions import TransientError
 
@@ -54,6 +55,19 @@ class Window:
         return 0.0 if over < 0 else max(0.001, self._times[over] + self._span_s - now)
 
 
+class Span(Protocol):
+    """Requests for small bars of the last ten minutes; one that several processes share is in ``history_span``."""
+
+    def wait_s(self, now: float, most: int) -> float:
+        """Return how long until one more stays within ``most``; 0 when it does now."""
+
+    def count(self, now: float) -> int:
+        """Return how many there were up to now."""
+
+    def add(self, now: float, weight: int = 1) -> None:
+        """Count one, or several at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryAsk:
     """One request for bars, as far as IB's limits look at it."""
@@ -82,7 +96,7 @@ class HistoryPace:
 
     max_in_span: int = MAX_IN_SPAN
     open: set[tuple[int, int]] = field(default_factory=set)
-    _span: Window = field(default_factory=lambda: Window(HISTORY_SPAN_S))
+    _span: Span = field(default_factory=lambda: Window(HISTORY_SPAN_S))
     _asked: dict[str, float] = field(default_factory=dict)
     _bursts: dict[str, Window] = field(default_factory=dict)
 
@@ -105,6 +119,10 @@ class HistoryPace:
             self._bursts = {name: one for name, one in self._bursts.items() if one.count(now)}
             self._bursts.setdefault(ask.instrument, Window(BURST_SPAN_S)).add(now)
 
+    def small_wait_s(self, now: float) -> float:
+        """Return how long until any request for small bars may go."""
+        return self._span.wait_s(now, self.max_in_span)
+
     def tokens(self, now: float) -> int:
         """Return how many requests for small bars are left in these ten minutes."""
         return max(0, self.max_in_span - self._span.count(now))
@@ -113,14 +131,22 @@ class HistoryPace:
 class Budget:
     """What all connections of one engine use together."""
 
-    def __init__(self, *, sockets: int = 32, messages_per_s: int = PER_CONNECTION, lines: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        sockets: int = 32,
+        messages_per_s: int = PER_CONNECTION,
+        lines: int = 100,
+        history_span: Span | None = None,
+        small_bars: int = MAX_IN_SPAN,
+    ) -> None:
         self.max_sockets, self.max_messages, self.max_lines = sockets, messages_per_s, lines
         self._lock = threading.Lock()
         self._all = Window(WINDOW_S)
         self._each: dict[int, Window] = {}
         self._sockets: set[int] = set()
         self._lines: dict[int, set[int]] = {}
-        self._history = HistoryPace()
+        self._history = HistoryPace(small_bars, _span=history_span or Window(HISTORY_SPAN_S))
         self._held = 0
 
     # sockets
@@ -204,6 +230,11 @@ class Budget:
             if wait_s == 0:
                 self._history.sent(ask, (client_id, req_id), now)
             return wait_s
+
+    def small_bars_wait_s(self, now: float) -> float:
+        """Return how long until a request for small bars may go at all; counts nothing."""
+        with self._lock:
+            return self._history.small_wait_s(now)
 
     def end_history(self, client_id: int, req_id: int) -> None:
         """Take note that a request for bars was answered, refused or cancelled."""

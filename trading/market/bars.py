@@ -69,7 +69,7 @@ class BarStore:
         written = 0
         for symbol, bars in taken.items():
             try:
-                written += append_bars(self._writer, symbol, self._timeframe, bars)
+                written += append_bars(self._writer, symbol, self._timeframe, bars, use_rth=False)
                 self._in_trouble = False
             except MatsError as error:
                 self._keep(symbol, bars)

@@ -18,13 +18,15 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ib_async import IB, Contract, RealTimeBarList, Ticker
+from ib_async import IB, Contract, RealTimeBar, RealTimeBarList, Ticker
 
 from portfolio.arctic.market_data import Bar
 from portfolio.models import Instrument, Position
+from strategies.exceptions import TransientError
 from trading.ib import codes
 from trading.ib.mapping import to_decimal
 from trading.market.bars import BarStore
+from trading.market.shared_lines import Listening, SharedLines
 from trading.models import Order
 from trading.orders.db_threads import in_db_thread
 
@@ -106,7 +108,7 @@ class _Line:
     wanted: Wanted
     contract: Contract
     ticker: Ticker
-    bars: RealTimeBarList
+    bars: RealTimeBarList | Listening | None  # None: no line was left for its bars
 
 
 class MarketRecorder:
@@ -121,6 +123,7 @@ class MarketRecorder:
         on_price: Callable[[int, Decimal], None] | None = None,
         wanted: Callable[[], list[Wanted]] = wanted_instruments,
         store: BarStore | None = None,
+        lines: SharedLines | None = None,
         max_lines: int = MAX_LINES,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -128,6 +131,7 @@ class MarketRecorder:
         self._on_marks, self._on_bar = on_marks, on_bar
         self._wanted = wanted
         self._store = store if store is not None else BarStore()
+        self._shared = lines
         self._max_instruments = max_lines // LINES_EACH
         self._look_every_s = look_every_s
         self._lines: dict[int, _Line] = {}
@@ -161,9 +165,8 @@ class MarketRecorder:
         self._ib.pendingTickersEvent -= self._on_tickers
         for task in self._tasks:
             task.cancel()
-        if self._ib.isConnected():
-            for line in list(self._lines.values()):
-                self._unsubscribe(line)
+        for line in list(self._lines.values()):
+            self._unsubscribe(line)
         self._lines.clear()
         self._store.stop()
 
@@ -198,14 +201,29 @@ class MarketRecorder:
     def _subscribe(self, wanted: Wanted) -> _Line:
         contract = wanted.contract()
         ticker = self._ib.reqMktData(contract, "", False, False)
+        return _Line(wanted, contract, ticker, self._subscribe_bars(wanted, contract))
+
+    def _subscribe_bars(self, wanted: Wanted, contract: Contract) -> RealTimeBarList | Listening | None:
+        """Follow an instrument's bars, on the line of the strategies that follow it where lines are shared."""
+        if self._shared is not None:
+            try:
+                return self._shared.listen(contract, partial(self._take_bar, wanted), _note_refusal)
+            except TransientError as error:
+                logger.warning("bars are not recorded symbol=%s reason=%s", wanted.symbol, error.message)
+                return None
         what = "MIDPOINT" if wanted.sec_type in _NO_TRADES else "TRADES"
         bars = self._ib.reqRealTimeBars(contract, 5, what, False)
         bars.updateEvent += partial(self._on_real_time_bar, wanted)
-        return _Line(wanted, contract, ticker, bars)
+        return bars
 
     def _unsubscribe(self, line: _Line) -> None:
+        if isinstance(line.bars, Listening) and self._shared is not None:
+            self._shared.drop(line.bars)
+        if not self._ib.isConnected():
+            return
         self._ib.cancelMktData(line.contract)
-        self._ib.cancelRealTimeBars(line.bars)
+        if isinstance(line.bars, RealTimeBarList):
+            self._ib.cancelRealTimeBars(line.bars)
 
     def _on_error(self, req_id: int, code: int, text: str, contract: Any) -> None:
         if code == codes.DATA_LOST:
@@ -242,6 +260,9 @@ class MarketRecorder:
             return
         bar = bars[-1]
         del bars[:-1]  # ib_async keeps every bar for ever
+        self._take_bar(wanted, bar)
+
+    def _take_bar(self, wanted: Wanted, bar: RealTimeBar) -> None:
         ohlc = (to_decimal(bar.open_), to_decimal(bar.high), to_decimal(bar.low), to_decimal(bar.close))
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
@@ -255,3 +276,7 @@ class MarketRecorder:
             except Exception:  # task border: a failed look must not end the recording
                 logger.exception("market recorder")
             await asyncio.sleep(seconds)
+
+
+def _note_refusal(text: str) -> None:
+    logger.warning("bars are not recorded: %s", text)

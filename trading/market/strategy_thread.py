@@ -88,6 +88,7 @@ class StrategyThread(threading.Thread):
         self._is_quiet = False  # no more notifications, but calls go on
         self._has_ended = False
         self._is_dropping = False
+        self._busy_since: float | None = None
         self._subscription = StreamSubscription(mode, f"processor->strategy:{strategy.name}", is_alive=self.is_alive)
         self._notifications_processed = 0
         self._signals_generated = 0
@@ -143,6 +144,11 @@ class StrategyThread(threading.Thread):
         super().join(timeout)
         if self.is_alive():
             logger.warning("strategy=%s thread did not end within %s s", self.strategy.name, timeout)
+
+    def busy_s(self) -> float:
+        """Return for how long the strategy's code has been at one piece of work; 0 while it waits for some."""
+        since = self._busy_since
+        return 0.0 if since is None else perf_counter() - since
 
     def get_queue_size(self) -> int:
         """Return how much waits."""
@@ -214,10 +220,14 @@ class StrategyThread(threading.Thread):
                 continue
             if taken is None:
                 return
-            if isinstance(taken, _Call):
-                taken.run()
-            else:
-                self._process_notification(taken)
+            self._busy_since = perf_counter()
+            try:
+                if isinstance(taken, _Call):
+                    taken.run()
+                else:
+                    self._process_notification(taken)
+            finally:
+                self._busy_since = None
 
     def _process_notification(self, notification: Notification) -> None:
         symbol, interval, _ = notification

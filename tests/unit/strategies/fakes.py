@@ -242,6 +242,10 @@ class FakeEngine:
         self.traceback = ""
         self.beats = 0
         self.lines: list[tuple[str, str]] = []
+        self.kept: list[tuple[str, str, int]] = []
+
+    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+        self.kept.append((series, timeframe, len(bars)))
 
     async def connect_strategy(self, strategy: BaseStrategy) -> Any:
         while not self.may_connect.is_set():
