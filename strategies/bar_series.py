@@ -117,6 +117,20 @@ class BarSeries(Sequence[Bar]):
             column[index] = value
         self.count = index + 1  # last: a reader of another thread never sees half a bar
 
+    def load(self, starts: Nanos, columns: Sequence[Floats]) -> None:
+        """Put other bars in place of all that are there; references stay good.
+
+        Raises: ConfigError (bad_bars) as ``from_columns`` does, in which case nothing is changed.
+        """
+        before = self.count
+        self.count = min(before, len(starts))  # no reader looks beyond what comes
+        try:
+            self._lay_out(np.array(starts, dtype=np.int64), [np.array(column, dtype=np.float64) for column in columns])
+        except ConfigError:
+            self.count = before
+            raise
+        self.count = self.capacity
+
     def problem_with(self, bar: Bar) -> str:
         """Return why a bar cannot be added at the end, empty when it can."""
         index, starts = self.count, self._columns[0]
@@ -132,25 +146,20 @@ class BarSeries(Sequence[Bar]):
         starts, *prices = (np.concatenate(pair) for pair in zip(self._columns, more, strict=True))
         self._columns = (starts, *prices)  # type: ignore[assignment]  # five columns of prices, as there were
 
-    def merge(self, bars: Sequence[Bar]) -> list[int]:
-        """Put bars that came late in their places among the visible ones; return the starts of those that were missing.
+    def merged(self, bars: Sequence[Bar], *, replace: bool = False) -> tuple[Nanos, list[Floats]] | None:
+        """Return starts and columns with bars that came late in their places, for ``load``; None when none is new.
 
-        A bar that is there already stays as it is: somebody may have acted on it. References stay good; what was read
-        from them before is a view of the old columns.
-        Raises: ConfigError (bad_bars) naming the row, in which case nothing is changed.
+        A bar that is there already stays as it is, unless ``replace`` says otherwise.
         """
-        shown, count = self._columns, self.count
-        known = set(shown[0][:count].tolist())
-        missing = {bar.start_ns: bar for bar in bars if bar.start_ns not in known}
-        if not missing:
-            return []
-        late = [np.array(column) for column in zip(*missing.values(), strict=True)]
-        joined = [np.concatenate([column[:count], more]) for column, more in zip(shown, late, strict=True)]
-        order = np.argsort(joined[0], kind="stable")
-        starts, *prices = (column[order] for column in joined)
-        self._lay_out(starts.astype(np.int64), prices)
-        self.count = len(starts)
-        return sorted(missing)
+        known = {bar.start_ns: bar for bar in self}
+        late = {
+            bar.start_ns: bar for bar in bars if bar.start_ns not in known or (replace and known[bar.start_ns] != bar)
+        }
+        if not late:
+            return None
+        rows = sorted({**known, **late}.values())
+        starts, *columns = zip(*rows, strict=True)
+        return np.array(starts, dtype=np.int64), [np.array(column, dtype=np.float64) for column in columns]
 
     # -- reading
 

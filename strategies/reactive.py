@@ -80,6 +80,12 @@ class IndicatorView(Protocol):
     def values(self) -> Any:
         """Return the visible values, a read-only float64 array as long as the bars."""
 
+    def output(self, name: str) -> IndicatorView:
+        """Return another column of an indicator that has several, such as ``signal`` of macd.
+
+        Raises: ConfigError (bad_indicator) naming those that there are.
+        """
+
 
 class SessionDataPort(Protocol):
     """Market data as strategies read it; views, never copies."""
@@ -90,10 +96,12 @@ class SessionDataPort(Protocol):
     def get_bar_quality(self, symbol: str, interval: str) -> float:
         """Return how complete today's bars are, 0–100; 0.0 for an unknown pair."""
 
-    def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float) -> IndicatorView:
+    def get_indicator(
+        self, symbol: str, interval: str, name: str, period: int = 0, **params: float | str
+    ) -> IndicatorView:
         """Return an indicator; asked for the first time it is computed over what is there.
 
-        Raises: ConfigError (unknown_indicator).
+        Raises: ConfigError (unknown_indicator, bad_indicator).
         """
 
 
@@ -125,7 +133,9 @@ class StrategyContext:
         """Return how complete today's bars are, 0–100."""
         return self.session_data.get_bar_quality(symbol, interval)
 
-    def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float) -> IndicatorView:
+    def get_indicator(
+        self, symbol: str, interval: str, name: str, period: int = 0, **params: float | str
+    ) -> IndicatorView:
         """Return an indicator of the bars, read through the same cursor."""
         return self.session_data.get_indicator(symbol, interval, name, period, **params)
 

@@ -57,10 +57,11 @@ def load_overrides() -> Overrides:
 
 
 def make_time_manager(mode: str = LIVE, *, group: str = US_EQUITY) -> TimeManager:
-    """Return a clock with the operators' calendars, which later edits reach."""
+    """Return a clock with the operators' calendars; later edits reach live ones."""
     made = TimeManager(mode, group=group)
-    with _lock:
-        _clocks.add(made)  # before the rows are read, so that an edit in between reaches it
+    if mode == LIVE:  # a backtest keeps the calendar that it began with
+        with _lock:
+            _clocks.add(made)  # before the rows are read, so that an edit in between reaches it
     made.set_overrides(load_overrides())
     return made
 

@@ -99,10 +99,11 @@ def group_of(exchange: str) -> str:
     )
 
 
+@lru_cache(maxsize=64)
 def build_table(
     group: str, first: date, last: date, *, overrides: Overrides = NO_OVERRIDES, asset_class: str = EQUITY
 ) -> SessionTable:
-    """Return the sessions of a group between two days, what operators entered included.
+    """Return the sessions of a group between two days, what operators entered included; kept, for it takes a while.
 
     The calendar's own bounds cut the stretch; ``covers`` of the table tells what is left.
     Raises: ConfigError (unknown_exchange, calendar_bounds, bad_sessions).

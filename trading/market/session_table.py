@@ -24,6 +24,9 @@ Days = npt.NDArray[np.datetime64]
 Indices = npt.NDArray[np.int64]
 DAY_NS = 86_400_000_000_000
 SECOND_NS = 1_000_000_000
+PRE, REGULAR, POST = 0, 1, 2
+"""Phases of a session's day. A break counts as regular, the hours after post-market as post-market."""
+
 _MONDAY_BEFORE_EPOCH = 3  # 1970-01-01 was a Thursday
 
 
@@ -124,15 +127,35 @@ class SessionTable:
     def _lists(self) -> tuple[list[int], list[int], list[int]]:
         return self.pre.tolist(), self.segment_opens.tolist(), self.segment_closes.tolist()
 
+    @cached_property
+    def _day_lists(self) -> tuple[list[int], list[int], list[int]]:
+        return self.days.astype(np.int64).tolist(), self.opens.tolist(), self.closes.tolist()
+
     def session_at(self, nanos: int) -> int:
         """Return the index of the last session whose pre-market has begun; -1 before the first."""
         return bisect_right(self._lists[0], nanos) - 1
+
+    def place(self, nanos: int) -> tuple[int, int, int]:
+        """Return the day (counted from 1970) of ``session_at``, its phase and its open; (-1, POST, 0) before the first.
+
+        A day's number stays when a wider table takes this one's place; an index would not.
+        """
+        index = self.session_at(nanos)
+        if index < 0:
+            return -1, POST, 0
+        numbers, opens, closes = self._day_lists
+        return numbers[index], (nanos >= opens[index]) + (nanos >= closes[index]), opens[index]
 
     def segment_at(self, nanos: int) -> int:
         """Return the index of the segment that is open at the moment; -1 while closed."""
         _, opens, closes = self._lists
         found = bisect_right(opens, nanos) - 1
         return found if found >= 0 and nanos < closes[found] else -1
+
+    def segment(self, index: int) -> tuple[int, int]:
+        """Return when a segment opens and closes."""
+        _, opens, closes = self._lists
+        return opens[index], closes[index]
 
     def index_of(self, day: date) -> int:
         """Return the index of a day's session; -1 when it has none."""
@@ -145,8 +168,15 @@ class SessionTable:
 
     def segments_of(self, index: int) -> list[tuple[int, int]]:
         """Return the open stretches of a session: one, or two around its break."""
-        first, last = np.searchsorted(self.segment_sessions, [index, index + 1])
-        return [(int(self.segment_opens[n]), int(self.segment_closes[n])) for n in range(first, last)]
+        return self._segments[index]
+
+    @cached_property
+    def _segments(self) -> list[list[tuple[int, int]]]:
+        found: list[list[tuple[int, int]]] = [[] for _ in range(len(self.days))]
+        _, opens, closes = self._lists
+        for session, start, end in zip(self.segment_sessions.tolist(), opens, closes, strict=True):
+            found[session].append((start, end))
+        return found
 
     def open_ns(self, start_ns: int, end_ns: int) -> int:
         """Return how long the market is open between two moments, in nanoseconds."""
@@ -159,6 +189,19 @@ class SessionTable:
     def sessions_at(self, nanos: Nanos) -> Indices:
         """Return ``session_at`` of each moment."""
         return np.searchsorted(self.pre, nanos, side="right").astype(np.int64) - 1
+
+    def places(self, nanos: Nanos) -> tuple[Indices, Indices, Nanos]:
+        """Return ``place`` of each moment, as three columns."""
+        if not len(self.days):
+            return np.full(len(nanos), -1), np.full(len(nanos), POST), np.zeros(len(nanos), dtype=np.int64)
+        found = self.sessions_at(nanos)
+        phases = (nanos >= self.opens[found]).astype(np.int64) + (nanos >= self.closes[found])
+        known = found >= 0
+        return (
+            np.where(known, self.days.astype(np.int64)[found], -1),
+            np.where(known, phases, POST),
+            np.where(known, self.opens[found], 0),
+        )
 
     def segments_at(self, nanos: Nanos) -> Indices:
         """Return ``segment_at`` of each moment."""

@@ -90,8 +90,8 @@ class TestServices:
         calendar_services.remove_row(row, actor="tester", source="cli")
         found = list(AuditEntry.objects.order_by("id").values_list("action", flat=True))
         assert found == ["calendar.holiday_set", "calendar.holiday_set", "calendar.holiday_removed"]
-        before, after = AuditEntry.objects.order_by("id").values_list("before", "after")[1]
-        assert (before["closes_at"], after["closes_at"]) == (None, "13:00:00")
+        changed: Any = AuditEntry.objects.order_by("id")[1]
+        assert (changed.before["closes_at"], changed.after["closes_at"]) == (None, "13:00:00")
 
 
 class TestAdmin:
