@@ -228,6 +228,8 @@ class SessionCoordinator:
     def _stream(self) -> None:
         """Phase 3."""
         self.ports.processor.activate()
+        if self.ports.gaps is not None:
+            self.ports.gaps.start()
         self._enter(Phase.STREAMING)
         if self.is_live:
             self._follow()
@@ -257,7 +259,8 @@ class SessionCoordinator:
     def _tidy_up(self) -> None:
         """Leave nothing running, whatever happened before."""
         self.ports.processor.deactivate()
-        for deed in (self.scanners.end_day, self.ports.strategies.stop_strategies):
+        gaps = [self.ports.gaps.stop] if self.ports.gaps is not None else []
+        for deed in (*gaps, self.scanners.end_day, self.symbols.close, self.ports.strategies.stop_strategies):
             try:
                 deed()
             except Exception:

@@ -14,6 +14,7 @@ from strategies.bar_series import Bar
 from strategies.exceptions import ConflictError
 from strategies.reactive import SessionDataPort
 from trading.market.feeds import BarFeed
+from trading.market.gap_keeper import GapKeeper
 from trading.market.lag import LagControl
 from trading.market.scanners.base import MarketScan
 from trading.market.session_parts import SessionConfig
@@ -142,3 +143,4 @@ class SessionPorts:
     desk: DeskPort | None = None
     observer: SessionObserver = field(default_factory=NobodyWatches)
     venue: VenuePort = field(default_factory=NoVenue)
+    gaps: GapKeeper | None = None

@@ -81,10 +81,14 @@ class SessionSymbols:
 
     # -- a day
 
-    def begin_day(self, session: TradingSession) -> None:
-        """Forget yesterday's symbols."""
+    def close(self) -> None:
+        """Want no more bars of any symbol."""
         for entry in self._entries.values():
             entry.stream.close()
+
+    def begin_day(self, session: TradingSession) -> None:
+        """Forget yesterday's symbols."""
+        self.close()
         self._entries = {}
         self._session = session
 

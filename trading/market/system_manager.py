@@ -18,10 +18,13 @@ from strategies.exceptions import ConflictError, StrategyError
 from trading.market.coordinator import SessionCoordinator
 from trading.market.dispatcher import ExecutorMaker, StrategyDispatcher
 from trading.market.feeds import BarFeed
+from trading.market.gap_keeper import GapKeeper
+from trading.market.gaps import BarRequests, GapFiller
 from trading.market.processor import DataProcessor
 from trading.market.scanners.loader import load_scanner
 from trading.market.scanners.manager import Planned
 from trading.market.scanners.schedule import scan_times
+from trading.market.session_data import SessionData
 from trading.market.session_parts import Mode, ScannerConfig, SessionConfig
 from trading.market.session_ports import DeskPort, NoVenue, SessionPorts, VenuePort
 from trading.market.session_status import OVER, NobodyWatches, Phase, SessionObserver
@@ -52,10 +55,13 @@ class SystemManager:
         make_executor: ExecutorMaker | None = None,
         venue: VenuePort | None = None,
         observer: SessionObserver | None = None,
+        requests: BarRequests | None = None,
     ) -> None:
+        """``requests``: where a live session asks again for bars that are missing."""
         self.session_config: SessionConfig | None = None
         self._feed, self._desk, self._make_executor = feed, desk, make_executor
         self._venue, self._observer = venue or NoVenue(), observer or NobodyWatches()
+        self._requests = requests
         self._time_manager = time_manager
         self._session_data: Any = None
         self._strategy_manager: StrategyDispatcher | None = None
@@ -122,9 +128,9 @@ class SystemManager:
             self._thread.start()
         coordinator.begun.wait()
         if coordinator.phase is Phase.FAILED:
-            message = coordinator.status().message
+            message, trace = coordinator.status().message, coordinator.error
             self.shutdown()
-            raise SessionFailedError(message)
+            raise SessionFailedError(message, trace=trace)
 
     def _put_together(self, config: SessionConfig) -> None:
         self.session_config = config
@@ -140,9 +146,23 @@ class SystemManager:
             self._desk,
             self._observer,
             self._venue,
+            self._gap_keeper(config, data),
         )
         scanners = [partial(plan_scanner, part) for part in config.session_data_config.scanners if part.enabled]
         self._coordinator = SessionCoordinator(ports, scanners)
+
+    def _gap_keeper(self, config: SessionConfig, data: SessionData) -> GapKeeper | None:
+        if config.mode is not Mode.LIVE or self._requests is None:
+            return None
+        part = config.session_data_config.gap_filler
+        filler = GapFiller(
+            data,
+            self._requests,
+            mode=config.mode.value,
+            max_retries=part.max_retries,
+            retry_interval_s=part.retry_interval_seconds,
+        )
+        return GapKeeper(filler.run, self._time_manager.now_ns)
 
     @property
     def is_running(self) -> bool:
@@ -156,10 +176,14 @@ class SystemManager:
         phase = self.get_coordinator().phase
         return phase if phase in OVER and not self.is_running else None
 
-    def stop_session(self, timeout_s: float = STOP_S) -> bool:
-        """End the session: strategies first, then the rest; tell whether it ended in time. Harmless when none runs."""
+    def request_stop(self) -> None:
+        """Ask the session to end; returns at once. Harmless when none runs."""
         if self._coordinator is not None:
             self._coordinator.stop()
+
+    def stop_session(self, timeout_s: float = STOP_S) -> bool:
+        """End the session: strategies first, then the rest; tell whether it ended in time. Harmless when none runs."""
+        self.request_stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         if self.is_running:
