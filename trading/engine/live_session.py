@@ -29,9 +29,10 @@ from trading.engine.supervisor import ENDED, SETTLED, find_strategy
 from trading.market.calendar_rows import make_time_manager
 from trading.market.coordinator import SessionCoordinator
 from trading.market.scanners.base import MarketScan
+from trading.market.session_gates import session_gates
 from trading.market.session_parts import Mode, SessionConfig
 from trading.market.session_status import Phase
-from trading.market.signal_rules import Gates, gates_of
+from trading.market.signal_rules import Gates
 from trading.market.strategy_thread import SignalSink
 from trading.market.system_manager import SystemManager
 from trading.models import Order
@@ -144,8 +145,7 @@ class LiveSession:
             name = entry.module.rpartition(".")[2]
             row = _owner_of(name)
             allow_short = bool(entry.config.get("allow_short", False))
-            trading = self.config.trading_config.model_dump()
-            gates = gates_of(entry.config, allow_short=allow_short, trading=trading)
+            gates = session_gates(entry.config, self.config.trading_config, allow_short=allow_short)
             self.seats[name] = _Seat(row.symbol, gates, bool(entry.config.get("allow_repeats", False)))
 
     def _make_life(self, seat: _Seat, client_id: int, params: Mapping[str, Any]) -> SessionLife:

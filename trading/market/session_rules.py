@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+from strategies.exceptions import MatsError
 from strategies.intervals import parse_interval
-from trading.market.session_parts import Mode, ScannerConfig, ScanWindow, SessionConfig, SessionIndicator
+from trading.market.indicators.registry import make_request
+from trading.market.session_parts import (
+    HistoricalIndicator,
+    Mode,
+    ScannerConfig,
+    ScanWindow,
+    SessionConfig,
+    SessionIndicator,
+)
 
 Problems = Iterator[tuple[str, str]]
 _DATA = "session_data_config"
@@ -80,11 +89,21 @@ def _indicators(config: SessionConfig) -> Problems:
     for kind, listed in (("session", data.indicators.session), ("historical", data.indicators.historical)):
         here = f"{_DATA}.indicators.{kind}"
         yield from _twice_keys(here, listed)
+        yield from _requests(here, listed)
     known = {*data.streams, base_interval(data.streams)}
     for place, one in enumerate(data.indicators.session):
         if one.interval not in known:
             where = f"{_DATA}.indicators.session[{place}].interval"
             yield where, f"{one.interval} is not streamed; streams are {', '.join(sorted(known))}."
+
+
+def _requests(here: str, listed: Sequence[SessionIndicator]) -> Problems:
+    for place, one in enumerate(listed):
+        unit = one.unit if isinstance(one, HistoricalIndicator) else None
+        try:
+            make_request(one.name, one.interval, one.period, one.params, unit=unit)
+        except MatsError as error:
+            yield f"{here}[{place}]", error.message
 
 
 def _twice_keys(here: str, listed: Sequence[SessionIndicator]) -> Problems:

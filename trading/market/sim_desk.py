@@ -31,8 +31,8 @@ from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
 from trading.backtest.sessions import DAY_NS, exchange_sessions
 from trading.brokers.fees import FixedStockFees
+from trading.market.session_gates import session_gates
 from trading.market.session_parts import BacktestConfig, SessionConfig
-from trading.market.signal_rules import gates_of
 from trading.market.strategy_thread import SignalSink
 
 ZERO = Decimal(0)
@@ -67,7 +67,7 @@ class SimulatedDesk:
         if config.backtest_config is None:
             raise ConfigError("A simulated broker belongs to a backtest.", code="no_backtest_config")
         self._desk = Desk(models_of(config.backtest_config))
-        self._trading = config.trading_config.model_dump()
+        self._trading = config.trading_config
         self._lanes: dict[str, Lane] = {}
         self._executors: dict[str, Executor] = {}
         self._waiting: dict[str, deque[Sequence[Signal]]] = {}
@@ -97,7 +97,8 @@ class SimulatedDesk:
         if name not in self._executors:
             entry = StrategyEntry(name, "reactive", type(strategy), strategy.config, self._cash)
             executor = self._executors[name] = Executor(entry, self._lanes, self._desk)
-            executor.gates = gates_of(strategy.config, allow_short=self._desk.models.allow_short, trading=self._trading)
+            allow_short = self._desk.models.allow_short
+            executor.gates = session_gates(strategy.config, self._trading, allow_short=allow_short)
             self._waiting[name] = deque()
         return partial(self.take, name)
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from strategies.exceptions import ConflictError, StrategyError
+from strategies.exceptions import ConflictError, MatsError, StrategyError
 from trading.market.coordinator import SessionCoordinator
 from trading.market.dispatcher import ExecutorMaker, StrategyDispatcher
 from trading.market.feeds import BarFeed
@@ -120,7 +120,10 @@ class SystemManager:
         with self._lock:
             if self.is_running:
                 raise ConflictError("A session runs already; stop it first.", code="session_runs")
-            self._put_together(session_config)
+            try:
+                self._put_together(session_config)
+            except MatsError as error:
+                raise SessionFailedError(error.message) from error
             coordinator = self.get_coordinator()
             self._thread = threading.Thread(
                 target=coordinator.run, name=f"Session-{session_config.session_name}", daemon=True

@@ -184,6 +184,16 @@ def test_duplicate_indicators_and_unstreamed_intervals_are_refused() -> None:
     }
 
 
+def test_an_indicator_that_there_is_not_or_with_a_bad_period_is_refused() -> None:
+    indicators = {
+        "session": [{"name": "no_such", "period": 3, "interval": "5m"}, {"name": "sma", "period": 0, "interval": "5m"}],
+        "historical": [{"name": "avg_volume", "period": 20, "unit": "weeks"}],
+    }
+    errors = errors_of(changed("session_data_config.indicators", indicators))
+    assert "There is no indicator 'no_such'" in errors["session_data_config.indicators.session[0]"]
+    assert "session_data_config.indicators.session[1]" in errors
+
+
 def test_the_key_of_an_indicator_leaves_a_missing_period_out() -> None:
     raw = changed("session_data_config.indicators", {"session": [{"name": "vwap", "interval": "1m"}]})
     [vwap] = parse_session_config(raw).session_data_config.indicators.session
