@@ -22,6 +22,7 @@ Nanos = npt.NDArray[np.int64]
 FIELDS = ("open", "high", "low", "close", "volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_CAPACITY = 512
+_BEFORE_ALL = -(2**63)
 
 
 class Bar(NamedTuple):
@@ -187,6 +188,11 @@ class BarSeries(Sequence[Bar]):
     def starts(self) -> Nanos:
         """Return the starts of the visible bars, a read-only view."""
         return _visible(self._columns[0], self.count)
+
+    @property
+    def last_start_ns(self) -> int:
+        """Return the start of the newest visible bar, epoch nanoseconds; before all time when there is none."""
+        return self._columns[0].item(self.count - 1) if self.count else _BEFORE_ALL
 
     @property
     def open(self) -> Floats:
