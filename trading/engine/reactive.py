@@ -21,14 +21,16 @@ from typing import Any, TypeVar
 
 from strategies.bar_series import BarSeries, moment_of
 from strategies.base import BaseStrategy
-from strategies.exceptions import ConfigError, StrategyError
+from strategies.exceptions import StrategyError
 from strategies.life import BEAT_S, UNWIND_S
 from strategies.ports import EnginePort
 from strategies.reactive import IndicatorView, ReactiveStrategy, Signal, StrategyContext
 from trading.engine.live_market import LiveMarket
 from trading.engine.live_orders import Canceller, LiveOrders
 from trading.market.dispatcher import checked_pairs
-from trading.market.live_bars import Following
+from trading.market.indicators.registry import make_request
+from trading.market.live_bars import Feed, Following
+from trading.market.session_data import EMPTY, NOTHING
 from trading.market.signal_executor import SignalExecutor
 from trading.market.signal_rules import gates_of
 from trading.market.strategy_thread import StrategyThread
@@ -64,29 +66,43 @@ class LiveData:
     def __init__(self, market: LiveMarket) -> None:
         self._market = market
         self._followed: Mapping[str, Following] = {}
-        self._nothing: dict[tuple[str, str], BarSeries] = {}
+        self._views: dict[tuple[Any, ...], IndicatorView] = {}
 
     def replace(self, followed: Mapping[str, Following]) -> None:
         """Take what is followed now, by symbol."""
         self._followed = followed
+        self._views = {}
 
     def get_bars_ref(self, symbol: str, interval: str) -> BarSeries:
         """Return the closed bars; an unknown pair is an empty series."""
+        feed = self._feed(symbol, interval)
+        return EMPTY if feed is None else feed.series
+
+    def _feed(self, symbol: str, interval: str) -> Feed | None:
         following = self._followed.get(symbol)
-        found = None if following is None else following.series.get(interval)
-        return self._nothing.setdefault((symbol, interval), BarSeries(symbol, interval)) if found is None else found
+        return None if following is None else following.feeds.get(interval)
 
     def get_bar_quality(self, symbol: str, interval: str) -> float:
         """Return how complete today's bars are, 0–100; 0.0 for an unknown pair."""
         following = self._followed.get(symbol)
         return 0.0 if following is None else self._market.quality(following, interval)
 
-    def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float) -> IndicatorView:
-        """Return an indicator of the followed bars.
+    def get_indicator(
+        self, symbol: str, interval: str, name: str, period: int = 0, **params: float | str
+    ) -> IndicatorView:
+        """Return an indicator of the followed bars; of an unknown pair one without values.
 
-        Raises: ConfigError (unknown_indicator).
+        Raises: ConfigError (unknown_indicator, bad_indicator).
         """
-        raise ConfigError(f"There is no indicator {name!r} here.", code="unknown_indicator")
+        key = (symbol, interval, name, period, *sorted(params.items()))
+        found = self._views.get(key)
+        if found is None:
+            feed = self._feed(symbol, interval)
+            if feed is None:
+                make_request(name, interval, period, params)  # what is spelled wrongly is told in any case
+                return NOTHING
+            found = self._views[key] = feed.indicator(name, period, params)
+        return found
 
 
 class ReactiveLife(BaseStrategy):
@@ -189,7 +205,7 @@ class ReactiveLife(BaseStrategy):
         return {
             "metrics": self.worker.get_metrics(),
             "signals": self.executor.figures.as_dict(),
-            "subscriptions": [[symbol, interval] for symbol, one in self._followed.items() for interval in one.series],
+            "subscriptions": [[symbol, interval] for symbol, one in self._followed.items() for interval in one.feeds],
         }
 
     # -- the strategy's thread

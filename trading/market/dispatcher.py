@@ -278,7 +278,8 @@ class StrategyDispatcher:
         deadline = time.monotonic() + limit
         all_ready = True
         try:
-            for thread in self._strategy_threads:
+            # Who was told last is done last, as a rule: waiting for it first wakes this thread once, not once for each.
+            for thread in reversed(self._strategy_threads):
                 subscription = thread.get_subscription()
                 if subscription.is_ready():
                     continue

@@ -22,7 +22,7 @@ from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
 from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendars import US_EQUITY, group_of
-from trading.market.live_windows import closed_from, window_at
+from trading.market.live_windows import closed_from
 from trading.market.session_table import SECOND_NS, SessionTable
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def group_of_contract(contract: Contract) -> str:
     listed = contract.primaryExchange or contract.exchange or US_EQUITY
     if listed == "SMART" and contract.currency != "USD":
         raise ConfigError(
-            f"Where {contract.symbol} in {contract.currency} is listed is not known, so neither are its hours.",
+            f"It is not known where {contract.symbol} in {contract.currency} is listed, hence neither its hours.",
             code="unknown_exchange",
         )
     return group_of(_CALENDARS.get(listed, listed))
@@ -150,9 +150,7 @@ def end_of(start_ns: int, interval: Interval, table: SessionTable) -> int:
     """Return when a bar is over."""
     if not interval.is_intraday:
         return int(table.bar_ends(interval, np.array([start_ns], dtype=np.int64))[0])
-    window = window_at(start_ns, interval, table, regular_hours=False)
-    assert window is not None  # noqa: S101 - only regular hours have an outside
-    return window[1]
+    return start_ns + interval.seconds * SECOND_NS
 
 
 def bars_of_frame(data: Any) -> list[Bar]:

@@ -2,9 +2,9 @@
 
 Owns: the window that a moment lies in, building a window's bar from consecutive parts, how complete today is.
 Leaves: lines, history and who listens (``live_bars``), sessions (``session_table``).
-Rule: windows are aligned to the open of the session's stretch; the last one of a stretch may be shorter. Outside of
-regular hours, where that is asked for, they are aligned to the clock. A bar closes only when every part of its window
-was there, one after the other: what lacks a part is fetched from history instead.
+Rule: windows are those of derived bars everywhere (``derived``): aligned to the open of the session's stretch, none
+that reaches over its close. Outside of regular hours, where that is asked for, they are aligned to the clock. A bar
+closes only when every part of its window was there, one after the other: what lacks a part is fetched from history.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import numpy as np
 
 from strategies.bar_series import Bar, Nanos
 from strategies.intervals import Interval
+from trading.market.quality import expected_starts, quality_of
 from trading.market.session_table import SECOND_NS, SessionTable
 
 Window = tuple[int, int]  # start and end, epoch nanoseconds UTC
 FIVE_SECONDS_NS = 5 * SECOND_NS
+DAYS_LOOKED_AT = 20
 
 
 def window_at(nanos: int, interval: Interval, table: SessionTable, *, regular_hours: bool) -> Window | None:
@@ -28,7 +30,7 @@ def window_at(nanos: int, interval: Interval, table: SessionTable, *, regular_ho
         return None if regular_hours else (start, start + length)
     opens, closes = int(table.segment_opens[segment]), int(table.segment_closes[segment])
     start = opens + (nanos - opens) // length * length
-    return start, min(start + length, closes)
+    return None if start + length > closes else (start, start + length)
 
 
 class WindowBuilder:
@@ -86,33 +88,16 @@ def closed_from(
 def completeness(starts: Nanos, interval: Interval, table: SessionTable, now_ns: int) -> float:
     """Return how many of the bars that today's regular session should have brought are there, 0–100.
 
-    Counted from the open, or from the first bar where it came later; before the open, and where there is no session, it
-    is 100: nothing is missing. Days and weeks: of the last twenty sessions that are over.
+    Counted from the open, or from the first bar where it came later; where nothing is expected yet it is 100. Days: of
+    the last twenty sessions that are over.
     """
     if not len(starts):
         return 0.0
     if not interval.is_intraday:
-        return _of_days(starts, interval, table, now_ns)
-    session = table.session_at(now_ns)
-    if session < 0:
-        return 100.0
-    length, expected, actual = interval.seconds * SECOND_NS, 0, 0
-    for opens, closes in table.segments_of(session):
-        if starts[0] > opens:
-            opens += -(-(int(starts[0]) - opens) // length) * length
-        until = min(closes, now_ns)
-        if until <= opens:
-            continue
-        expected += (until - opens) // length
-        low, high = np.searchsorted(starts, [opens, until])
-        actual += int(high - low)
-    return 100.0 if expected <= 0 else min(100.0, 100.0 * actual / expected)
-
-
-def _of_days(starts: Nanos, interval: Interval, table: SessionTable, now_ns: int) -> float:
-    over = table.days[table.closes <= now_ns][-20:]
-    dates = np.unique(table.dates_of(starts))
-    over = over[over >= dates[0]]
-    if interval.unit != "d" or interval.count > 1 or not len(over):
-        return 100.0
-    return 100.0 * float(np.isin(over, dates).mean())
+        over = int(np.searchsorted(table.closes, now_ns, side="right"))
+        first = int(np.searchsorted(table.days, table.dates_of(starts[:1])[0]))
+        low = max(first, over - DAYS_LOOKED_AT)
+        return quality_of(int(np.isin(table.days[low:over], table.dates_of(starts)).sum()), over - low)
+    expected = expected_starts(table, interval, table.session_at(now_ns), now_ns)
+    expected = expected[expected >= starts[0]]
+    return quality_of(int(np.isin(expected, starts).sum()), len(expected))

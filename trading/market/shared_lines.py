@@ -173,11 +173,10 @@ class SharedLines:
         if not codes.fails_request(code):
             return
         with self._lock:
-            found = next((one for one in self._lines.items() if one[1].bars and one[1].bars.reqId == req_id), None)
-            if found is None:
+            asked = {line.bars.reqId: con_id for con_id, line in self._lines.items() if line.bars is not None}
+            if req_id not in asked:
                 return
-            con_id, line = found
-            del self._lines[con_id]
+            line = self._lines.pop(asked[req_id])
             self._budget.close_line(self._client_id, req_id)
         logger.error("line refused symbol=%s code=%s text=%s", line.contract.symbol, code, text)
         for one in line.listeners:
@@ -186,8 +185,9 @@ class SharedLines:
     def _ask_again(self) -> None:
         with self._lock:
             lost = [(con_id, line.bars) for con_id, line in self._lines.items() if line.bars is not None]
-            for con_id, _ in lost:
+            for con_id, bars in lost:
                 self._lines[con_id].bars = None
+                self._budget.close_line(self._client_id, bars.reqId)
         for con_id, bars in lost:
             self._cancel(bars)
             self._open(con_id)

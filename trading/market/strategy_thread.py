@@ -83,7 +83,7 @@ class StrategyThread(threading.Thread):
         self._on_signals, self._on_trouble = on_signals, on_trouble
         self._queue_size = queue_size_setting() if queue_size is None else queue_size
         self._queue: queue.SimpleQueue[Notification | _Call | None] = queue.SimpleQueue()
-        self._producers = threading.Lock()
+        self._calls = threading.Lock()
         self._stop_event = threading.Event()
         self._is_quiet = False  # no more notifications, but calls go on
         self._has_ended = False
@@ -100,15 +100,14 @@ class StrategyThread(threading.Thread):
 
     def notify(self, symbol: str, interval: str, data_type: str = "bars") -> None:
         """Tell the strategy of new data; returns at once. Ignored once the thread was asked to end."""
-        with self._producers:
-            if self._is_quiet:
-                return
-            if self.mode == DATA_DRIVEN or self._queue.qsize() < self._queue_size:
-                self._is_dropping = False
-                self._subscription.notify()
-                self._queue.put((symbol, interval, data_type))
-                return
-        self._drop(symbol, interval)
+        if self._is_quiet:
+            return
+        if self.mode != DATA_DRIVEN and self._queue.qsize() >= self._queue_size:
+            self._drop(symbol, interval)
+            return
+        self._is_dropping = False
+        self._subscription.notify()
+        self._queue.put((symbol, interval, data_type))
 
     def call(self, work: Callable[[], T]) -> Future[T]:
         """Have the strategy's code called in its place in the queue, so that it never runs on two threads at once.
@@ -116,7 +115,7 @@ class StrategyThread(threading.Thread):
         On this thread itself, and while it does not live, the work is done at once.
         """
         made = _Call(work)
-        with self._producers:
+        with self._calls:
             if self.is_alive() and not self._has_ended and threading.current_thread() is not self:
                 self._queue.put(made)
                 return made.future
@@ -125,7 +124,7 @@ class StrategyThread(threading.Thread):
 
     def finish(self, work: Callable[[], Any]) -> Future[Any]:
         """Take no further notification, do this as the last thing, then end; what waits is left undone."""
-        with self._producers:
+        with self._calls:
             self._is_quiet = True
         future = self.call(work)
         self._queue.put(None)
@@ -133,7 +132,7 @@ class StrategyThread(threading.Thread):
 
     def stop(self) -> None:
         """Ask the thread to end after what it does now, and end every wait for it."""
-        with self._producers:
+        with self._calls:
             self._is_quiet = True
         self._stop_event.set()
         self._subscription.close()
@@ -201,7 +200,7 @@ class StrategyThread(threading.Thread):
 
     def _refuse_calls(self) -> None:
         """Answer whoever waits for a call that nobody will do any more."""
-        with self._producers:
+        with self._calls:
             self._has_ended = self._is_quiet = True
             while not self._queue.empty():
                 left = self._queue.get()
@@ -246,7 +245,8 @@ class StrategyThread(threading.Thread):
         signals = checked_signals(self.strategy.on_bars(symbol, interval))
         spent = perf_counter() - began
         self._total_processing_time += spent
-        self._max_processing_time = max(self._max_processing_time, spent)
+        if spent > self._max_processing_time:
+            self._max_processing_time = spent
         self._notifications_processed += 1
         self.errors_in_a_row = 0
         if signals:
