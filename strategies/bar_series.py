@@ -259,15 +259,6 @@ def _empty(capacity: int) -> tuple[Nanos, Floats, Floats, Floats, Floats, Floats
     return np.empty(capacity, dtype=np.int64), open_, high, low, close, volume
 
 
-def all_columns(series: BarSeries) -> tuple[Nanos, Floats, Floats, Floats, Floats, Floats]:
-    """Return starts, open, high, low, close and volume of all bars, beyond the cursor too, as read-only views.
-
-    For whoever moves the cursor: a strategy that reads it trades on the future.
-    """
-    starts, columns = series.whole()
-    return starts, *columns
-
-
 def _visible(array: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     view = array[:count]
     if view.flags.writeable:
@@ -297,7 +288,7 @@ def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[F
     problems = (
         ("does not come after the bar before it", np.concatenate(([False], steps < 0))),
         ("is there twice", np.concatenate(([False], steps == 0))),
-        ("has an unset number", ~np.logical_and.reduce([np.isfinite(column) for column in columns])),
+        ("has an unset number", ~np.isfinite(np.column_stack(columns)).all(axis=1)),
         (
             "has a high below or a low above its open or close",
             (high < np.maximum(open_, close)) | (low > np.minimum(open_, close)),

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from strategies.bar_series import BarSeries, Nanos, all_columns, moment_of, nanos_of
+from strategies.bar_series import BarSeries, Nanos, moment_of, nanos_of
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
 from trading.backtest.contracts import BacktestSpec, InstrumentTerms
-from trading.backtest.sessions import DAY_NS, Sessions, exchange_sessions
+from trading.backtest.sessions import edges, sessions_around
+from trading.market.session_table import SessionTable
 
 Pair = tuple[str, str]
 
@@ -29,7 +31,7 @@ class Track:
 
     series: BarSeries
     interval: Interval
-    sessions: Sessions
+    sessions: SessionTable
     starts: Nanos  # when each bar began to trade
     ends: Nanos  # when each bar may be seen
     first: int
@@ -62,7 +64,7 @@ def lay_out(spec: BacktestSpec) -> list[Track]:
     start, end = nanos_of(spec.start), nanos_of(spec.end)
     if start > end:
         raise ConfigError(
-            f"The run would start ({moment_of(start):%Y-%m-%d %H:%M}Z) after its end ({moment_of(end):%Y-%m-%d %H:%M}Z).",
+            f"The run would start at {_text(start)}, after its end at {_text(end)}.",
             code="bad_period",
         )
     if not spec.bars:
@@ -71,7 +73,7 @@ def lay_out(spec: BacktestSpec) -> list[Track]:
     tracks = [_track(spec, pair, series, start, end, pair in bases) for pair, series in spec.bars.items()]
     if not any(track.first < track.last for track in tracks):
         raise ConfigError(
-            f"No bar ends between {moment_of(start):%Y-%m-%d %H:%M}Z and {moment_of(end):%Y-%m-%d %H:%M}Z.",
+            f"No bar ends between {_text(start)} and {_text(end)}.",
             code="no_bars",
         )
     return sorted(tracks, key=lambda track: (not track.is_base, 0 if track.is_base else track.interval.seconds))
@@ -99,25 +101,31 @@ def _track(spec: BacktestSpec, pair: Pair, series: BarSeries, start: int, end: i
             f"The bars given as {symbol} {text} are those of {series.symbol} {series.interval}.", code="bad_bars"
         )
     interval = parse_interval(text)
-    starts = all_columns(series)[0]
-    if not len(starts):
+    stamps, _ = series.whole()
+    if not len(stamps):
         raise ConfigError(f"{symbol} {text} has no bars.", code="no_bars")
-    exchange = terms_of_symbol(spec, symbol).exchange
-    sessions = exchange_sessions(exchange, int(starts[0]) // DAY_NS, max(int(starts[-1]), end) // DAY_NS)
-    ends = sessions.bar_ends(interval, starts)
+    table = sessions_around(terms_of_symbol(spec, symbol).exchange, stamps, spec.overrides)
+    starts, ends = edges(interval, stamps, table)
     again = np.flatnonzero(np.diff(ends) <= 0)
     if len(again):
         row = int(again[0]) + 1
         raise ConfigError(
-            f"{symbol} {text}: the bar of {moment_of(int(starts[row])):%Y-%m-%d %H:%M:%S}Z (row {row}) ends no later than "
-            "the one before it; two bars stand for one period.",
+            f"{symbol} {text}: the bar of {moment_of(int(stamps[row])):%Y-%m-%d %H:%M:%S}Z (row {row}) ends no later "
+            "than the one before it; two bars stand for one period.",
             code="bad_bars",
             row=row,
         )
     first, last = np.searchsorted(ends, start, side="left"), np.searchsorted(ends, end, side="right")
-    return Track(
-        series, interval, sessions, sessions.bar_starts(interval, starts), ends, int(first), int(last), is_base
-    )
+    return Track(series, interval, table, starts, ends, int(first), int(last), is_base)
+
+
+def _text(nanos: int) -> str:
+    return f"{moment_of(nanos):%Y-%m-%d %H:%M}Z"
+
+
+def plain_view(array: npt.NDArray[Any]) -> Any:
+    """Return an array as a view that gives plain numbers, several times faster than the array's own scalars."""
+    return memoryview(array)  # type: ignore[arg-type]  # numpy's stubs do not tell that arrays are buffers
 
 
 def merge(tracks: Sequence[Track]) -> Clock:

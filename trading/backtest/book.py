@@ -3,7 +3,7 @@
 Owns: the arithmetic of ``portfolio.ledger.positions`` without its objects (tests hold both equal), what a signal's
 rules ask about a symbol. Leaves: the equity curve (``curve``), which fills there are (``lane``).
 Rule: as in the ledger, the basis is carried instead of the average, every term is rounded once where it is made, and
-cash + Σ basis = start cash + realised + dividends, to the last digit.
+cash + Σ basis = start cash + realised − fees + dividends, to the last digit.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from array import array
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from portfolio.ledger.money import exact
+from portfolio.ledger.money import CONTEXT, QUANTUM, exact
 from portfolio.ledger.positions import average_cost
+from trading.backtest.contracts import NoFees
 from trading.backtest.orders import MARKET
+from trading.brokers.fees import NO_REGULATORY_FEES, FeeSchedule, FixedStockFees, Traded
 
 if TYPE_CHECKING:
     from trading.backtest.lane import Lane
@@ -24,7 +26,7 @@ ZERO = Decimal(0)
 
 
 class Steps:
-    """How one figure moved: ``after`` is what it was after the moment ``at`` (an index into the clock). Equal lengths."""
+    """How one figure moved: ``after`` is what it was after the moment ``at``, an index into the clock."""
 
     __slots__ = ("after", "at")
 
@@ -32,24 +34,31 @@ class Steps:
         self.at = array("q")
         self.after = array("d")
 
-    def add(self, at: int, after: Decimal) -> None:
+    def add(self, at: int, after: float) -> None:
         """Note a value."""
         self.at.append(at)
-        self.after.append(float(after))
+        self.after.append(after)
 
 
 class Holding:
     """One strategy's position in one symbol, and what its signals are judged by; see ``signal_rules.Facts``."""
 
     __slots__ = (
-        "basis", "book", "exits", "fees", "held", "lane", "lot", "multiplier", "orders", "realized", "steps", "tick",
+        "basis", "book", "currency", "exits", "fee_of_nothing", "fee_share", "fees", "held", "is_single", "lane", "lot",
+        "multiplier", "multiplier_f", "orders", "realized", "steps", "tick",
     )  # fmt: skip
 
     def __init__(self, book: Book, lane: Lane) -> None:
         self.book, self.lane = book, lane
         terms = lane.terms
-        self.multiplier, self.lot, self.tick = terms.multiplier, terms.lot, terms.tick
-        self.fees = terms.fees
+        self.multiplier, self.lot, self.tick, self.currency = terms.multiplier, terms.lot, terms.tick, terms.currency
+        self.multiplier_f = float(terms.multiplier)
+        self.is_single = terms.multiplier == 1
+        schedule = terms.fees if terms.fees is not None else lane.models.fees
+        self.fees = None if type(schedule) is NoFees else schedule
+        self.fee_share = _fee_share(schedule)
+        # By «is it a purchase»: what a schedule asks for an order that traded nothing, which should be nothing.
+        self.fee_of_nothing = tuple(schedule.total(Traded(is_sell=not is_buy)) for is_buy in (False, True))
         self.held = self.basis = self.realized = ZERO
         self.orders: list[WorkingOrder] = []  # that work, protective exits left out
         self.exits: list[WorkingOrder] = []  # that protect the position
@@ -119,13 +128,18 @@ class Holding:
 class Book:
     """Cash and positions of one strategy."""
 
-    __slots__ = ("cash", "dividends", "fees", "holdings", "realized", "start_cash", "steps")
+    __slots__ = (
+        "cash", "cash_f", "dividends", "fees", "holdings", "realized", "shorts", "start_cash", "steps", "working"
+    )  # fmt: skip
 
     def __init__(self, cash: Decimal) -> None:
         self.start_cash = self.cash = cash
+        self.cash_f = float(cash)
         self.fees = self.realized = self.dividends = ZERO
         self.holdings: dict[str, Holding] = {}
         self.steps = Steps()
+        self.shorts = 0  # how many positions are short
+        self.working = 0  # how many orders work, exits left out
 
     def equity(self) -> Decimal:
         """Return cash and positions at the last closes."""
@@ -141,14 +155,20 @@ class Book:
         Twice, because its proceeds are in the cash and are owed, and as much again stands behind it.
         """
         free = self.cash
-        for holding in self.holdings.values():
-            if holding.held < 0:
-                free += 2 * holding.value()
+        if self.shorts:
+            for holding in self.holdings.values():
+                if holding.held < 0:
+                    free += 2 * holding.value()
         return free
 
-    def apply(self, holding: Holding, quantity: Decimal, price: Decimal, fee: Decimal, at: int) -> Decimal:
-        """Book a signed fill at a moment of the clock; return what it realised on the closed part, before the fee."""
-        flow = exact(-quantity * price * holding.multiplier)
+    def apply(
+        self, holding: Holding, quantity: Decimal, price: Decimal, flow: Decimal, fee: Decimal, at: int
+    ) -> Decimal:
+        """Book a signed fill at a moment of the clock; return what it realised on the closed part, before the fee.
+
+        ``flow`` is the cash that it moves before the fee: paid for a purchase, received for a sale.
+        """
+        flow = flow.quantize(QUANTUM, None, CONTEXT)
         held, basis = holding.held, holding.basis
         after = held + quantity
         realized = ZERO
@@ -165,15 +185,44 @@ class Book:
             holding.basis = left
             holding.realized += realized
             self.realized += realized
+        if (after < 0) is not (held < 0):
+            self.shorts += 1 if after < 0 else -1
         holding.held = after
-        self.cash += flow - fee
+        self.cash += flow - fee if fee else flow
         self.fees += fee
-        holding.steps.add(at, after)
-        self.steps.add(at, self.cash)
+        self.cash_f = float(self.cash)
+        self.steps.add(at, self.cash_f)
+        holding.steps.add(at, float(after))
         return realized
+
+    def pay_out(self, holding: Holding, quantity: Decimal, price: Decimal, at: int) -> None:
+        """Book what a split did not leave whole: a signed part of the position that is paid out at a price."""
+        flow = exact(quantity * price * holding.multiplier)
+        after = holding.held - quantity
+        left = exact(holding.basis * after / holding.held)
+        holding.realized += flow + left - holding.basis
+        self.realized += flow + left - holding.basis
+        if holding.held < 0 and not after:
+            self.shorts -= 1
+        holding.basis, holding.held = left, after
+        self.cash += flow
+        self._note_cash(at)
 
     def pay(self, amount: Decimal, at: int) -> None:
         """Book a dividend that is paid, or charged to a short."""
         self.cash += amount
         self.dividends += amount
-        self.steps.add(at, self.cash)
+        self._note_cash(at)
+
+    def _note_cash(self, at: int) -> None:
+        self.cash_f = float(self.cash)
+        self.steps.add(at, self.cash_f)
+
+
+def _fee_share(schedule: FeeSchedule) -> float | None:
+    """The largest share of its value that a schedule can ask for a purchase or a sale; None when it is not known."""
+    if type(schedule) is NoFees:
+        return 0.0
+    if type(schedule) is FixedStockFees and schedule.regulatory is NO_REGULATORY_FEES:
+        return float(schedule.maximum_share)
+    return None

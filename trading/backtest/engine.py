@@ -1,144 +1,109 @@
 """Run reactive strategies over bars: one clock, no threads, every moment in a fixed order.
 
-Owns: the loop. Leaves: the clock (``arrays``), orders (``executor``, ``lane``, ``desk``), results' figures (``metrics``).
-Rule: at each moment every bar that ends then meets the orders that were there before it began, then all bars of the
-moment become visible, then strategies are told, in the order of the spec and of their subscriptions. A strategy whose
+Owns: the loop. Leaves: the clock (``arrays``), orders (``executor``, ``lane``, ``desk``), user code (``runner``).
+Rule: at each moment every bar that ends then meets the orders that were there before it began; then all bars of the
+moment become visible; then strategies are told, in the order of the spec and of their subscriptions. A strategy whose
 code fails is stopped alone; its exits stay, as they would at a broker.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
-from strategies.bar_series import BarSeries, all_columns, moment_of
+from strategies.bar_series import BarSeries, moment_of
 from strategies.exceptions import ConfigError
-from strategies.reactive import ReactiveStrategy, StrategyContext
-from trading.backtest.arrays import Clock, Pair, Track, lay_out, merge, terms_of_symbol
-from trading.backtest.contracts import (
-    BacktestResult,
-    BacktestSpec,
-    OpenPosition,
-    Progress,
-    ShouldStop,
-    StrategyEntry,
-    StrategyOutcome,
-)
-from trading.backtest.curve import Leg, equity_curve
+from strategies.reactive import StrategyContext
+from trading.backtest import actions
+from trading.backtest.arrays import Track, lay_out, merge, terms_of_symbol
+from trading.backtest.checks import check_spec
+from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
+from trading.backtest.outcome import outcome_of
+from trading.backtest.runner import Runner
 from trading.backtest.view import RunClock, RunData
 
 LOOK_EVERY_S = 0.2
 _FIRST_BLOCK = 64
 _LARGEST_BLOCK = 65_536
-OnBars = Callable[[str, str], Any]
+Call = tuple[Runner, Callable[[str, str], Any], str, str]
 
 
-@dataclass(slots=True)
-class Runner:
-    """One strategy in the run."""
+class Feed:
+    """A series that orders do not meet. ``row`` is the bar that comes next."""
 
-    entry: StrategyEntry
-    strategy: ReactiveStrategy
-    context: StrategyContext
-    executor: Executor
-    subscriptions: tuple[Pair, ...] = ()
-    errors: list[str] = field(default_factory=list)
-    is_running: bool = True
-    stopped_at: int | None = None  # how many moments it lived through
+    __slots__ = ("row", "series")
+
+    def __init__(self, track: Track) -> None:
+        self.series, self.row = track.series, track.first
 
 
 @dataclass(slots=True)
 class Step:
-    """What is to be done at moments with the same set of new bars."""
+    """What is to be done at the moments that have the same set of new bars."""
 
     lanes: list[Lane]
-    others: list[BarSeries]
-    calls: list[tuple[Runner, OnBars, str, str]]
+    others: list[Feed]
+    calls: list[Call]
 
 
 def run_backtest(
     spec: BacktestSpec, *, progress: Progress | None = None, should_stop: ShouldStop | None = None
 ) -> BacktestResult:
-    """Run a spec; equal specs give equal results.
+    """Run a spec from start to end; equal specs give equal results, bit by bit.
 
-    Raises: ConfigError when the spec cannot be run, with the place and the reason.
+    Raises: ConfigError when it cannot be run, with the place and the reason.
     """
-    run = Run(spec)
-    return run.run(progress, should_stop)
+    return _Run(spec).run(progress, should_stop)
 
 
-class Run:
+class _Run:
     """One run of one spec."""
 
     def __init__(self, spec: BacktestSpec) -> None:
         self._spec = spec
         self._tracks = lay_out(spec)
-        self._clock: Clock = merge(self._tracks)
+        check_spec(spec, self._tracks)
+        self._clock = merge(self._tracks)
         self._desk = Desk(spec.models)
-        self._now = RunClock(self._clock.moments)
+        self._now = RunClock(self._clock.moments, spec.overrides)
         self._lanes = {
             track.series.symbol: Lane(track, terms_of_symbol(spec, track.series.symbol), self._desk)
             for track in self._tracks
             if track.is_base
         }
+        self._actions = actions.dated(spec.actions, self._lanes, self._clock.moments)
+        self._warnings: list[str] = [text for lane in self._lanes.values() for text in lane.warnings()]
+        self._feeds = {track.pair: Feed(track) for track in self._tracks if not track.is_base}
         for track in self._tracks:
             track.series.count = track.first
         self._data = RunData(spec.bars)
-        self._runners = [self._make(entry) for entry in spec.strategies]
+        self._runners = [self._runner(entry) for entry in spec.strategies]
         self._steps: list[Step] = []
 
-    def _make(self, entry: StrategyEntry) -> Runner:
+    def _runner(self, entry: StrategyEntry) -> Runner:
         if entry.kind != "reactive":
-            raise ConfigError(f"{entry.name} is of the kind «{entry.kind}»; this engine runs reactive ones.")
-        strategy = entry.make(entry.name, dict(entry.config))
+            raise ConfigError(f"{entry.name} is {entry.kind}; here run reactive strategies.", code="bad_strategy")
+        executor = Executor(entry, self._lanes, self._desk)
         context = StrategyContext(self._data, self._now, None, "backtest")
-        runner = Runner(entry, strategy, context, Executor(entry, self._lanes, self._desk))
-        runner.subscriptions = self._subscriptions(runner)
-        return runner
-
-    def _subscriptions(self, runner: Runner) -> tuple[Pair, ...]:
-        pairs = tuple(
-            dict.fromkeys((str(symbol), str(interval)) for symbol, interval in runner.strategy.get_subscriptions())
-        )
-        for pair in pairs:
-            if pair not in self._spec.bars:
-                raise ConfigError(f"{runner.entry.name} subscribes to {pair[0]} {pair[1]}, of which there are no bars.")
-        return pairs
-
-    # -- the life of a run
+        return Runner(entry, context, executor, self._spec.bars)
 
     def run(self, progress: Progress | None, should_stop: ShouldStop | None) -> BacktestResult:
         """Set up, go through the moments, tidy up."""
         began = time.perf_counter()
         for runner in self._runners:
-            self._guard(runner, lambda runner=runner: self._set_up(runner))
+            runner.set_up()
         self._plan_steps()
         done = self._go(progress, should_stop)
+        for runner in self._runners:
+            runner.tear_down()
         return self._result(done, time.perf_counter() - began)
 
-    def _set_up(self, runner: Runner) -> None:
-        if not runner.strategy.setup(runner.context):
-            runner.errors.append("setup answered that the strategy cannot run.")
-            runner.is_running = False
-            return
-        runner.subscriptions = self._subscriptions(runner)
-
-    def _guard(self, runner: Runner, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception:  # user code
-            self._stop(runner)
-
-    def _stop(self, runner: Runner) -> None:
-        runner.errors.append(traceback.format_exc())
-        runner.is_running = False
+    # -- the loop
 
     def _plan_steps(self) -> None:
         """Work out what is to be done at each set of new bars."""
@@ -146,128 +111,132 @@ class Run:
 
     def _step(self, tracks: Sequence[Track]) -> Step:
         pairs = {track.pair for track in tracks}
-        return Step(
-            lanes=[self._lanes[track.series.symbol] for track in tracks if track.is_base],
-            others=[track.series for track in tracks if not track.is_base],
-            calls=[
-                (runner, runner.strategy.on_bars, *pair)
-                for runner in self._runners
-                if runner.is_running
-                for pair in runner.subscriptions
-                if pair in pairs
-            ],
-        )
+        calls: list[Call] = [
+            (runner, runner.on_bars, *pair)
+            for runner in self._runners
+            if runner.is_running
+            for pair in runner.subscriptions
+            if pair in pairs
+        ]
+        lanes = [self._lanes[track.series.symbol] for track in tracks if track.is_base]
+        return Step(lanes, [self._feeds[track.pair] for track in tracks if not track.is_base], calls)
 
     def _go(self, progress: Progress | None, should_stop: ShouldStop | None) -> int:
-        """Go through the moments in blocks; return how many were done."""
+        """Go through the moments in blocks; return how many were done.
+
+        A block lasts a fraction of a second, so that progress is told and a wish to stop is heard some times a second.
+        """
         total, done, block = len(self._clock.moments), 0, _FIRST_BLOCK
+        waiting = list(reversed(self._actions))
         looked = time.perf_counter()
         while done < total:
-            until = min(done + block, total)
+            while waiting and waiting[-1].at == done:
+                self._act(waiting.pop())
+            until = min(done + block, total, waiting[-1].at if waiting else total)
+            began = time.perf_counter()
             self._block(done, until)
-            done = until
-            now = time.perf_counter()
-            if now - looked > LOOK_EVERY_S:
+            done, now = until, time.perf_counter()
+            block = _next_block(block, now - began)
+            if now - looked >= LOOK_EVERY_S:
+                looked = now
                 if progress is not None:
                     progress(done / total, f"{moment_of(int(self._clock.moments[done - 1])):%Y-%m-%d}")
                 if should_stop is not None and should_stop():
                     break
-                block = max(block // 2, 1) if now - looked > 2 * LOOK_EVERY_S else block
-                looked = now
-            else:
-                block = min(block * 2, _LARGEST_BLOCK)
         return done
 
+    def _act(self, dated: actions.DatedAction) -> None:
+        """A split or a dividend."""
+        self._desk.at = dated.at
+        self._desk.now_ns = dated.action.at_ns
+        symbol = dated.action.symbol
+        holdings = [runner.executor.book.holdings[symbol] for runner in self._runners]
+        self._warnings.extend(actions.apply(dated.action, holdings, self._desk))
+
     def _block(self, first: int, until: int) -> None:
-        """The loop: as little as can be for each bar."""
-        at, clock, desk, steps = first, self._now, self._desk, self._steps
+        """Go through some moments: for each bar as little as can be."""
+        clock, desk, steps, at = self._now, self._desk, self._steps, first
         moments = self._clock.moments[first:until].tolist()
         for code, now_ns in zip(self._clock.codes[first:until].tolist(), moments, strict=True):
             step = steps[code]
             clock.at = desk.at = at
             desk.now_ns = now_ns
             for lane in step.lanes:
-                series = lane.series
-                row = series.count
+                series, row = lane.series, lane.row
+                if series.count != row:
+                    raise _moved(series)
                 if lane.working:
                     lane.match(row)
-                series.count = row + 1
-            for series in step.others:
-                series.count += 1
-            for runner, on_bars, symbol, interval in step.calls:
+                lane.row = series.count = row + 1
+            for feed in step.others:
+                if feed.series.count != feed.row:
+                    raise _moved(feed.series)
+                feed.row = feed.series.count = feed.row + 1
+            for call in step.calls:
+                runner, on_bars, symbol, interval = call
                 try:
                     signals = on_bars(symbol, interval)
                     if signals:
                         runner.executor.take(signals)
-                except Exception:  # user code
-                    if runner.is_running:
-                        self._fail(runner, at)
-                        steps = self._steps
+                except Exception:  # noqa: BLE001 - the border of user code; ``failed`` keeps the traceback
+                    self._fail(runner, at)
+                    steps = self._steps
+                    self._tell(step.calls[step.calls.index(call) + 1 :], at)
+                    break
             at += 1
 
     def _fail(self, runner: Runner, at: int) -> None:
-        """Stop one strategy alone."""
-        self._stop(runner)
+        """Stop one strategy: its orders are taken back, its exits stay."""
+        runner.failed()
         runner.stopped_at = at + 1
-        for holding in runner.executor.holdings.values():
+        for holding in runner.executor.book.holdings.values():
             for order in list(holding.orders):
                 self._desk.cancel(order, "the strategy failed")
         self._plan_steps()
 
+    def _tell(self, calls: Sequence[Call], at: int) -> None:
+        """The rest of a moment in which a strategy failed."""
+        for runner, on_bars, symbol, interval in calls:
+            if runner.is_running:
+                try:
+                    runner.executor.take(on_bars(symbol, interval) or ())
+                except Exception:  # noqa: BLE001 - the border of user code; ``failed`` keeps the traceback
+                    self._fail(runner, at)
+
     # -- what came out
 
     def _result(self, done: int, seconds: float) -> BacktestResult:
-        moments = self._clock.moments
-        end_ns = int(moments[done - 1]) if done else int(moments[0])
-        for runner in self._runners:
-            if runner.is_running:
-                self._guard(runner, lambda runner=runner: runner.strategy.teardown(runner.context))
+        moments, orders = self._clock.moments, self._desk.orders
+        ended_ns = int(moments[max(done - 1, 0)])
         for lane in self._lanes.values():
-            lane.expire(end_ns)
-            for order in list(lane.working):
-                self._desk.orders.append(order.record("open", None))
-        self._desk.orders.sort(key=lambda order: order.order_id)
+            lane.expire(ended_ns)
+            orders.extend(order.record("open", None) for order in lane.working)
+        orders.sort(key=lambda order: order.order_id)
         bases = [track for track in self._tracks if track.is_base]
         return BacktestResult(
             fills=self._desk.fills,
-            orders=self._desk.orders,
-            strategies={runner.entry.name: self._outcome(runner, done) for runner in self._runners},
+            orders=orders,
+            strategies={
+                runner.entry.name: outcome_of(runner, self._clock, done, self._tracks, self._lanes)
+                for runner in self._runners
+            },
             started=self._spec.start,
-            ended=moment_of(end_ns),
+            ended=moment_of(ended_ns),
             bars=sum(track.series.count - track.first for track in bases),
             seconds=seconds,
             cancelled=done < len(moments),
+            warnings=self._warnings,
         )
 
-    def _outcome(self, runner: Runner, done: int) -> StrategyOutcome:
-        book = runner.executor.book
-        followed = {symbol for symbol, _ in runner.subscriptions} | {s for s, h in book.holdings.items() if h.steps.at}
-        legs = []
-        for symbol in [symbol for symbol in self._lanes if symbol in followed]:
-            track, holding = self._lanes[symbol].track, book.holdings[symbol]
-            closes = all_columns(track.series)[4]
-            legs.append(Leg(track.ends, closes, track.first, track.series.count, holding.multiplier, holding.steps))
-        at_ns, curve = equity_curve(self._clock.moments[:done], book.start_cash, book.steps, legs)
-        return StrategyOutcome(
-            name=runner.entry.name,
-            start_cash=book.start_cash,
-            cash=book.cash,
-            equity=book.equity(),
-            realized=book.realized,
-            fees=book.fees,
-            positions=self._positions(runner),
-            equity_ns=at_ns,
-            equity_curve=curve,
-            errors=runner.errors,
-            signals=runner.executor.signals,
-            dividends=book.dividends,
-        )
 
-    def _positions(self, runner: Runner) -> list[OpenPosition]:
-        found = []
-        for symbol, holding in runner.executor.holdings.items():
-            if holding.held:
-                mark = holding.price or Decimal(0)
-                unrealized = holding.held * mark * holding.multiplier - holding.basis
-                found.append(OpenPosition(runner.entry.name, symbol, holding.held, holding.average, mark, unrealized))
-        return found
+def _moved(series: BarSeries) -> ConfigError:
+    return ConfigError(
+        f"A strategy moved the cursor of {series.symbol} {series.interval}; beyond it lies the future: the run ends.",
+        code="cursor_moved",
+    )
+
+
+def _next_block(block: int, spent_s: float) -> int:
+    if spent_s < LOOK_EVERY_S / 4:
+        return min(block * 2, _LARGEST_BLOCK)
+    return max(block // 2, 1) if spent_s > LOOK_EVERY_S else block

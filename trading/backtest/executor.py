@@ -7,11 +7,11 @@ Rule: a signal that is refused costs the strategy nothing but the order: it is l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from strategies.exceptions import OrderDeniedError, StrategyError
+from strategies.exceptions import ConfigError, OrderDeniedError, StrategyError
 from strategies.order_types import Terms
 from strategies.reactive import Signal
 from trading.backtest.book import Book, Holding
@@ -20,14 +20,16 @@ from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
 from trading.brokers.fees import Traded
 from trading.market.signal_rules import Gates, Plan, gates_of, plan_signal
+from trading.market.signal_terms import MARKET
 
 ZERO = Decimal(0)
+_SURELY = 1.000001  # floats and decimals differ by far less
 
 
 class Executor:
     """Turns the signals of one strategy into orders on its own books."""
 
-    __slots__ = ("_check_cash", "_desk", "book", "gates", "holdings", "name", "signals")
+    __slots__ = ("_check_cash", "_desk", "book", "currency", "gates", "holdings", "name", "signals")
 
     def __init__(self, entry: StrategyEntry, lanes: Mapping[str, Lane], desk: Desk) -> None:
         self.name = entry.name
@@ -37,8 +39,22 @@ class Executor:
             self.holdings[symbol] = Holding(self.book, lane)
         self.gates: Gates = gates_of(entry.config, allow_short=desk.models.allow_short)
         self.signals = 0
+        self.currency = ""
         self._desk = desk
         self._check_cash = desk.models.check_cash
+
+    def keep_currency(self, symbols: Iterable[str]) -> None:
+        """Keep the books in the one currency of these symbols.
+
+        Raises: ConfigError (other_currency): nothing is converted here, and sums over currencies are wrong.
+        """
+        found = sorted({self.holdings[symbol].currency for symbol in symbols})
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.name} would trade in {' and '.join(found)}; a strategy of a backtest keeps one currency.",
+                code="other_currency",
+            )
+        self.currency = found[0] if found else ""
 
     def take(self, signals: Sequence[Signal]) -> None:
         """Do what the signals ask for, one after the other.
@@ -53,6 +69,8 @@ class Executor:
             try:
                 if holding is None:
                     raise OrderDeniedError(f"The run has no bars of {signal.symbol}.", code="no_bars")
+                if holding.currency != self.currency:
+                    raise self._other_currency(holding)
                 plan = plan_signal(signal, holding, self.gates)
                 if plan is not None:
                     self._do(signal, plan, holding)
@@ -65,24 +83,36 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        if plan.opens and self._check_cash:
+        if plan.opens and self._check_cash and not self._is_cheap(plan, holding):
             self._afford(plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
-        order = self._desk.new_order(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
-        order.closes = quantity - plan.opens
-        order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
-        self._desk.accept(order, self._desk.now_ns)
+        order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
+        if plan.opens != quantity:
+            order.closes = quantity - plan.opens
+        if plan.stop_loss is not None or plan.take_profit is not None:
+            order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
+
+    def _is_cheap(self, plan: Plan, holding: Holding) -> bool:
+        """Tell that a market order surely can be paid, in floats; False leaves it to ``_afford``."""
+        book, share = self.book, holding.fee_share
+        if share is None or book.shorts or book.working or plan.terms is not MARKET:
+            return False
+        cost = float(plan.opens) * holding.lane.last_float() * holding.multiplier_f
+        return cost * (1.0 + share) * _SURELY < book.cash_f
 
     def _afford(self, plan: Plan, holding: Holding) -> None:
         """Refuse what would cost more than there is, beside what working orders may still cost."""
         price = _highest(plan.terms, holding.price)
         if price is None:
             raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
-        schedule = holding.fees if holding.fees is not None else self._desk.models.fees
-        value = plan.opens * abs(price) * holding.multiplier
-        cost = value + schedule.total(Traded(plan.opens, value, plan.quantity < 0))
-        free = self.book.available() - self._reserved()
+        cost = plan.opens * abs(price) * holding.multiplier
+        if holding.fees is not None:
+            cost += holding.fees.total(Traded(plan.opens, cost, plan.quantity < 0))
+        book = self.book
+        free = book.cash
+        if book.shorts or book.working:
+            free = book.available() - self._reserved()
         if cost > free:
             raise OrderDeniedError(
                 f"{plan.opens:f} {holding.lane.symbol} cost about {cost:.2f}; {free:.2f} is free.", code="no_cash"
@@ -99,15 +129,22 @@ class Executor:
                     total += opens * abs(price) * holding.multiplier
         return total
 
+    def _other_currency(self, holding: Holding) -> OrderDeniedError:
+        return OrderDeniedError(
+            f"{holding.lane.symbol} trades in {holding.currency}; the books of {self.name} are in {self.currency}.",
+            code="other_currency",
+        )
+
     def _deny(self, signal: Signal, error: OrderDeniedError) -> None:
         desk = self._desk
         quantity: Any = signal.quantity
+        side = str(getattr(signal.action, "value", signal.action))
         size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO
         kind = signal.order_type or ("MKT" if signal.price is None else "LMT")
         desk.orders.append(
             BacktestOrder(
-                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, signal.action.value, size, ZERO, kind,
-                None, None, "denied", error.message,
+                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, side, size, ZERO, kind, None, None,
+                "denied", error.message,
             )
         )  # fmt: skip
         desk.next_id += 1

@@ -6,37 +6,39 @@ Owns: the ports that a strategy's context is made of. Leaves: moving the cursors
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 import numpy as np
 
-from strategies.bar_series import BarSeries, Nanos, moment_of
-from strategies.exceptions import ConfigError
+from strategies.bar_series import BarSeries, Nanos
+from strategies.exceptions import ConfigError, ConflictError
 from strategies.reactive import IndicatorView
-from trading.backtest.arrays import Pair
+from trading.backtest.arrays import Pair, plain_view
+from trading.market.calendars import Overrides
+from trading.market.time_manager import BACKTEST, TimeManager
 
 _NO_STARTS = np.empty(0, dtype=np.int64)
 _NO_VALUES = np.empty(0, dtype=np.float64)
 
 
-class RunClock:
-    """The present of a run; ``at`` is the index of the moment."""
+class RunClock(TimeManager):
+    """The session clock of a run; ``at`` is the index of the present moment."""
 
-    __slots__ = ("_moments", "at")
-
-    def __init__(self, moments: Nanos) -> None:
-        self._moments = memoryview(moments)
+    def __init__(self, moments: Nanos, overrides: Overrides) -> None:
+        super().__init__(BACKTEST, overrides=overrides)
+        self._moments = plain_view(moments)
         self.at = 0
 
-    @property
     def now_ns(self) -> int:
         """Return the present in epoch nanoseconds."""
         now: int = self._moments[self.at]
         return now
 
-    def get_current_time(self) -> datetime:
-        """Return the present, aware UTC."""
-        return moment_of(self.now_ns)
+    def set_time_ns(self, nanos: int) -> None:
+        """Refuse: the bars move this clock.
+
+        Raises: ConflictError (run_clock).
+        """
+        raise ConflictError("The clock of a backtest goes from bar to bar; nobody sets it.", code="run_clock")
 
 
 class RunData:
@@ -49,7 +51,9 @@ class RunData:
     def get_bars_ref(self, symbol: str, interval: str) -> BarSeries:
         """Return the closed bars; an unknown pair is an empty series."""
         pair = symbol, interval
-        found = self._bars.get(pair) or self._unknown.get(pair)
+        found = self._bars.get(pair)
+        if found is None:
+            found = self._unknown.get(pair)
         if found is None:
             found = BarSeries.from_columns(symbol, interval, _NO_STARTS.copy(), [_NO_VALUES.copy() for _ in range(5)])
             self._unknown[pair] = found

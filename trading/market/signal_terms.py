@@ -28,7 +28,8 @@ def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
     Raises: OrderDeniedError for prices and times that do not belong to the type, or are no numbers.
     """
     kind = signal.order_type
-    if signal.price is None and kind in (None, "MKT") and signal.tif == "DAY" and _is_plain(signal):
+    is_market = signal.price is None and kind in (None, "MKT") and signal.tif == "DAY" and signal.good_till is None
+    if is_market and _is_plain(signal):
         return MARKET
     if kind is None:
         if not _is_plain(signal):
@@ -57,14 +58,24 @@ def terms_of(signal: Signal, tick: Decimal | None, *, is_buy: bool) -> Terms:
     return terms
 
 
-def _is_plain(signal: Signal) -> bool:
+def is_plain_market(signal: Signal) -> bool:
+    """Tell whether a signal is a market order of the day without exits: what most signals are."""
     return (
-        signal.stop is None
+        signal.price is None
+        and signal.stop_loss is None
+        and signal.take_profit is None
+        and signal.order_type in (None, "MKT")
+        and signal.tif == "DAY"
+        and signal.stop is None
         and signal.trail is None
         and signal.trail_percent is None
         and signal.limit_offset is None
         and signal.good_till is None
     )
+
+
+def _is_plain(signal: Signal) -> bool:
+    return signal.stop is None and signal.trail is None and signal.trail_percent is None and signal.limit_offset is None
 
 
 def on_tick(price: Decimal, tick: Decimal | None, *, up: bool) -> Decimal:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from strategies.bar_series import BarSeries, all_columns
+from strategies.bar_series import BarSeries
 from strategies.exceptions import ConfigError
 from strategies.intervals import parse_interval
 from strategies.reactive import ReactiveStrategy, Signal, StrategyContext
@@ -183,7 +183,7 @@ class SimulatedDesk:
 
 def _track(symbol: str, interval: str, bars: BarSeries) -> Track:
     """Return a series of its own for the lane: its cursor is not that of the session's data."""
-    starts, *columns = all_columns(bars)
+    starts, columns = bars.whole()
     if not len(starts):
         raise ConfigError(f"There are no stored bars of {symbol} {interval}.", code="no_bars")
     series = BarSeries.from_columns(symbol, interval, starts, columns)
