@@ -22,11 +22,13 @@ from mats_site import api_errors
 from mats_site.api_auth import ForbiddenError, default_auth
 from mats_site.api_parser import MAX_BODY_BYTES, StrictParser
 from portfolio.api import router as portfolio_router
+from portfolio.arctic_api import router as arctic_router
 from portfolio.books_api import router as books_router
 from strategies.api import router as strategies_router
 from strategies.schemas import ErrorOut
 from trading import books_api
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
+from trading.data_api import router as data_router
 from trading.risk_api import router as risk_router
 from trading.session_api import scanner_router, sessions_router
 from trading.strategies_api import router as strategy_engine_router
@@ -115,6 +117,8 @@ def build_api() -> NinjaAPI:
     api.add_router("/engine", engine_router, tags=["engine"])
     api.add_router("/commands", command_router, tags=["commands"])
     api.add_router("/market", market_router, tags=["market"])
+    api.add_router("/arctic", arctic_router, tags=["arctic"])
+    api.add_router("/data", data_router, tags=["data"])
     api.add_router("/risk", risk_router, tags=["risk"])
     api.add_router("/sessions", sessions_router, tags=["sessions"])
     api.add_router("/scanner", scanner_router, tags=["scanner"])

@@ -15,7 +15,7 @@ VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 _BOOKS = Q(content_type__app_label__in=["strategies", "portfolio", "trading"])
 _VIEW = _BOOKS & Q(codename__startswith="view_")
 _STRATEGY = Q(content_type__app_label="strategies", content_type__model="strategy")
-_OPERATE = Q(content_type__app_label="trading", codename="operate")
+_OPERATE = Q(content_type__app_label="trading", codename__in=["operate", "run_work"])
 _SESSIONS = Q(
     content_type__app_label="trading",
     content_type__model__in=["sessionconfig", "scannerconfig"],  # the right run_session among them

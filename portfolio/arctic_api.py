@@ -74,7 +74,7 @@ def read(
     start: AwareTime | None = None,
     end: AwareTime | None = None,
 ) -> Any:
-    """Read rows; ``filter`` (repeatable) is ``column:op:value`` with eq ne lt lte gt gte contains startswith endswith."""
+    """Read rows; ``filter`` (repeatable) is ``column:op:value``: eq ne lt lte gt gte contains startswith endswith."""
     return read_page(library, symbol, limit=limit, offset=offset, sort=sort, filters=filter or (), start=start, end=end)
 
 

@@ -117,6 +117,16 @@ def select_rows(
             yield decoded
 
 
+def count_rows(model: type[models.Model], since: tuple[str, Any], without: tuple[str, Any], **equal: Any) -> int:
+    """Count rows from a moment on that equal ``equal``, but those with one value; the statement is built once."""
+    sql = _count_sql(model, since[0], without[0], tuple(equal))
+    since_text = _datetime_text(since[1]) if connection.vendor == "sqlite" else since[1]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*equal.values(), since_text, without[1]])
+        (count,) = cursor.fetchone()
+    return int(count)
+
+
 def read_rows(model: type[M], key: str, values: Iterable[Any]) -> list[M]:
     """Return whole instances of the rows whose ``key`` is among the values, with statements built once.
 
@@ -234,6 +244,14 @@ def _select_sql(
     also = "".join(f" AND {_quoted(field)} = %s" for field in others)
     marks = ", ".join(["%s"] * count)
     return f"SELECT {names} FROM {_table(model)} WHERE {_quoted(by)} IN ({marks}){also}"  # noqa: S608 - see above
+
+
+@lru_cache(maxsize=64)
+def _count_sql(model: type[models.Model], since: str, without: str, equal: tuple[str, ...]) -> str:
+    by_since, by_without, *fields = _fields(model, (since, without, *equal))
+    also = "".join(f"{_quoted(field)} = %s AND " for field in fields)
+    bounds = f"{_quoted(by_since)} >= %s AND {_quoted(by_without)} <> %s"
+    return f"SELECT COUNT(*) FROM {_table(model)} WHERE {also}{bounds}"  # noqa: S608 - see above
 
 
 def chunks(values: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:

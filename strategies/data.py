@@ -35,7 +35,7 @@ SAME_PRICE = 0.02  # fraction; IB revises a close by less, the smallest usual sp
 _TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}", re.ASCII)
 
 Keep = Callable[[str, str, "pd.DataFrame", bool, datetime | None], None]
-"""Takes series, timeframe key, closed bars, whether they are of regular hours, and the stored bar that they join on to."""
+"""Takes series, timeframe key, closed bars, whether of regular hours only, and the stored bar that they join on to."""
 
 
 def names_library(universe: str) -> bool:
@@ -178,8 +178,8 @@ class BarReader:
     async def _joined(self, ask: _Ask, stored: _Stored, fresh: pd.DataFrame, end: datetime) -> pd.DataFrame:
         import pandas as pd  # costs a second: web processes and most commands never need it
 
-        if stored.last in fresh.index:
-            close = float(fresh["close"].loc[stored.last])
+        if stored.last is not None and stored.last in fresh.index:
+            close = float(fresh["close"].loc[pd.Timestamp(stored.last)])
             if abs(close - stored.close) > SAME_PRICE * abs(stored.close):
                 logger.warning(
                     "symbol=%s timeframe=%s the last stored close is %s, IB says %s: a split? Record it with "
@@ -192,7 +192,8 @@ class BarReader:
 
     async def _hand_over(self, ask: _Ask, bars: pd.DataFrame, after: datetime | None) -> None:
         """Have closed bars stored; a store that cannot take them is no reason to keep a strategy from trading."""
-        closed = bars[bars.index + ask.frame.length <= self._now()]
+        newest = self._now() - ask.frame.length
+        closed: pd.DataFrame = bars[bars.index <= newest]
         if self._keep is None or not ask.is_kept or closed.empty:
             return
         try:

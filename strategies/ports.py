@@ -216,7 +216,7 @@ class EnginePort(Protocol):
         """Write a line to the strategy's page. Thread-safe."""
 
     def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
-        """Have closed bars stored that IB answered: all after the stored bar ``after``, None for a new series. Blocking.
+        """Have closed bars stored that IB answered: all after the stored bar ``after``; None: a new series. Blocking.
 
         Raises: MatsError when they cannot be handed over; the strategy goes on.
         """

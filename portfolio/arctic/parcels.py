@@ -12,6 +12,7 @@ Books are not handed over: the ledger's libraries are refused.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -92,8 +93,9 @@ def submit(
 
     ``mode``: ``write`` replaces the table (and its metadata), ``append`` adds later rows, ``update`` replaces the rows
     between the frame's first and last, ``delete`` (without a frame) removes the symbol, without a symbol the library.
-    ``metadata``: JSON-able; of append and update it is laid over what is there. With ``join`` (UTC nanoseconds) an append
-    leaves out what is there already, and is refused when the symbol ends before that moment: there would be a hole.
+    ``metadata``: JSON-able; of append and update it is laid over what is there. With ``join`` (UTC nanoseconds) an
+    append leaves out what is there already, and is refused when the symbol ends before that moment, for there would be
+    a hole.
     Raises: ConfigError for names, frames and modes that cannot be; ConflictError for the ledger's libraries;
     TransientError (disk_full).
     """
@@ -279,10 +281,8 @@ def deliver(parcel: ArcticParcel, timeout_s: float, on_failed: Failed | None = N
     """
     deadline, pause_s = time.monotonic() + timeout_s, _POLL_FIRST_S
     while True:
-        try:
+        with contextlib.suppress(ArcticBusyError):  # then who is busy writes it
             drain_if_free(on_failed)
-        except ArcticBusyError:
-            pass
         try:
             return wait_written(parcel, min(pause_s, max(0.0, deadline - time.monotonic())))
         except TransientError:

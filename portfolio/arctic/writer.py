@@ -1,8 +1,9 @@
 """Write to ArcticDB: appends, whole tables, compaction.
 
 Owns: every write. Rules: only under the process lock and the caller's lease; one thread at a time for each symbol,
-whichever writer it goes through; a failed append is raised and repeated by the caller, never replaced by a write, which would drop the history; old
-versions are pruned by compaction now and then, not on every append, which would double its cost and break readers.
+whichever writer it goes through; a failed append is raised and repeated by the caller, never replaced by a write, which
+would drop the history; old versions are pruned by compaction now and then, not on every append, which would double its
+cost and break readers.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ArcticWriter:
                 writer_lock(self.client).release()
 
     def symbol_lock(self, library: str, symbol: str) -> threading.RLock:
-        """Return the lock that every writer of this process takes for a symbol; take it to look first and write then."""
+        """Return the lock that every writer of this process takes for a symbol; for who looks first and writes then."""
         key = (self.client.uri, library, symbol)
         with _registry:
             return _symbol_locks.setdefault(key, threading.RLock())

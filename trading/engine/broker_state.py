@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -207,9 +208,9 @@ class BrokerState:
             found += [mapping.contract_snapshot(row.contract) for row in details if row.contract is not None]
         return [snapshot for snapshot in found if snapshot.price_magnifier is not None]
 
-    async def replay(self) -> int:
-        """Have the day's executions pass the capture again; return how many there were."""
-        return await self._capture.replay_executions(REPLAY_S)
+    async def replay(self, since: datetime | None = None) -> int:
+        """Have the day's executions, all or ``since`` a moment, pass the capture again; return how many there were."""
+        return await self._capture.replay_executions(REPLAY_S, since=since)
 
     async def wait_for_commissions(self, heard: Heard, timeout_s: float) -> None:
         """Wait until every execution has its commission, at most so long: it may never come."""

@@ -61,12 +61,15 @@ def live_executions(executions: Mapping[str, int]) -> dict[str, int]:
     return {exec_id: executions[exec_id] for _, exec_id in latest.values()}
 
 
-def look_at_day(account_id: str, replayed: Replayed, asked_at: datetime, now: datetime) -> DayLook:
+def look_at_day(
+    account_id: str, replayed: Replayed, asked_at: datetime, now: datetime, since: datetime | None = None
+) -> DayLook:
     """Return how the books' executions of the day differ from a complete replay that was asked for at ``asked_at``.
 
+    ``since`` is the moment from which on executions were asked for, None for the whole day; IB knows whole seconds.
     Reads only; costs the day's executions once, so it is done outside of the thread that writes the books.
     """
-    since = day_start(now)
+    since = day_start(now) if since is None else max(day_start(now), since.replace(microsecond=0))
     if not Account.objects.filter(account_id=account_id, opened_at__isnull=False).exists():
         return DayLook(since, Marks(), frozenset())
     booked, all_of_day = Marks(), Marks()

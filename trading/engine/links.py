@@ -72,7 +72,7 @@ class StrategyLinks:
             first_order_id=first,
             on_state=lambda connected, message: self._on_state(symbol, client_id, connected, message),
         )
-        Capture(connection.ib, self._queue.put, symbol)
+        Capture(connection.ib, self._queue.put, symbol, is_replay_ahead=lambda: self._queue.is_replay_ahead)
         Subscriptions(connection.ib)
         link = Link(connection, asyncio.get_running_loop(), asyncio.Event())
         with self._lock:

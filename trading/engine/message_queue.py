@@ -22,6 +22,7 @@ from strategies.crashpoints import reach
 from strategies.events import CommissionSnapshot, QueueMessage
 
 _SIEVE_SIZE = 50_000
+REPLAYS_AHEAD = 2_000  # repeated executions that may wait; more of them stay in the socket
 _ENDS = frozenset({"Cancelled", "ApiCancelled", "Inactive", "Filled"})
 
 
@@ -123,6 +124,10 @@ def _ends_order(item: QueueMessage | Job | None) -> bool:
     return isinstance(item, dict) and item["type"] == "status_change" and item["status"].status in _ENDS
 
 
+def _is_replay(item: QueueMessage | Job | None) -> bool:
+    return isinstance(item, dict) and item["type"] == "fill" and item["fill"].is_replay
+
+
 class MessageQueue:
     """Thread-safe queue; ``put`` from any thread, ``take`` from the message thread only."""
 
@@ -134,6 +139,7 @@ class MessageQueue:
         self._lock = threading.Lock()
         self._figures = QueueFigures()
         self._replaced = 0
+        self._replays = 0
         self._wake: Callable[[], object] | None = None
 
     # The lock guards the sieve, the statuses and the counters, each for a moment. Appending and popping need none
@@ -147,7 +153,14 @@ class MessageQueue:
                 return
             if slot.order is not None:
                 self._replace_waiting_status(slot)
+            elif _is_replay(message):
+                self._replays += 1
         self._append(slot)
+
+    @property
+    def is_replay_ahead(self) -> bool:
+        """Tell whether repeated executions come faster than they are taken; live messages alone never make it so."""
+        return self._replays >= REPLAYS_AHEAD
 
     def has_heard(self, exec_id: str, fee: CommissionSnapshot | None = None) -> bool:
         """Tell whether an execution, or this fee of it, was put and is not forgotten. One look, no lock."""
@@ -199,6 +212,7 @@ class MessageQueue:
             slot = self._slots.popleft()
             if slot.order is None or self._is_last_status(slot):
                 taken.append(slot)
+        self._count_replays(taken, -1)
         if taken:
             reach("dequeue")
         return taken
@@ -215,8 +229,16 @@ class MessageQueue:
 
     def put_back(self, slots: Iterable[Slot]) -> None:
         """Return slots that were taken to the front, in their order."""
-        self._slots.extendleft(reversed(list(slots)))
+        returned = list(slots)
+        self._count_replays(returned, 1)
+        self._slots.extendleft(reversed(returned))
         self._call_wake()
+
+    def _count_replays(self, slots: Iterable[Slot], sign: int) -> None:
+        found = sum(1 for slot in slots if _is_replay(slot.item))
+        if found:
+            with self._lock:
+                self._replays += sign * found
 
     def forget(self, message: QueueMessage) -> None:
         """Let a message that could not be folded come again, as a replay will bring it."""

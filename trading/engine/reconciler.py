@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
@@ -46,6 +46,8 @@ OPENING_TRIES = 20
 COMMISSION_WAIT_S = 2.0
 COMPARE_TRIES = 6
 CASH_TRIES = 3
+WHOLE_DAY_EVERY = timedelta(hours=1)
+OVERLAP = timedelta(minutes=10)  # of two replays that follow each other: clocks differ, reports come late
 _FIGURES = {
     "net_liquidation": "NetLiquidation",
     "cash": "TotalCashValue",
@@ -82,6 +84,8 @@ class Reconciler:
         self._times = times or CheckTimes()
         self._cash = CashCheck("", self._times)
         self._day: BrokerDay | None = None
+        self._agreed_at: datetime | None = None  # the books and a replay last agreed on all executions until then
+        self._whole_at: datetime | None = None  # and that replay was of the whole day
         self._breaks: dict[int, tuple[Decimal, Decimal]] = {}
         self._cash_breaks = 0
         self._figures_stored: list[AccountRow] = []
@@ -91,9 +95,11 @@ class Reconciler:
         result: T = await asyncio.wrap_future(self._queue.submit(work, name))
         return result
 
-    async def cycle(self) -> dict[str, Any]:
+    async def cycle(self, *, whole: bool = True) -> dict[str, Any]:
         """Run all steps; return what the operator should read.
 
+        Without ``whole`` only executions since the last check are asked for, when that one agreed and a whole one was
+        made within the hour: on a busy day each whole one repeats everything.
         Raises: TransientError when the broker's answers are not complete; LedgerError when the books cannot be kept.
         """
         await self._state.subscribe_account()
@@ -102,9 +108,10 @@ class Reconciler:
         is_opened = await self._job(self._is_opened, "is_opened")
         with self._state.listening(whole=not is_opened) as heard:
             asked_at = _now()
+            since = None if whole or not is_opened else self._since(asked_at)
             if is_opened:
                 self._release_fills()  # before the replay: else a day's executions would wait in memory for its end
-                await self._state.replay()
+                await self._state.replay(since)
             else:
                 await self._open_books(heard)
                 self._release_fills()
@@ -112,12 +119,13 @@ class Reconciler:
             await self._job(lambda: self._resolve(answers, heard), "resolve_unconfirmed")
         await self._learn(await self._job(books.parked_contracts, "parked_contracts"))
         await self._job(self._retry_parked, "retry_parked")
-        day = self._day = await self._compare_day(heard, asked_at)
+        day = self._day = await self._compare_day(heard, asked_at, since)
         breaks = await self._compare()
         waiting = await self._compare_cash()
         await self._job(lambda: self._finish(day), "checked")
         replayed = len(heard.replayed.marks)
-        message = f"{replayed} executions of the day checked, " + (
+        period = "of the day" if since is None else f"since {since:%H:%M} UTC"
+        message = f"{replayed} executions {period} checked, " + (
             f"{breaks} positions differ from the broker's and are locked." if breaks else "positions agree."
         )
         return {
@@ -206,11 +214,22 @@ class Reconciler:
 
     # -- the day's executions
 
-    async def _compare_day(self, heard: Heard, asked_at: datetime) -> BrokerDay:
-        """Compare the executions of the day; a difference counts when a second replay has it too."""
-        first = await in_db_thread(look_at_day, self._state.account, heard.replayed, asked_at, _now())
+    def _since(self, asked_at: datetime) -> datetime | None:
+        """Return from when on executions need to be repeated; None: all of the day."""
+        agreed_at, whole_at = self._agreed_at, self._whole_at
+        if agreed_at is None or whole_at is None or asked_at - whole_at >= WHOLE_DAY_EVERY:
+            return None
+        return agreed_at - OVERLAP
+
+    async def _compare_day(self, heard: Heard, asked_at: datetime, since: datetime | None) -> BrokerDay:
+        """Compare the executions of the day; a difference counts when a second replay, of the whole day, has it too."""
+        first = await in_db_thread(look_at_day, self._state.account, heard.replayed, asked_at, _now(), since)
         if first.agrees:
+            self._agreed_at = asked_at
+            if since is None:
+                self._whole_at = asked_at
             return BrokerDay({}, first.since)
+        self._agreed_at = None
         await asyncio.sleep(self._times.look_pause_s)
         with self._state.listening(whole=False, wanted=first.missing) as again:
             asked_at = _now()

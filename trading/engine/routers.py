@@ -196,7 +196,13 @@ class Router:
         connection = self._connection = self._make(
             self.client_id, role="router", name="Shared", first_order_id=first, on_state=_on_state
         )
-        Capture(connection.ib, self._queue.put, "", lambda order_ref: owner_named(order_ref) or "")
+        Capture(
+            connection.ib,
+            self._queue.put,
+            "",
+            lambda order_ref: owner_named(order_ref) or "",
+            lambda: self._queue.is_replay_ahead,
+        )
         Subscriptions(connection.ib)
         try:
             while not self._ended.is_set():

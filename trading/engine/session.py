@@ -33,7 +33,6 @@ from trading.engine.reconciler import Reconciler
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
 from trading.ib.drop_copy import DropCopy
-from trading.ib.tap import WireTap
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +204,9 @@ class MasterSession:
             on_error=self._on_error,
             on_decode_error=self._on_unreadable,
         )
-        self._capture = Capture(self.connection.ib, self._queue.put)
+        self._capture = Capture(
+            self.connection.ib, self._queue.put, is_replay_ahead=lambda: self._queue.is_replay_ahead
+        )
         self._drop_copy = DropCopy(
             self.connection.ib,
             is_live=self._host.is_live_client,
@@ -213,7 +214,6 @@ class MasterSession:
             is_watched=lambda: bool(self._capture.observers),
         )
         self._capture.is_heard_elsewhere = self._drop_copy.is_copy
-        WireTap.of(self.connection.ib).reader.pause_while(self._is_replay_ahead)
         self._state = BrokerState(self.connection, self._capture)
         self._reconciler = Reconciler(self._host, self._queue, self._state, self._release_fills, self.times)
         self._started.set()
@@ -224,10 +224,6 @@ class MasterSession:
         finally:
             self._host.gate.shut(gates.NOT_CONNECTED)
             self.connection.disconnect()
-
-    def _is_replay_ahead(self) -> bool:
-        """Tell whether a replay brings executions faster than the books take them; live ones alone are never held."""
-        return bool(self._capture.observers) and len(self._queue) >= self._queue.capacity
 
     async def _live(self) -> None:
         assert self.connection is not None  # noqa: S101 - made in _main
@@ -267,19 +263,21 @@ class MasterSession:
         try:
             self._host.set_account(self.connection.account)
             self._host.on_connected(self.connection.ib)
+            whole = True
             while not self._lost.is_set():
-                if await self._try_cycle():
-                    await self._watch()
+                if await self._try_cycle(whole=whole):
+                    whole = await self._watch()
                 else:
+                    whole = True
                     await self._sleep(RETRY_S)
         finally:
             self._host.gate.shut(gates.NOT_CONNECTED)
             figures.cancel()
 
-    async def _try_cycle(self) -> bool:
+    async def _try_cycle(self, *, whole: bool) -> bool:
         self._check_soon.clear()  # here, not before the wait: a wish that comes during a comparison must not be lost
         try:
-            await self._cycle()
+            await self._cycle(whole=whole)
         except (TransientError, LedgerError) as error:
             logger.warning("not reconciled reason=%s", error.message)
             self._host.set_state("reconciling", f"{error.message} Trying again.")
@@ -294,14 +292,14 @@ class MasterSession:
             return False
         return not self._lost.is_set()
 
-    async def _cycle(self) -> dict[str, Any]:
+    async def _cycle(self, *, whole: bool = True) -> dict[str, Any]:
         async with self._cycle_lock:
             was_open = self._host.gate.is_open
             if not was_open:
                 self._host.gate.shut(gates.NOT_RECONCILED)
                 self._host.set_state("reconciling", "Replaying the day's executions and comparing positions.")
             begun_at, losses = self._host.link.now(), self._losses
-            result = await self._reconciler.cycle()
+            result = await self._reconciler.cycle(whole=whole or not was_open)
             # what IB lost and found again meanwhile may have lost a fill behind the part that was asked already
             is_whole = losses == self._losses and not self._lost.is_set()
             if is_whole and self.connection is not None and self.connection.upstream_ok:
@@ -311,20 +309,24 @@ class MasterSession:
                 self._host.on_ready()
             return result
 
-    async def _watch(self) -> None:
-        """Compare on a timer and replay now and then, until the line is lost or a check is asked for."""
+    async def _watch(self) -> bool:
+        """Compare on a timer and replay now and then, until the line is lost or a check is asked for.
+
+        Return whether the check that follows must look at the whole day: only one by the clock need not.
+        """
         since_replay, since = 0.0, time.monotonic()
         while not self._lost.is_set():
             asked = await self._sleep(self.times.compare_every_s)
             if self._lost.is_set():
-                return
+                return True
             since_replay += self.times.compare_every_s
             if asked or since_replay >= self.times.replay_every_s:
                 # A message that stays unreadable asks anew after every replay: not more often than this.
                 await asyncio.sleep(max(0.0, RETRY_S - (time.monotonic() - since)))
-                return  # the caller runs a whole cycle
+                return asked  # the caller runs a cycle
             if not await self._agrees():
-                return
+                return True
+        return True
 
     async def _agrees(self) -> bool:
         """Compare once; an answer that fails or is late says nothing, one that contradicts the books asks for more."""

@@ -142,7 +142,7 @@ class StrategySide(OrderSide):
         self._arctic_client = client
 
     def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
-        """Have bars stored that a strategy asked IB for: handed over like those of any process, written within a second."""
+        """Have bars stored that a strategy asked IB for: handed over as any process does, written within a second."""
         try:
             keep_bars(series, timeframe, bars, use_rth, after)
         finally:

@@ -23,6 +23,7 @@ from strategies.combos import COMBINATION
 from strategies.crashpoints import reach
 from strategies.events import ContractSnapshot, QueueMessage, StatusSnapshot, TradeSnapshot
 from strategies.exceptions import TransientError
+from strategies.sizing import ib_time
 from trading.ib import mapping
 from trading.ib.magnifiers import magnifier_said
 from trading.ib.requests import ask
@@ -50,8 +51,14 @@ class Capture:
     """The listeners of one connection; survives its reconnects. Same loop only."""
 
     def __init__(
-        self, ib: IB, sink: Sink, strategy: str = "", owner_of_ref: Callable[[str], str] | None = None
+        self,
+        ib: IB,
+        sink: Sink,
+        strategy: str = "",
+        owner_of_ref: Callable[[str], str] | None = None,
+        is_replay_ahead: Callable[[], bool] | None = None,
     ) -> None:
+        """``is_replay_ahead`` tells that the sink's reader is behind with repeated executions."""
         self.strategy = strategy
         self.observers: list[Sink] = []
         self.unmapped = 0
@@ -61,12 +68,17 @@ class Capture:
         self._sink = sink
         self._owner_of_ref = owner_of_ref
         self._contracts: dict[tuple[int, str, str], ContractSnapshot] = {}
+        self._replays: set[int] = set()  # asked for and not ended, also when nobody waits for them any more
         tap = WireTap.of(ib)
         tap.executions.append(self._on_execution)
         tap.commissions.append(self._on_commission)
         tap.statuses.append(self._on_status)
         tap.open_orders.append(self._on_open_order)
         tap.order_errors.append(self._on_order_error)
+        tap.replay_ends.append(self._replays.discard)
+        if is_replay_ahead is not None:
+            tap.reader.pause_while(lambda: self.is_replaying and is_replay_ahead())
+        ib.disconnectedEvent += self._replays.clear
         ib.newOrderEvent += self._on_placed
         setattr(ib.wrapper, _ATTRIBUTE, self)
 
@@ -76,8 +88,18 @@ class Capture:
         found: Capture | None = getattr(ib.wrapper, _ATTRIBUTE, None)
         return found
 
-    async def replay_executions(self, timeout: float = 30.0, client_id: int = 0) -> int:  # noqa: ASYNC109
-        """Request the day's executions, of all clients or of one; they pass the sink as replays.
+    @property
+    def is_replaying(self) -> bool:
+        """Tell whether IB still owes executions that were asked for, also when nobody waits for them any more."""
+        return bool(self._replays)
+
+    async def replay_executions(
+        self,
+        timeout: float = 30.0,  # noqa: ASYNC109
+        client_id: int = 0,
+        since: datetime | None = None,
+    ) -> int:
+        """Request the day's executions, of all clients or of one, all or ``since`` a moment; they pass as replays.
 
         Return how many IB sent. ``timeout`` limits the silence, not the answer: a day may have a million executions.
         Raises: TransientError when IB does not end its answer: then nothing is known to be complete.
@@ -85,7 +107,7 @@ class Capture:
         if not self._ib.isConnected():
             raise TransientError("Not connected to IB.", code="not_connected")
         heard = _Count()
-        request = asyncio.ensure_future(self._request(ExecutionFilter(clientId=client_id), heard))
+        request = asyncio.ensure_future(self._request(ExecutionFilter(clientId=client_id, time=ib_time(since)), heard))
         try:
             while True:
                 before = heard.count
@@ -105,6 +127,7 @@ class Capture:
         req_id = client.getReqId()
         wrapper: Any = self._ib.wrapper
         answer = wrapper.startReq(req_id, container=heard)
+        self._replays.add(req_id)
         client.reqExecutions(req_id, wanted)
         await answer
 

@@ -22,7 +22,7 @@ _ONE = struct.Struct("<d")
 
 
 class SharedSpan:
-    """The shared count. A file that cannot be used costs the sharing, not the data: then each process counts its own."""
+    """The shared count. A file that cannot be used costs the sharing, not the data: each process counts its own."""
 
     def __init__(self, path: Path, span_s: float) -> None:
         self._path = path

@@ -50,6 +50,7 @@ StatusListener = Callable[[RawStatus, Trade | None], None]
 OpenOrderListener = Callable[[Contract, Order, IbOrderState], None]
 OrderErrorListener = Callable[[Trade, int, str], None]
 DecodeErrorListener = Callable[[str], None]
+ReplayEndListener = Callable[[int], None]  # id of the request that was answered whole
 
 # ib_async keeps these of a known order as they were when it was placed; the next change would send them back to IB.
 _KEPT_STALE = ("trailingPercent", "trailStopPrice", "lmtPriceOffset")
@@ -82,6 +83,7 @@ class WireTap:
         self.open_orders: list[OpenOrderListener] = []
         self.order_errors: list[OrderErrorListener] = []
         self.decode_errors: list[DecodeErrorListener] = []
+        self.replay_ends: list[ReplayEndListener] = []
         self._wrapper = ib.wrapper
         self._wrapper_any: Any = ib.wrapper  # for ib_async's untyped methods
         self._client = ib.client
@@ -90,7 +92,15 @@ class WireTap:
         self._memory = Forgetting(ib)
         self._originals = {
             name: getattr(ib.wrapper, name)
-            for name in ("execDetails", "commissionReport", "orderStatus", "openOrder", "contractDetails", "error")
+            for name in (
+                "execDetails",
+                "execDetailsEnd",
+                "commissionReport",
+                "orderStatus",
+                "openOrder",
+                "contractDetails",
+                "error",
+            )
         }
         self._install()
 
@@ -106,6 +116,7 @@ class WireTap:
     def _install(self) -> None:
         wrapper: Any = self._wrapper  # instance attributes over methods: the decoder looks them up by name each time
         wrapper.execDetails = self._exec_details
+        wrapper.execDetailsEnd = self._exec_details_end
         wrapper.commissionReport = self._commission_report
         wrapper.orderStatus = self._order_status
         wrapper.openOrder = self._open_order
@@ -122,6 +133,11 @@ class WireTap:
         self._originals["execDetails"](req_id, contract, execution)
         self._memory.trim_log(self.find_trade(execution.clientId, execution.orderId, execution.permId))
         self._memory.look()
+
+    def _exec_details_end(self, req_id: int) -> None:
+        for listener in self.replay_ends:
+            listener(req_id)
+        self._originals["execDetailsEnd"](req_id)
 
     def _commission_report(self, report: CommissionReport) -> None:
         for listener in self.commissions:

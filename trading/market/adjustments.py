@@ -24,6 +24,7 @@ from portfolio.arctic.market_data import ACTIONS, LIBRARY, read_bars, split_name
 from portfolio.arctic.schema import ACTIONS as ACTION_COLUMNS
 from strategies.exceptions import ConfigError
 from strategies.timeframes import DAY, TIMEFRAMES
+from trading.market.frames import nanos_of_index
 
 if TYPE_CHECKING:
     from portfolio.arctic.client import ArcticClient
@@ -123,7 +124,7 @@ class Steps:
         dividends: bool,
     ) -> Steps:
         """Return the steps of a series that has these closes, with the stored ``metadata``."""
-        starts, values = _nanos(closes.index), closes.to_numpy(dtype="float64")
+        starts, values = nanos_of_index(closes.index), closes.to_numpy(dtype="float64")
         zone = str(metadata.get("zone", NEW_YORK))
         actions = actions[cutoffs(actions.index, timeframe, zone) <= starts[-1]]  # later ones are on no bar's scale yet
         basis = _day(metadata.get("split_basis"))
@@ -143,7 +144,7 @@ class Steps:
 
     def apply(self, bars: pd.DataFrame) -> pd.DataFrame:
         """Return bars with prices and volumes on the scale of the end."""
-        places = np.searchsorted(self._moments, _nanos(bars.index), side="right")
+        places = np.searchsorted(self._moments, nanos_of_index(bars.index), side="right")
         found = bars.copy()
         for name in PRICES:
             found[name] = bars[name] * self._prices[places]
@@ -174,15 +175,11 @@ def rebase(
 
 
 def cutoffs(days: pd.Index[Any], timeframe: str, zone: str) -> npt.NDArray[np.int64]:
-    """Return the moments before which bars are of the time before each ex-date: local midnight, for daily bars theirs."""
+    """Return the moments from which bars are of each ex-date or later: local midnight, for daily bars their own."""
     found = pd.DatetimeIndex(days)
     if TIMEFRAMES[timeframe].is_intraday:
         found = found.tz_localize(None).tz_localize(zone).tz_convert("UTC")
-    return _nanos(found)
-
-
-def _nanos(index: pd.Index[Any]) -> npt.NDArray[np.int64]:
-    return pd.DatetimeIndex(index).as_unit("ns").asi8
+    return nanos_of_index(found)
 
 
 def _day(text: str | None) -> pd.Timestamp | None:

@@ -43,7 +43,7 @@ def derive_actions(close: pd.Series[float], adjusted: pd.Series[float]) -> Deriv
     Shape: both sorted by day, of equal index, prices as they were traded.
     Raises: ConfigError (bad_adjusted) naming the first row that is no price.
     """
-    raw, adj = close.to_numpy(dtype="float64"), adjusted.to_numpy(dtype="float64")
+    raw, adj = (np.asarray(column, dtype=np.float64) for column in (close, adjusted))
     wrong = ~(np.isfinite(raw) & np.isfinite(adj) & (raw > 0) & (adj > 0))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
@@ -135,7 +135,7 @@ def has_splits_applied(close: pd.Series[float], splits: dict[Any, float]) -> boo
         place = close.index.searchsorted(day)
         if 0 < place < len(close) and abs(np.log(ratio)) > 0.1:
             jump = float(np.log(close.iloc[place] / close.iloc[place - 1]))
-            words[day] = abs(jump) < abs(jump + np.log(ratio))
+            words[day] = bool(abs(jump) < abs(jump + np.log(ratio)))
     if len(set(words.values())) > 1:
         applied = ", ".join(str(day)[:10] for day, is_applied in words.items() if is_applied)
         raise ConfigError(

@@ -1,6 +1,6 @@
 """The catalogue: every series and table in ArcticDB that is not the ledger's, with how whole it is.
 
-Owns: what is listed, which calendar a series is measured by, remembering measurements. Leaves: measuring (``coverage``),
+Owns: what is listed, which calendar measures a series, remembering measurements. Leaves: measuring (``coverage``),
 rows (``portfolio.arctic.browse``), pages and routes.
 Rule: a list costs little: what was never measured in this process is measured while the time lasts that the caller
 gives, newest first; the rest shows no figure rather than a guess. A measurement belongs to one version of a series and
@@ -28,10 +28,11 @@ from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendar_rows import load_overrides
 from trading.market.calendars import Overrides
 from trading.market.coverage import Coverage, Gap, measure, table_of
+from trading.market.frames import nanos_of_index
 
 BARS, TABLE = "bars", "table"
 SHOWN_GAPS = 100
-CHART_POINTS = 2_000
+CHART_POINTS = 1_400
 _HIDDEN = ("backtests",)  # they have pages of their own
 _PAIR = re.compile(r"[A-Z]{3}\.[A-Z]{3}", re.ASCII)
 _kept: dict[tuple[str, str, str], tuple[tuple[int, int], Coverage | None]] = {}
@@ -212,8 +213,7 @@ def frame_of(one: Series) -> Timeframe:
 def starts_of(client: ArcticClient, library: str, name: str) -> Nanos:
     """Return the starts of a series' bars, sorted: its index alone is read."""
     data = client.read(library, name, columns=[]).data
-    found: Nanos = pd.DatetimeIndex(data.index).as_unit("ns").asi8
-    return found
+    return nanos_of_index(data.index)
 
 
 def size_of(client: ArcticClient, library: str, name: str) -> int | None:
@@ -239,7 +239,7 @@ def closes_for_chart(client: ArcticClient, one: Series, points: int = CHART_POIN
     if one.kind != BARS or not one.rows:
         return [[], []]
     data = client.read(one.library, one.name, columns=["close"]).data
-    starts = pd.DatetimeIndex(data.index).as_unit("ns").asi8
+    starts = nanos_of_index(data.index)
     closes = data["close"].to_numpy(dtype="float64")
     step = max(1, -(-len(starts) // points))
     places = np.unique(np.append(np.arange(step - 1, len(starts), step), len(starts) - 1))

@@ -5,7 +5,7 @@ Owns: which column is what, one frame by symbol, splits and dividends beside the
 Rules: nothing is guessed that changes a number: a naive time needs its zone, prices with dividends in them are
 refused, rows are neither sorted nor dropped. What is refused names file, row and reason; rows count from 1 below the
 heading. Only of frames of several tickers the days are left out on which one of them has no value at all.
-Shape: bars are indexed ``ts`` (start, UTC nanoseconds) with float64 open, high, low, close, volume, as they were traded.
+Shape: bars are indexed ``ts`` (start, UTC nanoseconds); float64 open, high, low, close, volume, as they were traded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,6 +22,7 @@ from strategies.exceptions import ConfigError
 from strategies.timeframes import DAY, Timeframe, parse_timeframe
 from trading.market.adjustments import action_frame, empty_actions, rebase
 from trading.market.adjustments_derive import derive_actions, has_splits_applied
+from trading.market.frames import first_of
 from trading.market.importers_check import check_bars, check_step, infer_timeframe
 from trading.market.importers_stamps import read_stamps
 
@@ -101,7 +101,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, float_precision="round_trip")
     # Yahoo's clients write two headings, and the index' name alone in a third line.
     table = pd.read_csv(path, header=[0, 1], index_col=0, float_precision="round_trip")
-    return table[~table.index.isna()]
+    named = table.loc[[not pd.isna(label) for label in table.index]]
+    return pd.DataFrame(named)
 
 
 def _symbol_of(path: Path) -> str:
@@ -134,7 +135,7 @@ def _of_tickers(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, bool]]
     if level is None or table.columns.nlevels != 2:
         raise ConfigError("Its headings name neither prices nor tickers.", code="bad_file")
     for name in dict.fromkeys(table.columns.get_level_values(1 - level)):
-        rows = table.xs(name, axis=1, level=1 - level)
+        rows = pd.DataFrame(table.xs(name, axis=1, level=1 - level))
         yield _ticker(str(name)), _plain(rows), True
 
 
@@ -184,9 +185,8 @@ def _numbers(symbol: str, rows: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for name in COLUMNS:
         column = pd.to_numeric(rows[name], errors="coerce")
-        wrong = column.isna()
-        if wrong.any():
-            row = rows.index[wrong.to_numpy().argmax()]
+        row = first_of(column.isna(), rows.index)
+        if row is not None:
             raise ConfigError(f"{symbol}: row {row} has no number in column {name}.", code="bad_bars", row=int(row))
         found[name] = column.astype("float64")
     return pd.DataFrame(found)
@@ -245,4 +245,4 @@ def _of_column(rows: pd.DataFrame, name: str) -> dict[date, float]:
     if name not in rows:
         return {}
     values = pd.to_numeric(rows[name], errors="coerce").fillna(0.0)
-    return {stamp.date(): float(value) for stamp, value in values[values != 0].items()}
+    return {pd.Timestamp(str(stamp)).date(): float(value) for stamp, value in values[values != 0].items()}

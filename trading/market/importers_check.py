@@ -16,6 +16,7 @@ from strategies.bar_series import check_columns
 from strategies.exceptions import ConfigError
 from strategies.timeframes import DAY, TIMEFRAMES, Timeframe
 from trading.market.coverage import hours_of, trading_days
+from trading.market.frames import nanos_of_index
 
 FEW = 10  # bars; so few may all stand apart by chance
 
@@ -27,10 +28,13 @@ def infer_timeframe(symbol: str, index: pd.DatetimeIndex) -> Timeframe:
     """
     if len(index) < 2:
         raise ConfigError(f"{symbol}: one bar does not tell how long it is; say --timeframe.", code="unknown_timeframe")
-    step = int(np.abs(np.diff(index.asi8)).min())
+    steps = np.abs(np.diff(nanos_of_index(index)))
+    step = int(steps[steps > 0].min(initial=pd.Timedelta(DAY).value * 8))
     for frame in TIMEFRAMES.values():
         if pd.Timedelta(frame.length).value == step:
             return frame
+    if pd.Timedelta(DAY).value <= step < pd.Timedelta(DAY).value * 7:  # days with holes between them
+        return TIMEFRAMES["1_day"]
     raise ConfigError(
         f"{symbol}: the bars stand {pd.Timedelta(step)} apart, which is no timeframe; say --timeframe.",
         code="unknown_timeframe",
@@ -43,7 +47,7 @@ def check_bars(symbol: str, frame: Timeframe, bars: pd.DataFrame, rows: npt.NDAr
     ``rows``: the number of each bar's row in the file.
     Raises: ConfigError (bad_bars, outside_hours) with the row.
     """
-    starts = pd.DatetimeIndex(bars.index).asi8
+    starts = nanos_of_index(bars.index)
     columns = [bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume")]
     try:
         check_columns(symbol, frame.key, starts, columns)
@@ -67,7 +71,7 @@ def _check_hours(symbol: str, frame: Timeframe, index: pd.DatetimeIndex, rows: n
     hours = hours_of(calendar)
     local = index.tz_localize(None) if frame.length == DAY else index.tz_convert(hours.zone).tz_localize(None)
     days = local.normalize()
-    is_open = np.isin(days.asi8, trading_days(calendar, days.min(), days.max()).asi8)
+    is_open = np.isin(nanos_of_index(days), nanos_of_index(trading_days(calendar, days.min(), days.max())))
     if frame.is_intraday:
         face = local - days
         is_open &= np.asarray((face >= hours.earliest) & (face < hours.latest))
@@ -77,8 +81,8 @@ def _check_hours(symbol: str, frame: Timeframe, index: pd.DatetimeIndex, rows: n
     row, when = int(rows[wrong[0]]), local[wrong[0]]
     many = f", as {len(wrong) - 1} more are" if len(wrong) > 1 else ""
     raise ConfigError(
-        f"{symbol}: row {row} is at {when:%Y-%m-%d %H:%M} in {hours.zone}, when {calendar} does not trade{many}. Is the "
-        "zone right? For another exchange say --calendar, for none --calendar none.",
+        f"{symbol}: row {row} is at {when:%Y-%m-%d %H:%M} in {hours.zone}, when {calendar} does not trade{many}. Is "
+        "the zone right? For another exchange say --calendar, for none --calendar none.",
         code="outside_hours",
         row=row,
         count=len(wrong),
@@ -90,7 +94,7 @@ def check_step(symbol: str, frame: Timeframe, index: pd.DatetimeIndex) -> None:
 
     Raises: ConfigError (wrong_timeframe).
     """
-    steps, length = np.diff(index.asi8), pd.Timedelta(frame.length).value
+    steps, length = np.diff(nanos_of_index(index)), pd.Timedelta(frame.length).value
     if not len(steps):
         return
     # A week that begins at another day stands apart by days; a day of another length does not.
@@ -98,7 +102,7 @@ def check_step(symbol: str, frame: Timeframe, index: pd.DatetimeIndex) -> None:
     if closest < length and frame.is_intraday:
         row = int(np.argmin(steps)) + 2
         raise ConfigError(
-            f"{symbol}: bar {row} begins {pd.Timedelta(closest)} after the one before it: these are no {frame.key} bars.",
+            f"{symbol}: bar {row} begins {pd.Timedelta(closest)} after the one before: these are no {frame.key} bars.",
             code="wrong_timeframe",
         )
     if closest > length and len(index) >= FEW:

@@ -1,6 +1,6 @@
 """Turn the times of a file into starts of bars: UTC, or for daily and weekly bars 00:00 UTC of the local day.
 
-Owns: what a written time means, and refusing times that mean nothing. Leaves: which column they stand in (``importers``).
+Owns: what a written time means, refusing times that mean nothing. Leaves: which column they stand in (``importers``).
 Rules: a bare date is a day, wherever it is; a moment without a zone needs one said; a moment that a change of clocks
 skips or repeats is refused, never moved.
 """
@@ -11,11 +11,11 @@ import re
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import numpy as np
 import pandas as pd
 
 from strategies.exceptions import ConfigError
 from strategies.timeframes import DAY, Timeframe
+from trading.market.frames import first_of
 
 _ZONED = re.compile(r"(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})\s*$")
 _UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}  # digits of an epoch of our time
@@ -58,8 +58,12 @@ def _parsed(symbol: str, column: pd.Series[Any], texts: pd.Series[str] | None) -
         return _plain_times(symbol, column), False
     zoned = texts.str.contains(_ZONED)
     if zoned.any() and not zoned.all():
-        row = column.index[(zoned != zoned.iloc[0]).to_numpy().argmax()]
-        raise ConfigError(f"{symbol}: row {row} is the first whose time has a zone and others none.", code="bad_time")
+        row = first_of(zoned != zoned.iloc[0], column.index)
+        raise ConfigError(
+            f"{symbol}: up to row {row} times either all name a zone or none does; from there on it is otherwise.",
+            code="bad_time",
+            row=row,
+        )
     faces = texts.str.replace(_ZONED, "", regex=True) if zoned.any() else texts
     parsed = pd.to_datetime(faces, errors="coerce", format="mixed")
     _refuse_missing(symbol, column, parsed.isna())
@@ -87,8 +91,8 @@ def _plain_times(symbol: str, column: pd.Series[Any]) -> pd.DatetimeIndex:
 
 
 def _refuse_missing(symbol: str, column: pd.Series[Any], missing: pd.Series[bool]) -> None:
-    if missing.any():
-        row = column.index[missing.to_numpy().argmax()]
+    row = first_of(missing, column.index)
+    if row is not None:
         raise ConfigError(f"{symbol}: row {row} has no time but {column.loc[row]!r}.", code="bad_time", row=int(row))
 
 
@@ -97,9 +101,8 @@ def _days(
 ) -> pd.DatetimeIndex:
     if is_zoned and zone:  # midnights of another zone: the day is the exchange's
         local = pd.DatetimeIndex(pd.to_datetime(column, utc=True, format="mixed")).tz_convert(zone).tz_localize(None)
-    late = local != local.normalize()
-    if late.any():
-        row = column.index[np.asarray(late).argmax()]
+    row = first_of(local != local.normalize(), column.index)
+    if row is not None:
         raise ConfigError(
             f"{symbol}: row {row} is at {column.loc[row]}, and a daily bar has no time of day. If that is midnight of "
             "the exchange, name its zone with --zone.",
@@ -118,9 +121,8 @@ def _placed(symbol: str, column: pd.Series[Any], local: pd.DatetimeIndex, zone: 
             row=int(column.index[0]),
         )
     placed = local.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    unclear = placed.isna()
-    if unclear.any():
-        row = column.index[np.asarray(unclear).argmax()]
+    row = first_of(placed.isna(), column.index)
+    if row is not None:
         raise ConfigError(
             f"{symbol}: row {row} is at {column.loc[row]}, which the clocks of {zone} skip or show twice.",
             code="bad_time",

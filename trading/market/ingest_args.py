@@ -1,6 +1,6 @@
 """What an ingest is asked for, as JSON that a job keeps: checked once, where it is asked, and again where it is done.
 
-Owns: names, defaults and limits of the arguments. Leaves: doing (``ingest``). Pure but for looking whether a file is there.
+Owns: names, defaults and limits of the arguments. Leaves: doing (``ingest``). Pure but for looking whether a file is.
 Rule: a page or a caller of the API names no path: files that they may choose lie in ``MATS_HOME/import`` and are named
 by their plain name; a path comes from the command line alone.
 """
@@ -18,6 +18,7 @@ from ib_async import Contract
 
 from strategies.exceptions import ConfigError
 from strategies.timeframes import Timeframe, parse_timeframe
+from trading.market.calendars import group_of
 
 IB, FILE, ACTIONS = "ib", "file", "actions"
 SOURCES = (IB, FILE, ACTIONS)
@@ -75,7 +76,7 @@ def read_args(args: Mapping[str, Any], home: Path) -> IngestArgs:
     Raises: ConfigError (bad_arguments) with ``errors`` by name.
     """
     unknown = sorted(set(args) - _KNOWN)
-    errors = {name: "is no argument of an ingest." for name in unknown}
+    errors = dict.fromkeys(unknown, "is no argument of an ingest.")
     source = str(args.get("source", IB))
     if source not in SOURCES:
         errors["source"] = f"must be one of {', '.join(SOURCES)}."
@@ -210,7 +211,10 @@ def _word(value: object) -> str:
 
 def _calendar(value: object) -> str:
     text = str(value).strip()
-    return "" if text.lower() in ("none", "") else text
+    if text.lower() in ("none", ""):
+        return ""
+    group_of(text)
+    return text
 
 
 def _day(value: object) -> date:

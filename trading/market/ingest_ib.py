@@ -167,13 +167,13 @@ class IbSeries:
 
     def _require_join(self, bars: pd.DataFrame) -> None:
         """Refuse a page that says another price of the bar that it joins on to."""
-        if self.done.last not in bars.index:
+        if self.done.last is None or self.done.last not in bars.index:
             return
-        close = float(bars["close"].loc[self.done.last])
+        close = float(bars["close"].loc[pd.Timestamp(self.done.last)])
         if abs(close - self._close) > SAME_PRICE * abs(self._close):
             raise ConflictError(
-                f"{self._name}: the bar of {self.done.last:%Y-%m-%d %H:%M}Z is stored with close {self._close:.10g}, IB "
-                f"says {close:.10g} now. If the stock was split since, record it (manage.py ingest_bars "
+                f"{self._name}: the bar of {self.done.last:%Y-%m-%d %H:%M}Z is stored with close {self._close:.10g}, "
+                f"IB says {close:.10g} now. If the stock was split since, record it (manage.py ingest_bars "
                 f"{self.done.series} --split {self._now():%Y-%m-%d}=2:1, with the ex-date and the ratio) and run this "
                 "again; nothing was changed.",
                 code="history_changed",
@@ -215,8 +215,8 @@ class IbSeries:
         if answer is EMPTY:
             return bars_of([], wish.frame)
         bars = bars_of(answer, wish.frame)
-        over = bars.index + wish.frame.length <= self._now()
-        bars = bars[over & (bars.index >= begin) & (bars.index < end)]
+        newest = pd.Timestamp(self._now() - wish.frame.length)
+        bars = bars[(bars.index <= newest) & (bars.index >= begin) & (bars.index < end)]
         return await in_db_thread(self._on_our_scale, bars)
 
     def _on_our_scale(self, bars: pd.DataFrame) -> pd.DataFrame:

@@ -90,9 +90,10 @@ class IngestLine:
                 continue
             self._connection = made
             return
+        ids = self._settings.ingest_client_ids
         raise TransientError(
-            f"All client ids of ingests ({self._settings.ingest_client_ids[0]} to {self._settings.ingest_client_ids[-1]}) "
-            "are in use at the gateway; wait for another download, or widen MATS_INGEST_CLIENT_IDS.",
+            f"All client ids of ingests ({ids[0]} to {ids[-1]}) are in use at the gateway; wait for another "
+            "download, or widen MATS_INGEST_CLIENT_IDS.",
             code="client_id_in_use",
         ) from last
 

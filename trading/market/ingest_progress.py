@@ -63,8 +63,8 @@ class Meter:
         spent, done = max(1e-3, self._clock() - self._began), self.fraction
         left = f", {duration(spent / done * (1 - done))} left" if 0.01 < done < 1 else ""
         return (
-            f"{self._name}: series {min(self._done + 1, self._series)} of {self._series}, {done:.0%}, {self.bars:,} bars "
-            f"in {self.requests:,} requests, {self.bars / spent:,.0f} bars/s{left}."
+            f"{self._name}: series {min(self._done + 1, self._series)} of {self._series}, {done:.0%}, {self.bars:,} "
+            f"bars in {self.requests:,} requests, {self.bars / spent:,.0f} bars/s{left}."
         )
 
 

@@ -60,7 +60,7 @@ def store_bars(
 ) -> Put:
     """Add bars to a series, and wait until they are written.
 
-    Shape: ``bars`` as ``importers`` gives them: sorted, each start once, prices as they were traded, or ``is_on_scale``:
+    Shape: ``bars`` as ``importers`` gives them: sorted, each start once, prices as they were traded; ``is_on_scale``:
     with the same splits applied as the series' ``split_basis`` says.
     Raises: ConflictError (bars_differ) naming the first bar that is stored otherwise; ConfigError (other_hours) when
     the series holds bars of other hours; TransientError when nobody writes them in time: they are written later.
@@ -151,8 +151,9 @@ def _compare(name: str, stored: pd.DataFrame, bars: pd.DataFrame, on_conflict: s
         column = int(np.flatnonzero(~np.isclose(ours[place], theirs[place], rtol=_SAME, atol=0))[0])
         raise ConflictError(
             f"{name}: the bar of {common[place]:%Y-%m-%d %H:%M:%S}Z is stored with {list(BARS)[column]} "
-            f"{ours[place][column]:.10g}, here it is {theirs[place][column]:.10g}; {int(differ.sum())} of {len(common)} "
-            "bars that both have differ. Nothing was changed. Say --on-conflict keep or replace if you mean one.",
+            f"{ours[place][column]:.10g}, here it is {theirs[place][column]:.10g}; {int(differ.sum())} of "
+            f"{len(common)} bars that both have differ. Nothing was changed. Say --on-conflict keep or "
+            "replace if you mean one.",
             code="bars_differ",
             count=int(differ.sum()),
         )

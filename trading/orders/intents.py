@@ -1,7 +1,8 @@
 """Write an order down before it is sent: a crash between the two can then be told, and nothing is sent twice.
 
 Owns: Order rows in state INTENT and DENIED, with their events. Leaves: everything after the wire (``services``).
-Rule: one reference is sent at most once in its life. A reference is «in flight» from before its commit until some time
+Rule: nothing that can wait stands between a commit and the wire; pages are told of an intent with what follows it.
+One reference is sent at most once in its life. A reference is «in flight» from before its commit until some time
 after its order was handed to the socket: a recovery running meanwhile must not take it for lost.
 """
 
@@ -24,7 +25,7 @@ from trading.orders.denials import Denials
 from trading.orders.drafts import OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.refs import new_ref
-from trading.orders.rows import terms_of
+from trading.orders.rows import insert_new, terms_of
 from trading.orders.state import OrderState
 
 EpochCheck = Callable[[], None]
@@ -78,7 +79,6 @@ class IntentWriter:
             for ref in refs:
                 in_flight.settle(ref)
             raise
-        doorbell.ring(doorbell.EVENTS)
         reach("intent_after")
         return refs
 
@@ -143,10 +143,11 @@ class IntentWriter:
         with transaction.atomic():
             self._epoch_check()
             self._create(order_ref, draft, state, reason, now)
-        doorbell.ring(doorbell.EVENTS)
+        if state is OrderState.DENIED:
+            doorbell.ring(doorbell.EVENTS)
 
     def _create(self, order_ref: str, draft: OrderDraft, state: OrderState, reason: str, now: datetime) -> None:
-        row = Order.objects.create(
+        row = Order(
             order_ref=order_ref,
             owner=draft.owner,
             state=state,
@@ -179,7 +180,8 @@ class IntentWriter:
             created_at=now,
             updated_at=now,
         )
-        self._report(row, now)
+        insert_new(row, now)
+        events.emit(EventKind.ORDER, events.order_payload(row), row.owner)
 
     @staticmethod
     def _report(row: Order, now: datetime) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Max
 
+from portfolio.bulk import count_rows, select_rows
 from trading.models import Order
 from trading.orders import combos
 from trading.orders.facts import OpenOrder
@@ -22,7 +23,7 @@ def orders_today(owner: str, now: datetime, enabled_at: datetime | None = None) 
     """Return how many orders the owner sent since 00:00 UTC, or since it was enabled; denied ones were not sent."""
     since = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     since = max(since, enabled_at) if enabled_at is not None else since
-    return Order.objects.filter(owner=owner, created_at__gte=since).exclude(state=OrderState.DENIED).count()
+    return count_rows(Order, ("created_at", since), ("state", OrderState.DENIED.value), owner=owner)
 
 
 _OPEN = ("con_id", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "created_at", "owner")
@@ -33,7 +34,7 @@ _NAMES = ("legs", "order_ref", "parent_ref", "oca_group")
 
 def open_orders(now: datetime) -> list[OpenOrder]:
     """Return the working orders of every owner, combinations by their legs; one query."""
-    rows = Order.objects.filter(state__in=_WORKING).values_list(*_NAMES, *_OPEN)
+    rows = select_rows(Order, (*_NAMES, *_OPEN), "state", _WORKING)
     return [order for row in rows for order in _by_legs(row[: len(_NAMES)], row[len(_NAMES) :], now)]
 
 

@@ -60,7 +60,8 @@ TERMS = {
     "tif": "tif",
     "average_price": "average_price",
 }
-_EVENT = ("order_id", "at", "state", "ib_status", "filled", "remaining", "message", *TERMS)
+_EVENT_OWN = ("at", "state", "ib_status", "filled", "remaining", "message")
+_EVENT = ("order_id", *_EVENT_OWN, *TERMS)
 _WHOLE = tuple(field.attname for field in Order._meta.concrete_fields if field.attname != "id")
 _AWAITING = OrderState.UNKNOWN
 
@@ -76,6 +77,14 @@ def progress_of(row: Order, cancelled_at: Decimal | None = None) -> Progress:
 def terms_of(row: Order) -> dict[str, Any]:
     """Return what an event keeps of its order, by the event's columns."""
     return {name: getattr(row, source) for name, source in TERMS.items()}
+
+
+def insert_new(row: Order, now: datetime) -> None:
+    """Write an order that is new, with its first event; inside the caller's transaction. Its ``pk`` stays None."""
+    insert_rows(Order, _WHOLE, [[getattr(row, name) for name in _WHOLE]])
+    first = OrderEvent(at=now, state=row.state, filled=row.filled, remaining=row.quantity, message=row.reason)
+    event = (row.order_ref, *(getattr(first, name) for name in _EVENT_OWN), *terms_of(row).values())
+    insert_rows(OrderEvent, _EVENT, [event], lookup=("order_id", Order, "order_ref"))
 
 
 class OrderBatch:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,9 +32,11 @@ from tests.e2e.engine.harness import DISCRETIONARY, Rig, position, until
 from trading.engine import broker_state, reconciler
 from trading.engine.cash_check import CheckTimes
 from trading.engine.manager import StrategyManager
+from trading.engine.reconciler import OVERLAP
 from trading.gateway import protocol_messages as messages
 from trading.gateway import protocol_responses as respond
 from trading.gateway import wire_hub
+from trading.gateway.model import ExecutionFilter
 from trading.models import Alert, EngineEvent
 
 pytestmark = pytest.mark.e2e
@@ -99,6 +101,20 @@ def causes(row: Break) -> set[str]:
 def alert(key: str) -> Alert | None:
     """The open alert of a key."""
     return Alert.objects.filter(key=key, cleared_at=None).first()
+
+
+def asked_since(rig: Rig) -> list[datetime | None]:
+    """From when on the master has executions repeated from now on; None is the whole day."""
+    venue, found = rig.gateway.venue, []
+    original = venue.executions
+
+    def _noted(wanted: ExecutionFilter) -> Any:
+        if wanted.client_id in (0, None):
+            found.append(wanted.since)
+        return original(wanted)
+
+    rig.gateway.call(lambda: setattr(venue, "executions", _noted))
+    return found
 
 
 def compared(rig: Rig) -> dict[str, Any]:
@@ -246,6 +262,29 @@ def test_execution_that_was_never_told_comes_with_the_replay_and_no_break_remain
     until(lambda: position(DISCRETIONARY, "SPY") == 4, what="the replay brings it")
     assert compared(rig)["breaks"] == 0
     rig.assert_books_equal_broker()
+
+
+def test_check_by_the_clock_asks_for_what_came_since_the_last_one_and_finds_what_was_never_told(rig: Rig) -> None:
+    asked = asked_since(rig)
+    started(rig, replace(QUICK, compare_every_s=0.1, replay_every_s=0.2))
+    until(lambda: len(asked) >= 2, what="a check by the clock")
+    first, second, *_ = asked
+    assert first is None
+    assert second is not None, "only the first one is of the whole day"
+    assert datetime.now(UTC) - second < OVERLAP + timedelta(minutes=1)
+    rig.inject("SPY", 4, publish=False)
+    until(lambda: position(DISCRETIONARY, "SPY") == 4, what="a replay brings it")
+    rig.assert_books_equal_broker()
+
+
+def test_difference_that_a_short_replay_shows_is_looked_into_over_the_whole_day(rig: Rig) -> None:
+    started(rig, replace(QUICK, compare_every_s=0.1, replay_every_s=0.2))
+    rig.inject("SPY", 2)
+    until(lambda: position(DISCRETIONARY, "SPY") == 2)
+    asked = asked_since(rig)
+    happen(rig, lambda venue: venue.forget_executions())
+    until(lambda: alert("executions:differ"))
+    assert None in asked
 
 
 def test_trading_without_a_pause_asks_for_no_replay_and_opens_no_break(rig: Rig) -> None:

@@ -14,6 +14,8 @@ from tests.integration.api.conftest import Api, error_of
 
 SAMPLES = {
     "symbol": "AAA",
+    "library": "univ",
+    "job_id": "7",
     "strategy": "AAA",
     "client_id": "3",
     "order_ref": "AAA/01J",
@@ -64,7 +66,9 @@ def test_schema_holds_every_group_of_routes() -> None:
         "sessions",
         "risk",
         "alerts",
+        "arctic",
         "audit",
+        "data",
     }
     assert len(READS) >= 15
     assert len(WRITES) >= 11

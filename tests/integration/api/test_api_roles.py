@@ -23,6 +23,7 @@ def test_each_role_adds_to_the_one_below(db: None) -> None:
     assert viewer < operator < admin
     assert operator - viewer == {
         "trading.operate",
+        "trading.run_work",
         "strategies.add_strategy",
         "strategies.change_strategy",
         "strategies.delete_strategy",
@@ -36,7 +37,7 @@ def test_no_role_edits_the_books(db: None, group: str) -> None:
     books = {right for right in rights(group) if right.split(".")[0] in {"portfolio", "trading"}}
     managed = ("risklimit", "riskoverride", "risklock", "manage_risk", "markethours", "holiday")
     risk = {right for right in books if right.endswith(managed)}
-    assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate", *SESSIONS}
+    assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate", "trading.run_work", *SESSIONS}
     assert group == "admin" or {right for right in risk if ".view_" not in right} == set()
 
 

@@ -55,6 +55,18 @@ def test_same_executions_in_force_on_both_sides_agree() -> None:
 
 
 @pytest.mark.usefixtures("books")
+def test_a_replay_since_a_moment_is_compared_with_the_books_since_then() -> None:
+    later = NOW + timedelta(minutes=20)
+    fold_batch(ACCOUNT, [fill(7, at=later)], owner_of, later)
+    asked_at, since = later + timedelta(seconds=5), later - timedelta(minutes=5)
+    assert look_at_day(ACCOUNT, replayed((7, 1)), asked_at, later, since).agrees
+    assert not look_at_day(ACCOUNT, replayed((7, 1)), asked_at, later).agrees, "of the whole day more is expected"
+    look = look_at_day(ACCOUNT, replayed((8, 1)), asked_at, later, since)
+    assert look.unconfirmed == frozenset(ids((7, 1)))
+    assert len(look.missing) == 1
+
+
+@pytest.mark.usefixtures("books")
 def test_each_side_s_own_executions_are_found() -> None:
     found = compare_day((1, 1), (9, 1))
     assert found.missing == frozenset(ids((9, 1)))

@@ -16,7 +16,7 @@ from strategies.events import (
     StatusSnapshot,
     TradeSnapshot,
 )
-from trading.engine.message_queue import Job, MessageQueue, Sieve
+from trading.engine.message_queue import REPLAYS_AHEAD, Job, MessageQueue, Sieve
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 SPY = ContractSnapshot(756733, "SPY", "STK", "SMART", "USD")
@@ -216,3 +216,30 @@ def test_queue_tells_which_executions_and_fees_it_has_heard() -> None:
     assert queue.has_heard(fee.exec_id, fee)
     queue.forget(fill(1))
     assert not queue.has_heard("0001.0001.01.01")
+
+
+def repeated(number: int) -> QueueMessage:
+    """Return an execution that a replay brings."""
+    message = fill(number)
+    message["fill"] = replace(message["fill"], exec_id=f"0001.0001.{number}.01", is_replay=True)
+    return message
+
+
+def test_only_repeated_executions_that_wait_put_a_replay_ahead() -> None:
+    queue = MessageQueue(capacity=10)
+    for number in range(REPLAYS_AHEAD + 10):
+        queue.put(status(f"A/{number}", "Submitted"))
+    ahead = [queue.is_replay_ahead]  # live messages alone never hold a connection
+    for number in range(REPLAYS_AHEAD - 1):
+        queue.put(repeated(number))
+        queue.put(repeated(number))  # sieved out: it waits nowhere
+    ahead.append(queue.is_replay_ahead)
+    queue.put(repeated(REPLAYS_AHEAD))
+    ahead.append(queue.is_replay_ahead)
+    taken = queue.take(REPLAYS_AHEAD + 11)
+    ahead.append(queue.is_replay_ahead)
+    queue.put_back(taken)  # what could not be written waits again
+    ahead.append(queue.is_replay_ahead)
+    assert len(items(queue, 3 * REPLAYS_AHEAD)) == 2 * REPLAYS_AHEAD + 10
+    ahead.append(queue.is_replay_ahead)
+    assert ahead == [False, False, True, False, True, False]

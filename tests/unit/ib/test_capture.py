@@ -12,6 +12,7 @@ from ib_async import IB, Contract, Execution, Order, Trade
 from ib_async.wrapper import RequestError
 
 from strategies.events import QueueMessage
+from strategies.exceptions import TransientError
 from tests.unit.ib import wire
 from trading.ib.capture import Capture
 from trading.ib.tap import WireTap
@@ -144,3 +145,23 @@ async def test_contract_as_a_caller_wrote_it_does_not_stand_for_what_ib_says_of_
     wrapper: Any = ib.wrapper
     wrapper.execDetails(-1, said, executed)
     assert heard[-1]["fill"].contract.multiplier == 100
+
+
+async def test_replay_that_nobody_waits_for_any_more_is_held_back_until_ib_ended_it(
+    ib: IB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = Capture(ib, lambda _: None, "T", is_replay_ahead=lambda: True)
+    asked: list[int] = []
+    monkeypatch.setattr(ib, "isConnected", lambda: True)
+    monkeypatch.setattr(ib.client, "getReqId", lambda: 12)
+    monkeypatch.setattr(ib.client, "reqExecutions", lambda req_id, _: asked.append(req_id))
+    states = [capture.is_replaying]
+    with pytest.raises(TransientError, match="did not answer"):
+        await capture.replay_executions(0.01)
+    assert asked == [12]
+    states.append(capture.is_replaying)  # IB may still send a day's executions
+    wire.say(ib, *wire.execution(req_id=12))
+    states.append(capture.is_replaying)
+    wire.say(ib, 55, 1, 12)
+    states.append(capture.is_replaying)
+    assert states == [False, True, True, False]

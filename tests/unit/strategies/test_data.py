@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,10 @@ import pytest
 from ib_async import Contract, Stock
 
 from portfolio.arctic.client import get_ac
+from strategies.bar_requests import bars_of
 from strategies.data import BarReader, names_library, parse_timeframe, resolve_universe
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
+from strategies.timeframes import series_name
 from tests.unit.strategies.fakes import history_bars
 
 NOW = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
@@ -28,6 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     index = pd.date_range(NOW - timedelta(minutes=20), periods=10, freq="1min", name="ts")
     bars.write("SPY_1_min", frame_of(index, 100.0))
     bars.write("TLT_1_day", frame_of(index, 90.0))
+    bars.write("TLT_actions", frame_of(index, 90.0))
     ac.library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
     return ac
 
@@ -51,28 +55,118 @@ class Broker:
         return self.bars
 
 
-def bars_from(start: datetime, count: int, close: float = 200.0) -> list[Any]:
-    bars = history_bars([close] * count, MINUTE)
+def bars_from(start: datetime, count: int, close: float = 200.0, step: timedelta = MINUTE) -> list[Any]:
+    bars = history_bars([close] * count, step)
     for number, bar in enumerate(bars):
-        bar.date = start + number * MINUTE
+        bar.date = start + number * step
     return bars
 
 
-async def read(store: Any, broker: Broker, start: Any = "max", end: Any = "today", **options: Any) -> pd.DataFrame:
+Kept = list[tuple[str, str, pd.DataFrame, bool, datetime | None]]
+
+
+async def read(
+    store: Any, broker: Any, start: Any = "max", end: Any = "today", kept: Kept | None = None, **options: Any
+) -> pd.DataFrame:
     given = {"use_rth": True, "force_download": False, **options}
     timeframe = given.pop("timeframe", "1_min")
-    return await BarReader(store, broker, lambda: NOW).read(SPY, timeframe, start, end, **given)
+    keep = None if kept is None else lambda *args: kept.append(args)
+    return await BarReader(store, broker, lambda: NOW, keep).read(SPY, timeframe, start, end, **given)
 
 
 async def test_stale_tail_is_completed_by_ib_without_doubling(store: Any) -> None:
-    broker = Broker(bars_from(NOW - timedelta(minutes=12), 12))
+    broker = Broker(bars_from(NOW - timedelta(minutes=12), 12, close=101.0))
     bars = await read(store, broker)
     assert len(bars) == 20
     assert bars.index.is_monotonic_increasing
     assert bars.index.is_unique
     assert bars["close"].iloc[9] == 100.0  # what is stored wins
-    assert bars["close"].iloc[10] == 200.0
-    assert broker.requests == [("SPY", "1 min", "600 S", "20260302-15:00:00", True)]
+    assert bars["close"].iloc[10] == 101.0
+    assert broker.requests == [("SPY", "1 min", "660 S", "20260302-15:00:00", True)]
+
+
+async def test_closed_bars_of_the_tail_are_kept_with_what_they_join_on_to(store: Any) -> None:
+    kept: Kept = []
+    await read(store, Broker(bars_from(NOW - timedelta(minutes=12), 13, close=101.0)), kept=kept)
+    [(series, timeframe, bars, use_rth, after)] = kept
+    assert (series, timeframe, use_rth) == ("SPY", "1_min", True)
+    assert after == NOW - timedelta(minutes=11)
+    assert bars.index[0] == NOW - timedelta(minutes=10)
+    assert bars.index[-1] == NOW - timedelta(minutes=1)  # the minute under way is not over
+
+
+async def test_tail_whose_price_contradicts_the_store_is_neither_mixed_nor_kept(store: Any) -> None:
+    kept: Kept = []
+    bars = await read(store, Broker(bars_from(NOW - timedelta(minutes=12), 12, close=50.0)), kept=kept)
+    assert set(bars["close"]) == {50.0}  # a split: IB alone answers, on one scale
+    assert kept == []
+
+
+async def test_dates_behind_the_store_leave_no_hole_and_keep_nothing(store: Any) -> None:
+    kept: Kept = []
+    broker = Broker(bars_from(NOW - timedelta(minutes=5), 5))
+    assert len(await read(store, broker, NOW - timedelta(minutes=5), kept=kept)) == 5
+    assert kept == []
+
+
+async def test_start_before_the_store_is_asked_of_ib(store: Any) -> None:
+    since = NOW - timedelta(days=6)
+
+    async def ib(contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        until = datetime.strptime(end, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+        return bars_from(until - timedelta(minutes=3), 3, close=100.0)
+
+    bars = await read(store, ib, since)
+    assert bars.index[0] == NOW - timedelta(minutes=23)
+    assert bars.index.is_unique
+    assert bars.index.is_monotonic_increasing
+
+
+async def test_more_history_than_a_question_may_cost_is_an_error_that_says_what_to_do() -> None:
+    async def ib(contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        until = datetime.strptime(end, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+        return bars_from(until - timedelta(days=7), 3)
+
+    with pytest.raises(ConfigError, match="ingest_bars SPY") as caught:
+        await read(None, ib, NOW - timedelta(days=400))
+    assert caught.value.code == "too_much"
+
+
+async def test_long_stretches_are_asked_for_in_pages_without_a_seam() -> None:
+    asked: list[str] = []
+
+    async def ib(contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
+        asked.append(duration)
+        until = datetime.strptime(end, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+        return bars_from(until - timedelta(days=7), 7 * 24, step=timedelta(hours=1))
+
+    bars = await read(None, ib, NOW - timedelta(days=20))
+    assert len(asked) == 3
+    steps = pd.Series(bars.index).diff().dropna()
+    assert set(steps) == {pd.Timedelta(hours=1)}
+
+
+async def test_bars_of_other_hours_are_not_taken_from_the_store(store: Any) -> None:
+    store.library("market_data").write_metadata("SPY_1_min", {"use_rth": False})
+    try:
+        bars = await read(store, Broker(bars_from(NOW - timedelta(minutes=2), 2)))
+        assert set(bars["close"]) == {200.0}
+    finally:
+        store.library("market_data").write_metadata("SPY_1_min", {})
+
+
+async def test_options_and_pairs_have_series_of_their_own(store: Any) -> None:
+    option = Contract(secType="OPT", symbol="SPY", conId=17, exchange="SMART", currency="USD")
+    assert series_name(option) == "SPY.17"
+    assert series_name(Contract(secType="CASH", symbol="EUR", currency="USD")) == "EUR.USD"
+    with pytest.raises(ConfigError):
+        series_name(Contract(secType="FUT", symbol="ES"))
+
+
+def test_weekly_bars_are_stamped_with_their_monday_wherever_ib_stamps_them() -> None:
+    friday = SimpleNamespace(date=date(2026, 2, 27), open=1, high=1, low=1, close=1, volume=-1)
+    [bar] = bars_of([friday], parse_timeframe("1w")).itertuples()
+    assert (bar.Index, bar.volume) == (pd.Timestamp("2026-02-23", tz="UTC"), 0.0)
 
 
 async def test_store_alone_answers_the_past(store: Any) -> None:
@@ -130,6 +224,10 @@ async def test_unknown_timeframe_is_an_error_not_a_guess(store: Any, text: str) 
         ("1 hour", "1_hour"),
         ("1D", "1_day"),
         ("5 secs", "5_secs"),
+        ("60m", "1_hour"),
+        ("120m", "2_hour"),
+        ("1w", "1_week"),
+        ("1 week", "1_week"),
     ],
 )
 def test_timeframes_have_the_keys_of_the_store(text: str, key: str) -> None:
@@ -152,7 +250,7 @@ async def test_dates_count_whole_days(store: Any) -> None:
         ("SPY", ["SPY"]),
         ("SPY, TNA,,SPY", ["SPY", "TNA"]),
         ("", []),
-        ("market_data", ["SPY", "TLT"]),
+        ("market_data", ["SPY", "TLT"]),  # their splits and dividends are no symbols
         ("univ/tech", ["AAPL", "MSFT"]),
         ("BRK.B", ["BRK.B"]),
     ],

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     """List or look."""
 
     help = (
-        "List every series in ArcticDB with its first and last bar, how complete it is against the exchange's calendar, "
+        "List every series in ArcticDB with its first and last bar, how whole it is against the exchange's calendar, "
         "and its version. With a name, its gaps as well. The ledger's libraries are not listed."
     )
 
@@ -78,7 +78,7 @@ def _detail(detail: Detail) -> str:
         lines.append(f"  {one.no_calendar or 'no bars'}")
         return "\n".join(lines)
     lines.append(
-        f"  {whole.present:,} of {whole.expected:,} bars that {one.calendar} expects, {whole.outside:,} outside of its hours"
+        f"  {whole.present:,} of {whole.expected:,} bars of {one.calendar}, {whole.outside:,} beyond its hours"
     )
     lines += [
         f"  gap of {gap.bars:,} bars: {row['first']:%Y-%m-%d %H:%M} – {row['last']:%Y-%m-%d %H:%M}"

@@ -28,8 +28,8 @@ class Command(BaseCommand):
 
     help = (
         "Bring bars, splits and dividends into ArcticDB's market_data. From IB: name symbols and --timeframe; the "
-        "download joins on to what is stored, and running it again goes on where it ended. From CSV or Parquet, ours or "
-        "Yahoo's: --file. Nothing that is stored is replaced unless --on-conflict replace says so. Ctrl-C stops after "
+        "download joins on to what is stored, and running it again goes on where it ended. From CSV or Parquet, ours or"
+        " Yahoo's: --file. Nothing that is stored is replaced unless --on-conflict replace says so. Ctrl-C stops after "
         "the request under way."
     )
 

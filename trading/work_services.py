@@ -1,0 +1,78 @@
+"""Ask for long work: jobs that the worker process takes.
+
+Owns: making a job out of checked arguments, asking it to stop. Leaves: doing it (the worker), what a kind's arguments
+mean. Rule: arguments are checked before a row is made, so that nobody waits for a job that cannot be done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from strategies import audit
+from strategies.exceptions import ConfigError, ConflictError, NotFoundError
+from trading.work_models import Job, JobKind, JobState
+
+logger = logging.getLogger(__name__)
+
+RUN_WORK = "trading.run_work"
+Check = Callable[[Mapping[str, Any]], object]
+
+
+def _check_ingest(args: Mapping[str, Any]) -> None:
+    from trading.market.ingest_args import read_args  # brings ib_async, which a web process starts without
+
+    if "path" in args:
+        raise ConfigError("A path comes from the command line alone; name a file.", code="bad_arguments")
+    read_args(args, settings.MATS.mats_home)
+
+
+CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest}
+
+
+def ask_for(kind: str, args: Mapping[str, Any], *, actor: str, source: str, now: datetime | None = None) -> Job:
+    """Queue a job.
+
+    Raises: ConfigError when its arguments cannot be.
+    """
+    check = CHECKS.get(kind)
+    if check is not None:
+        check(args)
+    moment = now or datetime.now(UTC)
+    with transaction.atomic():
+        job = Job.objects.create(kind=kind, args=dict(args), created_by=actor[:150], created_at=moment)
+        audit.record(
+            "job.asked",
+            f"{kind} {job.pk}",
+            actor=actor,
+            source=source,
+            after={"kind": kind, "args": dict(args)},
+            now=moment,
+        )
+    logger.info("job queued id=%s kind=%s by=%s", job.pk, kind, actor)
+    return job
+
+
+def ask_to_stop(job_id: int, *, actor: str, source: str, now: datetime | None = None) -> Job:
+    """Ask a job to stop; one that still waits is cancelled at once.
+
+    Raises: NotFoundError; ConflictError when it ended already.
+    """
+    moment = now or datetime.now(UTC)
+    with transaction.atomic():
+        job = Job.objects.select_for_update().filter(pk=job_id).first()
+        if job is None:
+            raise NotFoundError(f"There is no job {job_id}.", code="unknown_job", job=job_id)
+        if job.state not in (JobState.QUEUED, JobState.RUNNING):
+            raise ConflictError(f"Job {job_id} is {job.state}.", code="job_ended", job=job_id, state=job.state)
+        job.cancel_wanted = True
+        if job.state == JobState.QUEUED:
+            job.state, job.ended_at = JobState.CANCELLED, moment
+        job.save(update_fields=["cancel_wanted", "state", "ended_at"])
+        audit.record("job.stop", f"{job.kind} {job.pk}", actor=actor, source=source, now=moment)
+    return job
