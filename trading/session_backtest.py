@@ -45,7 +45,7 @@ def build_backtest(config: SessionConfig, observer: SessionObserver | None = Non
     clock = make_time_manager(Mode.BACKTEST.value, group=config.exchange_group)
     read = stored_reader(config.api_config.data_source, bars_folder())
     first, until = stretch(config)
-    desk = SimulatedDesk(config)
+    desk = SimulatedDesk(config, clock.overrides)
     system = SystemManager(
         StoredFeed(read, first, until, daily_first=first - _DAILY_SPAN),
         time_manager=clock,

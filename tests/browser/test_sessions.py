@@ -39,9 +39,7 @@ def busy(console: None) -> SessionRun:
     ScanRun.objects.create(
         scanner="gap", session=run, at=seed.now(), symbols=["QQQ"], details=details, universe=12, ms=3.25
     )
-    ScanRun.objects.create(
-        scanner="gaps", at=seed.now(), symbols=["SPY", "QQQ"], details=details, universe=3, ms=12.5
-    )
+    ScanRun.objects.create(scanner="gaps", at=seed.now(), symbols=["SPY", "QQQ"], details=details, universe=3, ms=12.5)
     ScanRun.objects.create(scanner="gaps", at=seed.now(), universe=3, skipped=True)
     ScanRun.objects.create(scanner="active", at=seed.now(), error="TransientError: IB did not answer within 10 s.")
     return run
@@ -89,7 +87,9 @@ def test_a_found_symbol_is_promoted_into_the_running_session(page: Page, site: S
 
 
 @pytest.mark.parametrize(("role", "buttons"), [("viewer", 0), ("operator", 3)])
-def test_roles_are_offered_what_they_may(browser: Browser, site: Site, busy: SessionRun, role: str, buttons: int) -> None:
+def test_roles_are_offered_what_they_may(
+    browser: Browser, site: Site, busy: SessionRun, role: str, buttons: int
+) -> None:
     user = seed.user(role[:3], is_superuser=False)
     user.groups.add(Group.objects.get(name=role))
     context = browser.new_context()

@@ -37,7 +37,9 @@ FULL: dict[str, Any] = {
                 "config": {"universe": ["AAPL"], "min_gap_percent": 3.5},
             }
         ],
-        "strategies": [{"module": "strategies.examples.simple_ma_cross", "config": {"symbols": ["SPY"], "deep": {"a": [1]}}}],
+        "strategies": [
+            {"module": "strategies.examples.simple_ma_cross", "config": {"symbols": ["SPY"], "deep": {"a": [1]}}}
+        ],
     },
     "trading_config": {"max_per_trade": "1234.56", "max_open_positions": 3},
 }

@@ -64,7 +64,7 @@ class LiveStream:
 
     def _collect(self, following: Following) -> None:
         with self._lock:
-            series = following.series[self._base]
+            series = following.feeds[self._base].series
             seen, self._seen = self._seen, len(series)
             self._bars += [bar for bar in series[seen : self._seen] if bar.start_ns >= self._begin_ns]
         self._news.set()

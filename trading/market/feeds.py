@@ -179,11 +179,11 @@ def stored_reader(source: str, folder: Path | None = None) -> Read:
 
 
 def read_market_data(symbol: str, interval: str, first: datetime, until: datetime) -> pd.DataFrame:
-    """Read ``market_data`` of ArcticDB."""
+    """Read ``market_data`` of ArcticDB with splits applied: a split is no crash to strategies and books."""
     from portfolio.arctic.client import get_ac
-    from portfolio.arctic.market_data import read_bars
+    from trading.market.adjustments import read_adjusted
 
-    return read_bars(get_ac(), symbol, parse_interval(interval).key, start=first, end=until)
+    return read_adjusted(get_ac(), symbol, parse_interval(interval).key, start=first, end=until)
 
 
 Frames = dict[tuple[str, str], pd.DataFrame]

@@ -29,8 +29,9 @@ from trading.backtest.contracts import BacktestFill, BacktestOrder, InstrumentTe
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
-from trading.backtest.sessions import DAY_NS, exchange_sessions
+from trading.backtest.sessions import edges, sessions_around
 from trading.brokers.fees import FixedStockFees
+from trading.market.calendars import NO_OVERRIDES, Overrides
 from trading.market.session_gates import session_gates
 from trading.market.session_parts import BacktestConfig, SessionConfig
 from trading.market.strategy_thread import SignalSink
@@ -63,11 +64,11 @@ def models_of(backtest: BacktestConfig) -> Models:
 class SimulatedDesk:
     """Takes signals, gives fills."""
 
-    def __init__(self, config: SessionConfig) -> None:
+    def __init__(self, config: SessionConfig, overrides: Overrides = NO_OVERRIDES) -> None:
         if config.backtest_config is None:
             raise ConfigError("A simulated broker belongs to a backtest.", code="no_backtest_config")
         self._desk = Desk(models_of(config.backtest_config))
-        self._trading = config.trading_config
+        self._trading, self._exchange, self._overrides = config.trading_config, config.exchange_group, overrides
         self._lanes: dict[str, Lane] = {}
         self._executors: dict[str, Executor] = {}
         self._waiting: dict[str, deque[Sequence[Signal]]] = {}
@@ -84,12 +85,14 @@ class SimulatedDesk:
         """
         if symbol in self._lanes:
             return
-        track = _track(symbol, interval, bars)
-        lane = Lane(track, InstrumentTerms(symbol), self._desk)
-        lane.series.count = int(np.searchsorted(track.ends, seen_ns, side="right"))
+        terms = InstrumentTerms(symbol, exchange=self._exchange)
+        track = _track(terms, interval, bars, self._overrides)
+        lane = Lane(track, terms, self._desk)
+        lane.row = lane.series.count = int(np.searchsorted(track.ends, seen_ns, side="right"))
         self._lanes[symbol] = lane
         for executor in self._executors.values():
             executor.holdings[symbol] = Holding(executor.book, lane)
+            executor.keep_currency(self._lanes)
 
     def sink_for(self, strategy: ReactiveStrategy, context: StrategyContext) -> SignalSink:
         """Return what takes a strategy's signals; its books live through all days of the session."""
@@ -98,6 +101,7 @@ class SimulatedDesk:
             entry = StrategyEntry(name, "reactive", type(strategy), strategy.config, self._cash)
             executor = self._executors[name] = Executor(entry, self._lanes, self._desk)
             allow_short = self._desk.models.allow_short
+            executor.keep_currency(self._lanes)
             executor.gates = session_gates(strategy.config, self._trading, allow_short=allow_short)
             self._waiting[name] = deque()
         return partial(self.take, name)
@@ -118,12 +122,12 @@ class SimulatedDesk:
             if lane is None:
                 continue
             lane.quality = quality
-            ends, series = lane.track.ends, lane.series
-            while series.count < len(ends) and ends[series.count] <= now_ns:
-                row = series.count
+            ends = lane.track.ends
+            while lane.row < len(ends) and ends[lane.row] <= now_ns:
+                row = lane.row
                 if lane.working:
                     lane.match(row)
-                series.count = row + 1
+                lane.row = lane.series.count = row + 1
 
     def settle(self, now_ns: int) -> int:
         """Turn the signals that wait into orders, strategy by strategy; return how many there were."""
@@ -181,13 +185,16 @@ class SimulatedDesk:
         return found
 
 
-def _track(symbol: str, interval: str, bars: BarSeries) -> Track:
+def _track(terms: InstrumentTerms, interval: str, bars: BarSeries, overrides: Overrides) -> Track:
     """Return a series of its own for the lane: its cursor is not that of the session's data."""
-    starts, columns = bars.whole()
-    if not len(starts):
-        raise ConfigError(f"There are no stored bars of {symbol} {interval}.", code="no_bars")
-    series = BarSeries.from_columns(symbol, interval, starts, columns)
+    stamps, columns = bars.whole()
+    name = f"{terms.symbol} {interval}"
+    if not len(stamps):
+        raise ConfigError(f"There are no stored bars of {name}.", code="no_bars")
+    if columns[2].min() <= 0:
+        raise ConfigError(f"{name} has a bar with a price that is not above zero.", code="bad_bars")
+    series = BarSeries.from_columns(terms.symbol, interval, stamps, columns)
     length = parse_interval(interval)
-    sessions = exchange_sessions(InstrumentTerms(symbol).exchange, int(starts[0]) // DAY_NS, int(starts[-1]) // DAY_NS)
-    ends, begins = sessions.bar_ends(length, starts), sessions.bar_starts(length, starts)
-    return Track(series, length, sessions, begins, ends, 0, len(starts), is_base=True)
+    sessions = sessions_around(terms.exchange, stamps, overrides)
+    begins, ends = edges(length, stamps, sessions)
+    return Track(series, length, sessions, begins, ends, 0, len(stamps), is_base=True)

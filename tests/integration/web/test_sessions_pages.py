@@ -44,8 +44,24 @@ METRICS: dict[str, Any] = {
         }
     ],
     "symbols": [
-        {"symbol": "SPY", "added_by": "", "bars": 200, "quality": 98.5, "lag_s": 2.0, "is_poor": False, "is_late": False},
-        {"symbol": "QQQ", "added_by": "gap", "bars": 20, "quality": 61.0, "lag_s": 75.0, "is_poor": True, "is_late": True},
+        {
+            "symbol": "SPY",
+            "added_by": "",
+            "bars": 200,
+            "quality": 98.5,
+            "lag_s": 2.0,
+            "is_poor": False,
+            "is_late": False,
+        },
+        {
+            "symbol": "QQQ",
+            "added_by": "gap",
+            "bars": 20,
+            "quality": 61.0,
+            "lag_s": 75.0,
+            "is_poor": True,
+            "is_late": True,
+        },
     ],
     "scanners": [
         {
@@ -104,7 +120,12 @@ def test_pages_send_strangers_to_the_login(client: Client, path: str) -> None:
 
 def test_empty_pages_say_what_to_do(operator: Client) -> None:
     page = operator.get("/sessions/").content.decode()
-    for words in ("No session is configured", "manage.py run_session", "Nothing runs at the moment", "No session has run"):
+    for words in (
+        "No session is configured",
+        "manage.py run_session",
+        "Nothing runs at the moment",
+        "No session has run",
+    ):
         assert words in page, words
     page = operator.get("/scanners/").content.decode()
     for words in ("No scanner is configured", "Nothing was scanned yet", "scanners.momentum", "live only"):

@@ -81,9 +81,7 @@ def test_a_day_without_trading_is_refused() -> None:
 
 def test_history_is_what_starts_in_the_window() -> None:
     feed = feed_of(frame("2020-01-02 14:30", 30))
-    bars = feed.history(
-        "AAA", "1m", datetime(2020, 1, 2, 14, 35, tzinfo=UTC), datetime(2020, 1, 2, 14, 40, tzinfo=UTC)
-    )
+    bars = feed.history("AAA", "1m", datetime(2020, 1, 2, 14, 35, tzinfo=UTC), datetime(2020, 1, 2, 14, 40, tzinfo=UTC))
     assert [bar.timestamp.minute for bar in bars] == [35, 36, 37, 38, 39]
     assert len(feed.history("BBB", "1m", FIRST, UNTIL)) == 0
 

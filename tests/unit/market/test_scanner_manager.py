@@ -106,7 +106,9 @@ class Broken(Finder):
             raise RuntimeError("broken teardown")
 
 
-def planned(scanner: BaseScanner, minutes: Sequence[int] = (5, 10), *, pre: bool = False, name: str = "find") -> Planned:
+def planned(
+    scanner: BaseScanner, minutes: Sequence[int] = (5, 10), *, pre: bool = False, name: str = "find"
+) -> Planned:
     return Planned(name, scanner, [OPEN + timedelta(minutes=n) for n in minutes], pre)
 
 
@@ -323,9 +325,7 @@ def test_a_live_scan_runs_beside_the_session_and_an_overlapping_one_is_left_out(
     assert threading.current_thread().name != "scan-find"
 
 
-def test_what_a_live_scan_wants_is_promoted_on_the_sessions_own_thread(
-    host: Host, records: list[ScanRecord]
-) -> None:
+def test_what_a_live_scan_wants_is_promoted_on_the_sessions_own_thread(host: Host, records: list[ScanRecord]) -> None:
     promoted_on: list[str] = []
     plain = host.promote
 
