@@ -18,6 +18,8 @@ from trading.pages import (
     portfolio,
     records,
     risk,
+    scanners,
+    sessions,
 )
 
 urlpatterns = [
@@ -52,6 +54,9 @@ urlpatterns = [
     path("risk/", risk.page, name="risk"),
     path("risk/banner/", risk.banner, name="risk_banner"),
     path("risk/do/<str:action>/", risk.act, name="risk_action"),
+    path("sessions/", sessions.page, name="sessions"),
+    path("sessions/<int:run_id>/", sessions.run_page, name="session_run"),
+    path("scanners/", scanners.page, name="scanners"),
     path("alerts/", records.alerts, name="alerts"),
     path("alerts/strip/", records.strip, name="alerts_strip"),
     path("audit/", records.audit, name="audit"),

@@ -58,6 +58,7 @@ from trading.engine.publisher import Publisher
 from trading.engine.risk_side import RiskSide
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
+from trading.engine.sessions import LiveSessions
 from trading.engine.strategy_side import StrategySide
 from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
@@ -82,6 +83,7 @@ BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 ALERTS_EVERY_S = 2.0
 CALENDAR_EVERY_S = 30.0
+SESSIONS_EVERY_S = 5.0
 DRAIN_S = 30.0
 PARCELS_EVERY_S = 1.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
@@ -117,6 +119,7 @@ class EngineCore(RiskSide, StrategySide):
         self._currencies_known: set[str] = set()
         self._equity: Future[Any] = Future()  # the latest snapshot of it
         self._equity.set_result(None)
+        self.session_claims = {}
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -154,6 +157,7 @@ class EngineCore(RiskSide, StrategySide):
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
         self.market = LiveMarket(self.session, self.budget, lambda: self.ac, self.keep_bars)
+        self.sessions = LiveSessions(cast(Any, self))
         self.trade_manager = TradeManager(cast(Any, self))
         self._watching = self._begin_order_side()
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
@@ -174,6 +178,7 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
+            Periodic("sessions", SESSIONS_EVERY_S, self.sessions.tick),
             Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
             *(
                 Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
@@ -204,6 +209,7 @@ class EngineCore(RiskSide, StrategySide):
         self._heartbeat.start()
         fail_orphans(self.lease)
         self.market.open()
+        self.sessions.open()
         self.session.start()
         self.dispatcher.start()
         for job in self._jobs:
@@ -227,6 +233,7 @@ class EngineCore(RiskSide, StrategySide):
             return self._abandon()
         self.state_message = "Stopping the strategies."
         self.publisher.engine("stopping", self.state_message)
+        self.sessions.stop_all(self.stop_grace_s)
         self.supervisor.close()
         timeout_s = self.settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
         ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)

@@ -45,6 +45,7 @@ class EventKind(StrEnum):
     ALERT = "alert"
     ADJUSTMENT = "adjustment"
     RISK = "risk"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)

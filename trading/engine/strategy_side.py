@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,6 +51,7 @@ class StrategySide(OrderSide):
     publisher: Publisher
     supervisor: Supervisor
     trade_manager: TradeManager
+    session_claims: dict[str, Callable[[int, Mapping[str, Any]], Any]]
     _allocate_asked: bool
     _arctic_client: Any
     _state_lock: threading.Lock
@@ -74,7 +75,13 @@ class StrategySide(OrderSide):
         return strategy
 
     def _instance(self, loaded: LoadedStrategy, client_id: int, params: Mapping[str, Any], symbol: str) -> Any:
-        """Return an instance for the engine: a reactive strategy is given the life of every other."""
+        """Return an instance for the engine: a reactive strategy is given the life of every other.
+
+        One that a running session decides for gets a life that only carries out the session's signals.
+        """
+        claim = self.session_claims.get(symbol)
+        if claim is not None:
+            return claim(client_id, params)
         if not issubclass(loaded.cls, ReactiveStrategy):
             return loaded.cls(client_id, self, params, broker_type="live", strategy_symbol=symbol)
         return ReactiveLife(
