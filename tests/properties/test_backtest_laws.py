@@ -39,7 +39,7 @@ def signals(draw: st.DrawFn) -> Signal:
     action = draw(st.sampled_from([BUY, BUY, SELL, SELL, CLOSE, HOLD]))
     terms: dict[str, Any] = {"quantity": draw(st.none() | st.integers(0, 40))}
     if action in (BUY, SELL):
-        terms |= draw(
+        more: Any = draw(
             st.sampled_from(
                 [
                     {},
@@ -55,6 +55,7 @@ def signals(draw: st.DrawFn) -> Signal:
             | st.fixed_dictionaries({"order_type": st.just("MIT"), "stop": cents})
             | st.fixed_dictionaries({"order_type": st.just("TRAIL"), "trail": st.sampled_from([0.5, 2.0])})
         )
+        terms |= more
         if "order_type" not in terms:
             terms["tif"] = draw(st.sampled_from(["DAY", "GTC", "IOC", "FOK", "OPG"]))
             terms["stop_loss"] = draw(st.none() | cents)
@@ -156,7 +157,7 @@ def test_a_plain_market_order_is_what_the_model_says(
     models = Models(fees=NoFees(), half_spread=half, participation=share)
     result = play({0: [Signal("X", BUY if is_buy else SELL, units)]}, series, models)
     numbers = [Decimal(repr(value)) for value in bar]
-    stretch = stretch_of_bar(*numbers[:3], None if share is None else numbers[4], half)
+    stretch = stretch_of_bar(numbers[0], numbers[1], numbers[2], None if share is None else numbers[4], half)
     expected = match(FillOrder(is_buy, "MKT", D(units)), stretch, participation=share or D(1))
     found = [(abs(fill.quantity), fill.price) for fill in result.fills]
     assert found == ([(expected.quantity, expected.price)] if expected.quantity else [])
