@@ -1,8 +1,9 @@
 """A trading day compressed into minutes: how an engine's own memory grows by the hour, beside a bare client's.
 
-A day here: 30,000 fills in orders of 100, spread evenly over 24 hours, a snapshot of equity every hour, one nightly reset
-in which the gateway closes every line and comes back, and a strategy that follows ten contracts. An hour is as long as its
-fills need; ticks come at the gateway's own rate, so that they are fewer than in a real hour, and so are the snapshots.
+A day here: 30,000 fills in orders of 100, spread evenly over 24 hours, a snapshot of equity every hour, one nightly
+reset in which the gateway closes every line and comes back, and a strategy that follows ten contracts. An hour is as
+long as its fills need; ticks come at the gateway's own rate, so that they are fewer than in a real hour, and so are the
+snapshots.
 """
 
 from __future__ import annotations
