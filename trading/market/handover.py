@@ -7,7 +7,7 @@ come from. Rule: nothing that is stored is replaced here unless the caller says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
@@ -48,7 +48,13 @@ def keep_bars(
     from portfolio.arctic.parcels import APPEND, JOIN, submit
 
     join = 0 if after is None else pd.Timestamp(after).value
-    metadata: Mapping[str, Any] = {"symbol": series, "timeframe": timeframe, "use_rth": use_rth, JOIN: join}
+    metadata: Mapping[str, Any] = {
+        "symbol": series,
+        "timeframe": timeframe,
+        "use_rth": use_rth,
+        "split_basis": f"{datetime.now(UTC):%Y-%m-%d}",  # of a new series: IB has applied what came up to now
+        JOIN: join,
+    }
     try:
         return submit(LIBRARY, symbol_name(series, timeframe), bars, mode=APPEND, metadata=metadata, source=source)
     except DatabaseError as error:
