@@ -22,6 +22,7 @@ Nanos = npt.NDArray[np.int64]
 FIELDS = ("open", "high", "low", "close", "volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_CAPACITY = 512
+_BEFORE_ALL = -(2**63)
 
 
 class Bar(NamedTuple):
@@ -184,9 +185,19 @@ class BarSeries(Sequence[Bar]):
         )
 
     @property
+    def is_laid_out(self) -> bool:
+        """Tell whether all bars are there, behind the cursor too; else the series grows."""
+        return not self._columns[0].flags.writeable
+
+    @property
     def starts(self) -> Nanos:
         """Return the starts of the visible bars, a read-only view."""
         return _visible(self._columns[0], self.count)
+
+    @property
+    def last_start_ns(self) -> int:
+        """Return the start of the newest visible bar, epoch nanoseconds; before all time when there is none."""
+        return self._columns[0].item(self.count - 1) if self.count else _BEFORE_ALL
 
     @property
     def open(self) -> Floats:
@@ -212,6 +223,39 @@ class BarSeries(Sequence[Bar]):
     def volume(self) -> Floats:
         """Return the visible volumes, a read-only view."""
         return _visible(self._columns[5], self.count)
+
+    # One number of the last visible bar, in a fifth of the time that the column's view would take.
+
+    @property
+    def last_open(self) -> float:
+        """Return the last open; an IndexError without bars."""
+        return self._last(1)
+
+    @property
+    def last_high(self) -> float:
+        """Return the last high; an IndexError without bars."""
+        return self._last(2)
+
+    @property
+    def last_low(self) -> float:
+        """Return the last low; an IndexError without bars."""
+        return self._last(3)
+
+    @property
+    def last_close(self) -> float:
+        """Return the last close; an IndexError without bars."""
+        return self._last(4)
+
+    @property
+    def last_volume(self) -> float:
+        """Return the last volume; an IndexError without bars."""
+        return self._last(5)
+
+    def _last(self, column: int) -> float:
+        count = self.count
+        if count < 1:
+            raise IndexError(f"{self.symbol} {self.interval} has no bars")
+        return self._columns[column].item(count - 1)
 
     def __len__(self) -> int:
         return self.count
@@ -282,7 +326,7 @@ def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[F
     problems = (
         ("does not come after the bar before it", np.concatenate(([False], steps < 0))),
         ("is there twice", np.concatenate(([False], steps == 0))),
-        ("has an unset number", ~np.isfinite(np.column_stack(columns)).all(axis=1)),
+        ("has an unset number", ~np.logical_and.reduce([np.isfinite(column) for column in columns])),
         (
             "has a high below or a low above its open or close",
             (high < np.maximum(open_, close)) | (low > np.minimum(open_, close)),

@@ -4,8 +4,8 @@ Owns: the registered folders, the way from a name to a file inside them, fresh i
 Leaves: who may save or start it (services, engine); strategy code is trusted code, but only from these folders.
 Rule: a name never becomes a path unchecked; ``inspect_file`` reads without running, ``load_strategy_class`` runs.
 
-Codes of LoadError: bad_name, outside_folder, not_found, ambiguous, symlink_outside, syntax_error, import_failed,
-no_class, two_classes, bad_params.
+Codes of LoadError: bad_name, outside_folder, unknown_package, not_found, ambiguous, symlink_outside, syntax_error,
+import_failed, no_class, two_classes, bad_params.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ from strategies.base import BaseStrategy
 from strategies.exceptions import LoadError
 from strategies.file_facts import FileFacts, read_facts
 from strategies.legacy import adapt, is_old_style
-from strategies.params import BaseParams
+from strategies.params import BaseParams, ReactiveParams, gate_defaults
+from strategies.reactive import ReactiveStrategy
 
 logger = logging.getLogger(__name__)
 
 PACKAGE_DIR = Path(__file__).resolve().parent
-SHIPPED_FOLDERS = (PACKAGE_DIR / "library", PACKAGE_DIR / "examples")
+PACKAGES = {f"strategies.{name}": PACKAGE_DIR / name for name in ("library", "examples", "production")}
+SHIPPED_FOLDERS = tuple(PACKAGES.values())
 FILENAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.py", re.ASCII)
-IMPERATIVE = "imperative"
+IMPERATIVE, REACTIVE = "imperative", "reactive"
+
+StrategyClass = type[BaseStrategy] | type[ReactiveStrategy]
 
 _serial = itertools.count(1)
 _latest_module: dict[Path, str] = {}
@@ -46,7 +50,7 @@ _latest_module: dict[Path, str] = {}
 class LoadedStrategy:
     """A file that was loaded: its class, its parameters, and exactly which bytes ran."""
 
-    cls: type[BaseStrategy]
+    cls: StrategyClass
     module: ModuleType
     path: Path
     sha256: str
@@ -120,14 +124,51 @@ def load_strategy_class(filename: str, folders: Sequence[Path] | None = None) ->
 
     Raises: LoadError; the message names file and reason, the code the case.
     """
+    module, path, sha256 = load_module(filename, folders)
+    cls = _choose_class(filename, module)
+    model = _params_model(filename, module, cls)
+    kind = REACTIVE if issubclass(cls, ReactiveStrategy) else IMPERATIVE
+    params = _params(filename, module, model)
+    if kind == REACTIVE and model is None:
+        params = {**gate_defaults(), **params}  # so that every world that runs the file draws the same lines
+    return LoadedStrategy(cls, module, path, sha256, params, model, kind)
+
+
+def load_module(filename: str, folders: Sequence[Path] | None = None) -> tuple[ModuleType, Path, str]:
+    """Run the file as a fresh module, whatever it holds; return it, its path and the SHA-256 of what ran.
+
+    Raises: LoadError as ``find_file``, or syntax_error, import_failed.
+    """
     path = find_file(filename, folders)
     source = _read(path)
     sha256 = hashlib.sha256(source).hexdigest()
-    code = _compile(filename, path, source)
-    module = _run(filename, path, sha256, code)
-    cls = _choose_class(filename, module)
-    model = _params_model(filename, module)
-    return LoadedStrategy(cls, module, path, sha256, _params(filename, module, model), model, IMPERATIVE)
+    return _run(filename, path, sha256, _compile(filename, path, source)), path, sha256
+
+
+def load_strategy_module(name: str, folders: Sequence[Path] | None = None) -> LoadedStrategy:
+    """Run the file that a module path names, as sessions write it: ``strategies.examples.simple_ma_cross``.
+
+    A shipped file by its package and name; a file of the user's own folders by its name alone.
+    Raises: LoadError (unknown_package) for any other package, and as ``load_strategy_class``.
+    """
+    package, _, last = name.rpartition(".")
+    if package and package not in PACKAGES:
+        known = ", ".join(PACKAGES)
+        raise LoadError(
+            f"{name} is in none of {known}. Files of your own folders are named without a package: {last}.",
+            code="unknown_package",
+        )
+    return load_strategy_class(f"{last}.py", [PACKAGES[package]] if package else folders)
+
+
+def expected_class_name(name: str) -> str:
+    """Return what the class of a file is called by convention.
+
+    >>> expected_class_name("simple_ma_cross"), expected_class_name("rsi_strategy")
+    ('SimpleMaCrossStrategy', 'RsiStrategy')
+    """
+    words = "".join(word.capitalize() for word in name.split("_"))
+    return words if words.endswith("Strategy") else f"{words}Strategy"
 
 
 def _check_name(filename: str) -> None:
@@ -178,21 +219,18 @@ def _run(filename: str, path: Path, sha256: str, code: CodeType) -> ModuleType:
     return module
 
 
-def _choose_class(filename: str, module: ModuleType) -> type[BaseStrategy]:
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, BaseStrategy) and value.__module__ == module.__name__
-    ]
-    bases = {base for cls in own for base in cls.__mro__[1:]}
-    leaves = list(dict.fromkeys(cls for cls in own if cls not in bases))
+def _choose_class(filename: str, module: ModuleType) -> StrategyClass:
+    leaves = _own_classes(module)
     chosen = [cls for cls in leaves if cls.__name__.endswith("Strategy")] or leaves
+    if len(chosen) > 1 and all(issubclass(cls, ReactiveStrategy) for cls in chosen):
+        chosen = [cls for cls in chosen if cls.__name__ == expected_class_name(filename[:-3])] or chosen
     if not chosen and is_old_style(module):
         return adapt(module)
     if not chosen:
         raise LoadError(
-            f"{filename} defines no class derived from BaseStrategy; classes it imports do not count. An old-style "
-            "file needs a class Strategy with «async def run_strategy» and a function manage_strategy.",
+            f"{filename} defines no class derived from BaseStrategy or ReactiveStrategy; classes it imports do not "
+            "count. An old-style file needs a class Strategy with «async def run_strategy» and a function "
+            "manage_strategy.",
             code="no_class",
         )
     if len(chosen) > 1:
@@ -205,8 +243,24 @@ def _choose_class(filename: str, module: ModuleType) -> type[BaseStrategy]:
     return cls
 
 
-def _params_model(filename: str, module: ModuleType) -> type[BaseModel] | None:
+def _own_classes(module: ModuleType) -> list[StrategyClass]:
+    """Return the module's strategies from which no other of it derives, as they stand in it."""
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, (BaseStrategy, ReactiveStrategy))
+        and value.__module__ == module.__name__
+    ]
+    bases = {base for cls in own for base in cls.__mro__[1:]}
+    return list(dict.fromkeys(cls for cls in own if cls not in bases))
+
+
+def _params_model(filename: str, module: ModuleType, cls: StrategyClass) -> type[BaseModel] | None:
     model = vars(module).get("Params")
+    if issubclass(cls, ReactiveStrategy) and model in (None, BaseParams, ReactiveParams):
+        plain = "PARAMS" in vars(module)
+        return cls.params_model or (None if plain else ReactiveParams)
     if model is None or model is BaseParams:
         return None
     if not (isinstance(model, type) and issubclass(model, BaseParams)):

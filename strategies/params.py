@@ -8,7 +8,7 @@ Units: every fraction is of 1, never percent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -80,6 +80,56 @@ class BaseParams(BaseModel):
         description="Gain at which the position is closed, fraction of the entry price.",
         validation_alias=AliasChoices("take_profit", "profit_target"),
     )
+
+
+Ticker = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9. ]{0,11}$")]
+
+
+class ReactiveParams(BaseParams):
+    """What every reactive strategy can be told beside: what it follows, and where its signals stop.
+
+    Units: ``min_quality`` per cent; amounts in the strategy's currency; None is no limit of its own, those of the
+    account hold always.
+    """
+
+    symbols: list[Ticker] = Field(default_factory=list, max_length=200, description="Tickers that it follows.")
+    min_quality: float = Field(
+        default=95.0,
+        ge=0,
+        le=100,
+        title="Minimum quality",
+        description="Signals on bars that are less complete, in per cent of today's, are not traded.",
+    )
+    max_quantity: float | None = Field(
+        default=None, gt=0, title="Max quantity", description="Most units in one order; empty means no limit."
+    )
+    allow_short: bool = Field(default=False, title="Shorts", description="SELL from flat opens a short position.")
+    regular_hours: bool = Field(
+        default=True,
+        title="Regular hours",
+        description="Bars and orders of the exchange's regular session only. Off: of all hours that IB sends.",
+    )
+    allow_repeats: bool = Field(
+        default=False, title="Repeats", description="Trade a signal also while an order of its symbol is working."
+    )
+    max_buying_power: float | None = Field(
+        default=None, gt=0, title="Max buying power", description="Most money in all positions and orders together."
+    )
+    max_per_trade: float | None = Field(
+        default=None, gt=0, title="Max per trade", description="Most money in one order that opens or enlarges."
+    )
+    max_per_symbol: float | None = Field(
+        default=None, gt=0, title="Max per symbol", description="Most money in one symbol."
+    )
+    max_open_positions: int | None = Field(
+        default=None, ge=1, title="Max open positions", description="Most symbols held at a time."
+    )
+
+
+def gate_defaults() -> dict[str, Any]:
+    """Return the limits of signals that every reactive strategy has, with their defaults."""
+    own = set(ReactiveParams.model_fields) - set(BaseParams.model_fields) - {"symbols"}
+    return ReactiveParams().model_dump(mode="json", include=own)
 
 
 PARAMS: dict[str, Any] = BaseParams().model_dump(mode="json")

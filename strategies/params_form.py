@@ -11,19 +11,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from strategies.params import ROW_FIELDS, BaseParams
+from strategies.params import ROW_FIELDS, BaseParams, ReactiveParams, gate_defaults
 
-_FIRST = ("universe",)
+_FIRST = ("universe", "symbols")
+_INHERITED = (*gate_defaults(), *BaseParams.model_fields, "symbols")
 _KEPT = ("$defs", "properties", "type")
 
 
 def form_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema of the parameters form: own fields first, inherited ones after, row fields left out."""
+    """Return the schema of the parameters form: own fields first, inherited ones after, row fields left out.
+
+    A reactive strategy names its symbols, so the universe is left out as well.
+    """
     schema = _rewritten(model.model_json_schema(by_alias=False))
     properties: dict[str, Any] = schema["properties"]
-    inherited = [name for name in BaseParams.model_fields if name not in (*_FIRST, *ROW_FIELDS)]
-    own = [name for name in properties if name not in BaseParams.model_fields]
-    order = [name for name in (*_FIRST, *own, *inherited) if name in properties]
+    known = _INHERITED if issubclass(model, ReactiveParams) else tuple(BaseParams.model_fields)
+    first = [name for name in _FIRST if name != "universe" or not issubclass(model, ReactiveParams)]
+    own = [name for name in properties if name not in known]
+    inherited = [name for name in known if name not in (*_FIRST, *ROW_FIELDS)]
+    order = [name for name in (*first, *own, *inherited) if name in properties]
     kept = {name: value for name, value in schema.items() if name in _KEPT}
     shown = {name: _shown(properties[name]) for name in order}
     return {**kept, "properties": shown, "additionalProperties": False}

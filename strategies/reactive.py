@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from strategies.bar_series import BarSeries
+from strategies.params import ReactiveParams
 
 LOW_QUALITY = 95.0
 """Per cent; below it a strategy is warned by default."""
@@ -38,8 +39,9 @@ class Signal:
 
     ``quantity`` None is sized by the executor; unsigned, in units of the instrument. ``price`` makes it a limit order
     at that price unless ``order_type`` (IB's spelling) says otherwise; ``stop``, ``trail`` (a distance) and
-    ``trail_percent`` belong to types that need them. ``stop_loss`` and ``take_profit`` are prices of exits that protect
-    the entry, one cancelling the other. Prices in the instrument's currency.
+    ``trail_percent`` and ``limit_offset`` belong to types that need them. ``tif`` GTD needs ``good_till``, aware.
+    ``stop_loss`` and ``take_profit`` are prices of exits that protect the entry, one cancelling the other. Prices in
+    the instrument's currency.
     """
 
     symbol: str
@@ -55,6 +57,8 @@ class Signal:
     tif: str = "DAY"
     stop_loss: Decimal | float | None = None
     take_profit: Decimal | float | None = None
+    limit_offset: Decimal | float | None = None
+    good_till: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.metadata is None:
@@ -140,11 +144,16 @@ class ReactiveStrategy(ABC):
     """A strategy that reacts to bars.
 
     Life: ``__init__(name, config)``, ``setup``, ``on_bars`` at each new bar of a subscription, ``teardown``.
-    ``params_model`` (a BaseParams subclass) makes the engine check ``config`` and gives the admin a form.
+    All of it runs on one thread, never two calls at once.
     """
 
-    auto_subscribe = False
+    params_model: ClassVar[type[ReactiveParams] | None] = None
+    """Typed parameters: the engine checks ``config`` by them and the admin has a form. A module's ``Params`` counts as
+    well."""
+    auto_subscribe: ClassVar[bool] = False
     """True: symbols that a scanner adds are subscribed with this strategy's intervals."""
+    warm_up_bars: ClassVar[int] = 300
+    """So many bars of each subscription are there before the first ``on_bars`` live, as far as history has them."""
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
         self.name = name
@@ -167,6 +176,14 @@ class ReactiveStrategy(ABC):
 
     def teardown(self, context: StrategyContext) -> None:  # noqa: B027 - a hook
         """Tidy up after the last bar."""
+
+    def on_config_changed(self, config: Mapping[str, Any]) -> bool:
+        """Take parameters that were edited while it runs; False ends it. The default sets it up anew.
+
+        Subscriptions are read again afterwards.
+        """
+        self.config = dict(config)
+        return self.context is not None and self.setup(self.context)
 
     def on_symbol_added(self, symbol: str) -> None:  # noqa: B027 - a hook
         """React to a symbol that came during the session."""

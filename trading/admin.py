@@ -245,4 +245,4 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
-from trading import calendar_admin, risk_admin  # noqa: E402, F401 - register with the site
+from trading import calendar_admin, risk_admin, session_admin  # noqa: E402, F401 - register with the site

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 QUANTUM = Decimal("1E-10")
 ZERO = Decimal(0)
 ONE = Decimal(1)
-_CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 def exact(value: Decimal) -> Decimal:
@@ -20,7 +20,7 @@ def exact(value: Decimal) -> Decimal:
     >>> exact(Decimal(100) / Decimal(3))
     Decimal('33.3333333333')
     """
-    return value.quantize(QUANTUM, context=_CONTEXT)
+    return value.quantize(QUANTUM, None, CONTEXT)
 
 
 def plain(value: Decimal) -> str:

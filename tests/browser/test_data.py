@@ -31,7 +31,7 @@ def data(console: None) -> Iterator[None]:
     EngineLease.objects.all().delete()  # the seeded engine writes nothing
     dice = np.random.default_rng(7)
     index = pd.date_range("2024-11-25T14:30Z", periods=390, freq="1min", name="ts").as_unit("ns")
-    index = index.append([index + pd.Timedelta(days=day) for day in (1, 2)]).delete(list(range(100, 130)) + [500])
+    index = index.append([index + pd.Timedelta(days=day) for day in (1, 2)]).delete([*range(100, 130), 500])
     closes = 227.0 + np.cumsum(dice.normal(0, 0.05, len(index)))
     frame = pd.DataFrame(
         {"open": closes, "high": closes + 0.1, "low": closes - 0.1, "close": closes}, index=index
@@ -59,7 +59,8 @@ def data(console: None) -> Iterator[None]:
     ):
         Job.objects.create(
             kind="ingest", args={"source": "ib", "symbols": ["AAPL"], "timeframe": "1_min"}, state=state, progress=done,
-            message=words, error="" if words else "Nothing listens on 127.0.0.1:7497.", created_by="operator", created_at=now,
+            message=words, error="" if words else "Nothing listens on 127.0.0.1:7497.", created_by="operator",
+            created_at=now,
         )  # fmt: skip
     seed.engine()
     yield

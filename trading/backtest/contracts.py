@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from strategies.bar_series import BarSeries
 from trading.brokers.fees import FeeSchedule, FixedStockFees
+from trading.market.calendars import NO_OVERRIDES, Overrides
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0–1) and a few words, at most some times a second."""
@@ -77,6 +78,8 @@ class InstrumentTerms:
     lot: Decimal = Decimal(1)
     tick: Decimal | None = None
     exchange: str = "XNYS"  # exchange_calendars' name
+    fees: FeeSchedule | None = None  # None: the run's
+    may_be_negative: bool = False  # its prices, as of spreads and some futures
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class BacktestSpec:
     models: Models = field(default_factory=Models)
     instruments: Mapping[str, InstrumentTerms] = field(default_factory=dict)  # what is missing is a US stock
     actions: Sequence[CorporateAction] = ()
+    overrides: Overrides = NO_OVERRIDES  # what operators entered over the exchanges' calendars
     seed: int = 0
 
 
@@ -178,6 +182,7 @@ class StrategyOutcome:
     errors: list[str]
     signals: int = 0
     bars_seen: int = 0
+    dividends: Decimal = Decimal(0)  # paid less charged, in cash and equity, not in realised
 
 
 @dataclass(slots=True)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ZERO = Decimal(0)
 _PLACES = Decimal("0.000001")
 
 
-@dataclass(frozen=True, slots=True)
-class Traded:
+class Traded(NamedTuple):
     """What one order has traded so far."""
 
     quantity: Decimal = ZERO  # shares, unsigned
@@ -72,8 +71,14 @@ class FixedStockFees:
         """What the order has cost so far."""
         if traded.quantity == 0:
             return ZERO
-        commission = max(traded.quantity * self.per_share, self.minimum)
-        return min(commission, traded.value * self.maximum_share) + self.regulatory.total(traded)
+        commission, most = traded.quantity * self.per_share, traded.value * self.maximum_share
+        if commission < self.minimum:
+            commission = self.minimum
+        if most < commission:
+            commission = most
+        if self.regulatory is NO_REGULATORY_FEES:
+            return commission
+        return commission + self.regulatory.total(traded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from strategies.order_types import TYPES
@@ -27,6 +28,8 @@ _EXEC_ID = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .&/-]{0,31}")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,10})?", re.ASCII)
 _KINDS = (
@@ -34,6 +37,8 @@ _KINDS = (
     "withdrawal",
     "transfer_cash",
     "transfer_position",
+    "receipt",
+    "delivery",
     "dividend",
     "tax",
     "interest",
@@ -117,6 +122,13 @@ def _cash_in_lieu(name: str, value: Any) -> str | None:
     return next((problem for problem in found if problem), None)
 
 
+def _weight(name: str, value: Any) -> str | None:
+    problem = _decimal(name, value)
+    if problem is None and not 0 <= Decimal(value) <= 1:
+        problem = f"{name} must lie between 0 and 1."
+    return problem
+
+
 def _ratio(name: str, value: Any) -> str | None:
     return _decimal(name, str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
@@ -180,6 +192,9 @@ CHECKS: dict[str, Check] = {
     "order_type": _one_of(frozenset(TYPES)),
     "stop_price": _decimal,
     "symbol": _symbol,
+    "session": _matching(_NAME),
+    "scanner": _matching(_NAME),
+    "ticker": _matching(_TICKER, "must be a ticker in capitals"),
     "strategy": _symbol,
     "owner": _symbol,
     "from_owner": _symbol,
@@ -193,6 +208,8 @@ CHECKS: dict[str, Check] = {
     "effective_at": _moment,
     "propose": _yes_or_no,
     "force": _yes_or_no,
+    "accept_margin": _yes_or_no,
+    "weight": _weight,
     "adjustment": _id,
     "parked": _id,
     "finding": _id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,12 +16,15 @@ from django.db import connection as database
 from ib_async import IB
 
 from portfolio.arctic.client import get_ac
-from strategies.loader import load_strategy_class
+from strategies.loader import LoadedStrategy, load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
+from strategies.reactive import ReactiveStrategy
+from strategies.series_names import Listing
 from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine.order_side import OrderSide
+from trading.engine.reactive import ReactiveLife
 from trading.engine.reconciler import allocate_missing
 from trading.market.handover import keep_bars
 from trading.models import StrategyRun
@@ -29,9 +33,11 @@ if TYPE_CHECKING:
     from portfolio.manager import PortfolioManager
     from trading.engine.gate import Gate
     from trading.engine.lines import StrategyLines
+    from trading.engine.live_market import LiveMarket
     from trading.engine.publisher import Publisher
     from trading.engine.supervisor import Supervisor
     from trading.orders.intents import IntentWriter
+    from trading.orders.trade_manager import TradeManager
 
 
 class StrategySide(OrderSide):
@@ -40,9 +46,12 @@ class StrategySide(OrderSide):
     gate: Gate
     intents: IntentWriter
     lines: StrategyLines
+    market: LiveMarket
     portfolio_manager: PortfolioManager
     publisher: Publisher
     supervisor: Supervisor
+    trade_manager: TradeManager
+    session_claims: dict[str, Callable[[int, Mapping[str, Any]], Any]]
     _allocate_asked: bool
     _arctic_client: Any
     _state_lock: threading.Lock
@@ -57,15 +66,33 @@ class StrategySide(OrderSide):
         loaded = load_strategy_class(row.filename)
         if not row.params and loaded.params:
             row = store_params(row.symbol, loaded.params, source="file")
-        strategy = loaded.cls(
-            client_id, self, effective_params(row, loaded), broker_type="live", strategy_symbol=row.symbol
-        )
+        strategy = self._instance(loaded, client_id, effective_params(row, loaded), row.symbol)
         strategy.code_hash, strategy.params_revision = loaded.sha256, row.params_revision
         self.lines.settle(strategy)
         if self.gate.is_open:  # else the check that opens it does the same; one that was added since has no cash yet
             self._allocate_soon()
             self._rates.wake()
         return strategy
+
+    def _instance(self, loaded: LoadedStrategy, client_id: int, params: Mapping[str, Any], symbol: str) -> Any:
+        """Return an instance for the engine: a reactive strategy is given the life of every other.
+
+        One that a running session decides for gets a life that only carries out the session's signals.
+        """
+        claim = self.session_claims.get(symbol)
+        if claim is not None:
+            return claim(client_id, params)
+        if not issubclass(loaded.cls, ReactiveStrategy):
+            return loaded.cls(client_id, self, params, broker_type="live", strategy_symbol=symbol)
+        return ReactiveLife(
+            client_id,
+            self,
+            params,
+            strategy_symbol=symbol,
+            cls=loaded.cls,
+            market=self.market,
+            canceller=self.trade_manager,
+        )
 
     def _allocate_soon(self) -> None:
         """Have cash given to strategies that lack it: one look for all that start at once, each reads every owner."""
@@ -115,10 +142,12 @@ class StrategySide(OrderSide):
     def ac(self, client: Any) -> None:
         self._arctic_client = client
 
-    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
         """Have bars stored that a strategy asked IB for: handed over as any process does, written within a second."""
         try:
-            keep_bars(series, timeframe, bars, use_rth, after)
+            keep_bars(series, timeframe, bars, use_rth, after, of)
         finally:
             database.close()  # on a worker thread of a strategy's loop, which keeps connections open else
 

@@ -60,7 +60,7 @@ def prepare(
 ) -> Prepared:
     """Put laid-out bars into session data, make the wanted pairs that are missing, compute declared indicators.
 
-    ``wanted`` pairs are made of the longest stored interval of their symbol that makes them up, 1w of a made 1d.
+    ``wanted`` pairs are made of the longest stored interval of their symbol that makes them up.
     ``indicators`` are (symbol, request); others are computed when a strategy first asks, over the whole run, too.
     ``exchanges`` by symbol, where it is not the data's own.
     Raises: ConfigError (no_bars) naming a pair that nothing makes up, (not_derivable, outside_calendar, bad_indicator,
@@ -76,7 +76,7 @@ def prepare(
         series[pair] = one
     for pair in dict.fromkeys(wanted):
         if pair not in series:
-            made_of[pair] = _make(data, series, pair)
+            made_of[pair] = _make(data, bars, series, pair)
     for symbol, request in indicators:
         data.add_indicator(symbol, request)
     ends = {
@@ -85,17 +85,17 @@ def prepare(
     return Prepared(data, series, ends, made_of)
 
 
-def _make(data: SessionData, series: dict[Pair, BarSeries], pair: Pair) -> str:
-    """Lay out a pair that is made of another; return what it was made of."""
+def _make(data: SessionData, bars: Mapping[Pair, BarSeries], series: dict[Pair, BarSeries], pair: Pair) -> str:
+    """Lay out a pair that is made of a stored one, as live ones are of what is streamed; return what it is made of."""
     symbol, text = pair
     target = parse_interval(text)
-    stored = sorted((parse_interval(i) for s, i in series if s == symbol), key=lambda one: -one.seconds)
+    stored = sorted((parse_interval(i) for s, i in bars if s == symbol), key=lambda one: -one.seconds)
     for source in stored:
         try:
             check_derivable(source, target)
         except ConfigError:
             continue
-        starts, columns = derive(*series[symbol, source.text].whole(), source, target, data.table_of(symbol))
+        starts, columns = derive(*bars[symbol, source.text].whole(), source, target, data.table_of(symbol))
         series[pair] = BarSeries.from_columns(symbol, text, starts, columns)
         data.add_series(series[pair], derived_from=source.text)
         return source.text

@@ -25,6 +25,9 @@ from trading.market.session_table import SECOND_NS, SessionTable
 
 logger = logging.getLogger(__name__)
 
+GRACE_S = 5
+"""A bar may be on its way for so long after its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -134,11 +137,13 @@ class GapFiller:
     def run(self, now_ns: int) -> list[tuple[str, str]]:
         """Ask for every gap that is due; return the pairs that changed, each once.
 
-        A gap counts from the end of its last bar on. A request that fails is a try, too.
+        A gap counts from some seconds after its last bar on. A request that fails is a try, too.
         """
         changed: dict[tuple[str, str], None] = {}
         for symbol, interval in self._store.streamed_pairs():
             for gap in self._store.get_gaps(symbol, interval):
+                if now_ns - gap.end_ns < GRACE_S * SECOND_NS:
+                    continue
                 start_ns = self._due_from(symbol, interval, gap, now_ns)
                 if start_ns is not None:
                     changed.update(dict.fromkeys(self._fill(symbol, interval, gap, start_ns, now_ns)))
@@ -173,6 +178,8 @@ class GapFiller:
         self.asked += 1
         try:
             found = self._requests.request_bars(symbol, interval, start_ns, gap.end_ns)
+            fitting = [bar for bar in found if start_ns <= bar.start_ns < gap.end_ns]
+            changed = self._store.merge_bars(symbol, interval, fitting) if fitting else []
         except MatsError as error:
             logger.warning(
                 "gap not filled symbol=%s interval=%s from=%s missing=%d reason=%s",
@@ -183,8 +190,7 @@ class GapFiller:
                 error.message,
             )
             return []
-        fitting = [bar for bar in found if start_ns <= bar.start_ns < gap.end_ns]
         self.filled += len(fitting)
         for bar in fitting:
             self._tries.pop((symbol, interval, bar.start_ns), None)
-        return self._store.merge_bars(symbol, interval, fitting) if fitting else []
+        return changed

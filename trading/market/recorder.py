@@ -11,20 +11,24 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ib_async import IB, Contract, RealTimeBarList, Ticker
+from ib_async import IB, Contract, RealTimeBar, RealTimeBarList, Ticker
 
 from portfolio.arctic.market_data import Bar
 from portfolio.models import Instrument, Position
+from strategies.exceptions import TransientError
+from strategies.series_names import Listing
 from trading.ib import codes
 from trading.ib.mapping import to_decimal
+from trading.ib.silence import Stream
 from trading.market.bars import BarStore
+from trading.market.shared_lines import Listening, SharedLines
 from trading.models import Order
 from trading.orders.db_threads import in_db_thread
 
@@ -55,17 +59,9 @@ class Wanted:
     currency: str
 
     @property
-    def series(self) -> str:
-        """Return the name that its bars are kept under: a ticker names the stock, never an option or future on it.
-
-        >>> Wanted(1, "SPY", "STK", "ARCA", "USD").series, Wanted(2, "SPY", "OPT", "SMART", "USD").series
-        ('SPY', 'SPY.2')
-        >>> Wanted(3, "EUR", "CASH", "IDEALPRO", "USD").series
-        'EUR.USD'
-        """
-        if self.sec_type == "CASH":
-            return f"{self.symbol}.{self.currency}"
-        return self.symbol if self.sec_type == "STK" else f"{self.symbol}.{self.con_id}"
+    def listing(self) -> Listing:
+        """Return what its bars are of."""
+        return Listing(self.con_id, self.symbol, self.sec_type, self.currency)
 
     def contract(self) -> Contract:
         """Return the contract to ask for."""
@@ -106,7 +102,7 @@ class _Line:
     wanted: Wanted
     contract: Contract
     ticker: Ticker
-    bars: RealTimeBarList
+    bars: RealTimeBarList | Listening | None  # None: no line was left for its bars
 
 
 class MarketRecorder:
@@ -121,6 +117,7 @@ class MarketRecorder:
         on_price: Callable[[int, Decimal], None] | None = None,
         wanted: Callable[[], list[Wanted]] = wanted_instruments,
         store: BarStore | None = None,
+        lines: SharedLines | None = None,
         max_lines: int = MAX_LINES,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -128,6 +125,7 @@ class MarketRecorder:
         self._on_marks, self._on_bar = on_marks, on_bar
         self._wanted = wanted
         self._store = store if store is not None else BarStore()
+        self._shared = lines
         self._max_instruments = max_lines // LINES_EACH
         self._look_every_s = look_every_s
         self._lines: dict[int, _Line] = {}
@@ -154,6 +152,30 @@ class MarketRecorder:
             if wanted.con_id not in self._lines and len(self._lines) < self._max_instruments:
                 self._lines[wanted.con_id] = self._subscribe(wanted)
 
+    def current(self) -> dict[int, Stream]:
+        """Return the lines by contract id, each with the ids of its requests."""
+        wrapper: Any = self._ib.wrapper
+        ids: dict[Ticker, int] = wrapper.ticker2ReqId["mktData"]
+        return {
+            con_id: Stream(line.contract, frozenset({line.bars.reqId, ids.get(line.ticker, 0)}))
+            for con_id, line in self._lines.items()
+        }
+
+    def renew(self, con_id: int) -> None:
+        """End a contract's line at IB and ask for it again."""
+        line = self._lines.get(con_id)
+        if line is not None:
+            self._unsubscribe(line)
+            self._lines[con_id] = self._subscribe(line.wanted)
+
+    def tell_again(self, con_ids: Iterable[int]) -> None:
+        """Report the prices of contracts that were silent, also where they are what they were."""
+        for con_id in con_ids:
+            line = self._lines.get(con_id)
+            self._told.pop(con_id, None)
+            if line is not None:
+                self._take(con_id, line.ticker)
+
     def stop(self) -> None:
         """End recording; what waits is still stored."""
         self._ib.disconnectedEvent -= self.stop
@@ -161,9 +183,8 @@ class MarketRecorder:
         self._ib.pendingTickersEvent -= self._on_tickers
         for task in self._tasks:
             task.cancel()
-        if self._ib.isConnected():
-            for line in list(self._lines.values()):
-                self._unsubscribe(line)
+        for line in list(self._lines.values()):
+            self._unsubscribe(line)
         self._lines.clear()
         self._store.stop()
 
@@ -198,14 +219,29 @@ class MarketRecorder:
     def _subscribe(self, wanted: Wanted) -> _Line:
         contract = wanted.contract()
         ticker = self._ib.reqMktData(contract, "", False, False)
+        return _Line(wanted, contract, ticker, self._subscribe_bars(wanted, contract))
+
+    def _subscribe_bars(self, wanted: Wanted, contract: Contract) -> RealTimeBarList | Listening | None:
+        """Follow an instrument's bars, on the line of the strategies that follow it where lines are shared."""
+        if self._shared is not None:
+            try:
+                return self._shared.listen(contract, partial(self._take_bar, wanted), _note_refusal)
+            except TransientError as error:
+                logger.warning("bars are not recorded symbol=%s reason=%s", wanted.symbol, error.message)
+                return None
         what = "MIDPOINT" if wanted.sec_type in _NO_TRADES else "TRADES"
         bars = self._ib.reqRealTimeBars(contract, 5, what, False)
         bars.updateEvent += partial(self._on_real_time_bar, wanted)
-        return _Line(wanted, contract, ticker, bars)
+        return bars
 
     def _unsubscribe(self, line: _Line) -> None:
+        if isinstance(line.bars, Listening) and self._shared is not None:
+            self._shared.drop(line.bars)
+        if not self._ib.isConnected():
+            return
         self._ib.cancelMktData(line.contract)
-        self._ib.cancelRealTimeBars(line.bars)
+        if isinstance(line.bars, RealTimeBarList):
+            self._ib.cancelRealTimeBars(line.bars)
 
     def _on_error(self, req_id: int, code: int, text: str, contract: Any) -> None:
         if code == codes.DATA_LOST:
@@ -220,12 +256,15 @@ class MarketRecorder:
         for ticker in tickers:
             con_id = ticker.contract.conId if ticker.contract else 0
             if con_id in self._lines:
-                price = ticker.marketPrice()
-                price = ticker.close if math.isnan(price) else price
-                if not math.isnan(price) and price > 0:
-                    self._moved[con_id] = to_decimal(price)
-                    if self._on_price is not None and not math.isnan(ticker.marketPrice()):
-                        self._on_price(con_id, self._moved[con_id])
+                self._take(con_id, ticker)
+
+    def _take(self, con_id: int, ticker: Ticker) -> None:
+        price = ticker.marketPrice()
+        price = ticker.close if math.isnan(price) else price
+        if not math.isnan(price) and price > 0:
+            self._moved[con_id] = to_decimal(price)
+            if self._on_price is not None and not math.isnan(ticker.marketPrice()):
+                self._on_price(con_id, self._moved[con_id])
 
     async def _tell(self) -> None:
         await self._every(MARKS_EVERY_S, self._tell_once)
@@ -242,11 +281,14 @@ class MarketRecorder:
             return
         bar = bars[-1]
         del bars[:-1]  # ib_async keeps every bar for ever
+        self._take_bar(wanted, bar)
+
+    def _take_bar(self, wanted: Wanted, bar: RealTimeBar) -> None:
         ohlc = (to_decimal(bar.open_), to_decimal(bar.high), to_decimal(bar.low), to_decimal(bar.close))
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
         self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
-        self._store.add(wanted.series, Bar(start, *ohlc, volume))
+        self._store.add(wanted.listing, Bar(start, *ohlc, volume))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -255,3 +297,7 @@ class MarketRecorder:
             except Exception:  # task border: a failed look must not end the recording
                 logger.exception("market recorder")
             await asyncio.sleep(seconds)
+
+
+def _note_refusal(text: str) -> None:
+    logger.warning("bars are not recorded: %s", text)

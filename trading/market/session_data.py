@@ -22,7 +22,7 @@ from strategies.exceptions import ConfigError, ConflictError, NotFoundError
 from strategies.intervals import parse_interval
 from trading.market.calendars import US_EQUITY
 from trading.market.derived import Columns, check_derivable
-from trading.market.gaps import Gap, find_gaps
+from trading.market.gaps import Gap
 from trading.market.indicators.indicator import Nothing, View
 from trading.market.indicators.registry import Request, make_request
 from trading.market.quality import FULL, history_quality
@@ -264,37 +264,30 @@ class SessionData:
         columns = (series.open, series.high, series.low, series.close, series.volume)
         if pair is None:
             return series.starts, columns
-        first, last = self._window(symbol, days)
-        rows = self._rows(symbol, pair, first, last)
-        return series.starts[rows], tuple(column[rows] for column in columns)
+        table, first, last = self._window(symbol, days)
+        if pair.interval.is_intraday:
+            low, high = np.searchsorted(series.starts, [table.pre[first], table.pre[last]])
+        else:
+            low, high = np.searchsorted(table.dates_of(series.starts), [table.days[first], table.days[last]])
+        return series.starts[low:high], tuple(column[low:high] for column in columns)
 
     def get_historical_quality(self, symbol: str, interval: str, days: int) -> float:
         """Return how complete those bars are: the mean of the days; 0.0 for an unknown pair."""
         pair = self._pairs.get((symbol, interval))
         if pair is None:
             return 0.0
-        first, last = self._window(symbol, days)
-        table = self._known(symbol).table()
+        table, first, last = self._window(symbol, days)
         return history_quality(pair.series.starts, pair.interval, table, table.day(first), table.day(last - 1))
 
-    def _window(self, symbol: str, days: int) -> tuple[int, int]:
-        """Return the sessions of the window: from the first, up to today's, which is left out."""
+    def _window(self, symbol: str, days: int) -> tuple[SessionTable, int, int]:
+        """Return a calendar and the sessions of the window in it: from the first, up to today's, which is left out."""
         if days < 1:
             raise ConfigError(f"A window of history has at least 1 day, not {days}.", code="bad_count")
-        entry = self._known(symbol)
-        today = moment_of(self.calendar.now_ns()).date()
-        entry.cover(today - timedelta(days=20 + 2 * days), today)
-        table = entry.table()
-        session = table.session_at(self.calendar.now_ns())
-        return max(0, session - days), max(0, session)
-
-    def _rows(self, symbol: str, pair: Pair, first: int, last: int) -> slice:
-        table = self._known(symbol).table()
-        if pair.interval.is_intraday:
-            low, high = np.searchsorted(pair.series.starts, [table.pre[first], table.pre[last]])
-        else:
-            low, high = np.searchsorted(table.dates_of(pair.series.starts), [table.days[first], table.days[last]])
-        return slice(int(low), int(high))
+        now = self.calendar.now_ns()
+        today = moment_of(now).date()
+        table = self.calendar.session_table(self._known(symbol).exchange, today - timedelta(days=20 + 2 * days), today)
+        session = table.session_at(now)
+        return table, session - days, session
 
     # -- indicators
 
@@ -366,9 +359,7 @@ class SessionData:
         pair = self._pairs.get((symbol, interval))
         if pair is None or not pair.interval.is_intraday:
             return []
-        now = self.calendar.now_ns()
-        table = self._known(symbol).table()
-        return find_gaps(pair.series.starts, pair.interval, table, table.session_at(now), now)
+        return pair.gaps(self.calendar.now_ns())
 
     # -- for people
 
@@ -377,40 +368,7 @@ class SessionData:
 
         Raises: NotFoundError.
         """
-        entry = self._known(symbol)
-        finest = min(entry.pairs.values(), key=lambda pair: pair.interval.seconds, default=None)
-        today = self._today(entry, finest) if finest is not None else None
-        return {
-            "symbol": symbol,
-            "exchange": entry.exchange,
-            "adhoc": entry.adhoc,
-            "locked_by": sorted(entry.locks),
-            "pairs": {
-                interval: {
-                    **pair.facts(),
-                    "quality": round(self.get_bar_quality(symbol, interval), 2),
-                    "gaps": len(self.get_gaps(symbol, interval)),
-                }
-                for interval, pair in sorted(entry.pairs.items())
-            },
-            "today": today,
-        }
-
-    def _today(self, entry: SymbolData, pair: Pair) -> dict[str, float | int] | None:
-        table, series = entry.table(), pair.series
-        session = table.session_at(self.calendar.now_ns())
-        if session < 0:
-            return None
-        first = int(np.searchsorted(series.starts, table.pre[session]))
-        if first >= series.count:
-            return None
-        return {
-            "bars": series.count - first,
-            "high": float(series.high[first:].max()),
-            "low": float(series.low[first:].min()),
-            "last": float(series.close[-1]),
-            "volume": float(series.volume[first:].sum()),
-        }
+        return self._known(symbol).figures(self.calendar.now_ns(), with_quality=self.enable_quality)
 
     def get_metrics(self) -> dict[str, Any]:
         """Return figures of the whole session, JSON-able."""

@@ -16,13 +16,24 @@ from strategies.bar_series import Bar, BarSeries, Floats, Nanos, check_columns, 
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
 from trading.market.derived import WEEK, Deriver, TableOf, derive, make_deriver
+from trading.market.gaps import Gap, find_gaps
 from trading.market.indicators.indicator import Indicator, View
 from trading.market.indicators.registry import Request
 from trading.market.quality import FULL, counts_as_bar, finished_weeks, quality_of, running_counts
-from trading.market.session_table import PRE, SECOND_NS, SessionTable
+from trading.market.session_table import SECOND_NS, SessionTable
 
 _ROOM = 512
+_NEVER = 2**63 - 1
 Changed = list[tuple[str, str]]
+Hours = tuple[int, int, list[tuple[int, int]]]
+
+
+def _hours(table: SessionTable, now_ns: int) -> Hours:
+    session = table.session_at(now_ns)
+    until = int(table.pre[session + 1]) if session + 1 < len(table) else _NEVER
+    if session < 0:
+        return -_NEVER, until, []
+    return int(table.pre[session]), until, table.segments_of(session)
 
 
 class Pair:
@@ -37,6 +48,8 @@ class Pair:
         self.views: dict[Any, View] = {}
         self.has_own_history = False
         self._table = table
+        self._hours: Hours = (0, 0, [])
+        self._hours_table: SessionTable | None = None
         self._deriver: Deriver | None = make_deriver(source.interval, self.interval, table) if source else None
         whole = series.whole()[0]
         # Bars that are laid out are counted when somebody asks; those that come are counted as they come.
@@ -207,23 +220,30 @@ class Pair:
         return own if self.source is None else min(own, self.source.quality(now_ns))
 
     def _session_quality(self, now_ns: int) -> float:
-        table = self._table()
-        _, phase, _ = table.place(now_ns)
-        session = table.session_at(now_ns)
-        if phase == PRE or session < 0:
+        begins, ends, segments = self._hours_at(now_ns)
+        if not segments or now_ns < segments[0][0]:
             return FULL
         length = self.interval.seconds * SECOND_NS
-        expected = sum(max(0, min(now_ns, closes) - opens) // length for opens, closes in table.segments_of(session))
-        return quality_of(self._there(table, session), expected)
+        expected = 0
+        for opens, closes in segments:
+            expected += max(0, min(now_ns, closes) - opens) // length
+        there = 0
+        if begins <= self.series.last_start_ns < ends:
+            counts = self._counts
+            if counts is None:
+                counts = self._counts = running_counts(self.series.whole()[0], self.interval, self._table())
+            there = counts.item(min(self.series.count, len(counts)) - 1)
+        return quality_of(there, expected)
 
-    def _there(self, table: SessionTable, session: int) -> int:
-        count = self.series.count
-        if not count or table.session_at(self.series.starts.item(-1)) != session:
-            return 0
-        counts = self._counts
-        if counts is None:
-            counts = self._counts = running_counts(self.series.whole()[0], self.interval, table)
-        return counts.item(min(count, len(counts)) - 1)
+    def _hours_at(self, now_ns: int) -> Hours:
+        """Return when the present session's pre-market began, when the next one's does, and its open stretches.
+
+        Kept until it is over: a backtest may ask at every bar.
+        """
+        table = self._table()
+        if self._hours_table is not table or not self._hours[0] <= now_ns < self._hours[1]:
+            self._hours_table, self._hours = table, _hours(table, now_ns)
+        return self._hours
 
     def _days_quality(self, now_ns: int) -> float:
         """Days (or weeks) that are there ÷ those that are over since the first of them."""
@@ -243,14 +263,23 @@ class Pair:
             return quality_of(there, over - first)
         return quality_of(there, len(finished_weeks(table, first, over)))
 
+    def gaps(self, now_ns: int) -> list[Gap]:
+        """Return what the present session lacks up to a moment; none for days and weeks."""
+        if not self.interval.is_intraday:
+            return []
+        table = self._table()
+        return find_gaps(self.series.starts, self.interval, table, table.session_at(now_ns), now_ns)
+
     # -- for people
 
-    def facts(self) -> dict[str, Any]:
+    def figures(self, now_ns: int, *, with_quality: bool) -> dict[str, Any]:
         """Return what there is, JSON-able."""
         count = self.series.count
         return {
             "bars": count,
-            "last": moment_of(int(self.series.starts[-1])).isoformat() if count else None,
+            "last": moment_of(self.series.last_start_ns).isoformat() if count else None,
+            "quality": round(self.quality(now_ns), 2) if with_quality else FULL,
+            "gaps": len(self.gaps(now_ns)),
             "derived_from": self.source.name[1] if self.source is not None else None,
             "indicators": sorted(key for key, _ in self.indicators),
         }

@@ -1,13 +1,15 @@
 """One symbol of a session: its pairs, who holds it, its calendar.
 
-Owns: looking the calendar up again when bars leave it or an operator edits it. Leaves: everything else. Pure.
+Owns: looking the calendar up again when bars leave it or an operator edits it, figures. Leaves: everything else. Pure.
 """
 
 from __future__ import annotations
 
 import threading
 from datetime import date
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from strategies.bar_series import moment_of
 from strategies.exceptions import ConflictError
@@ -71,3 +73,32 @@ class SymbolData:
             for pair in self.pairs.values():
                 if pair.source is None:
                     pair.recompute()
+
+    def figures(self, now_ns: int, *, with_quality: bool) -> dict[str, Any]:
+        """Return figures for people, JSON-able; what is not known is None."""
+        finest = min(self.pairs.values(), key=lambda pair: pair.interval.seconds, default=None)
+        return {
+            "symbol": self.name,
+            "exchange": self.exchange,
+            "adhoc": self.adhoc,
+            "locked_by": sorted(self.locks),
+            "pairs": {
+                interval: pair.figures(now_ns, with_quality=with_quality)
+                for interval, pair in sorted(self.pairs.items())
+            },
+            "today": self._today(finest, now_ns) if finest is not None else None,
+        }
+
+    def _today(self, pair: Pair, now_ns: int) -> dict[str, float | int] | None:
+        table, series = self.table(), pair.series
+        session = table.session_at(now_ns)
+        first = int(np.searchsorted(series.starts, table.pre[session])) if session >= 0 else series.count
+        if first >= series.count:
+            return None
+        return {
+            "bars": series.count - first,
+            "high": float(series.high[first:].max()),
+            "low": float(series.low[first:].min()),
+            "last": float(series.close[-1]),
+            "volume": float(series.volume[first:].sum()),
+        }

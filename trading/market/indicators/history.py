@@ -88,7 +88,7 @@ SPECS = (
     _spec(
         "gap_stats",
         "Gap statistics",
-        "Of open − close before, over n days: mean, how many exceed ``significant`` in size, rise, fall.",
+        "Of open − close before, over n days: mean, how many are larger than significant, rise, fall.",
         _gap_stats,
         _one_more,
         params={"significant": 0.01},

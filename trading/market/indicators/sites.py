@@ -269,29 +269,51 @@ class SameSlot:
         self._values: dict[int, deque[tuple[int, float]]] = {}
 
     def whole(self, at: Moment, column: Floats) -> Floats:
+        order = np.argsort(at.slots, kind="stable")  # bars of one time of day together, older days first
+        edges = np.zeros(len(column), dtype=np.int64)
+        edges[at.day_edges] = 1
+        ordinal = np.cumsum(edges)  # 1 for the first day that has bars
+        day, slot, value = ordinal[order], at.slots[order], column[order]
+        total = np.zeros(len(column))
+        best, there = np.full(len(column), NAN), np.zeros(len(column), dtype=np.int64)
+        pick = np.fmax if self._kind == "highest" else np.fmin
+        for back in range(min(self._days, len(column) - 1), 0, -1):  # the oldest first, as in steps
+            fits = (slot[back:] == slot[:-back]) & (day[back:] - day[:-back] <= self._days)
+            older = value[:-back]
+            total[back:] += np.where(fits, older, 0.0)
+            best[back:] = pick(best[back:], np.where(fits, older, NAN))
+            there[back:] += fits
+        made = np.divide(total, there, out=np.full(len(column), NAN), where=there > 0) if self._kind == "mean" else best
         found = np.empty(len(column))
-        starts = np.zeros(len(column), dtype=bool)
-        starts[at.day_edges] = True
-        rows = zip(starts.tolist(), at.days.tolist(), at.slots.tolist(), column.tolist(), strict=True)
-        for place, (new, day, slot, value) in enumerate(rows):
-            found[place] = self._next(new, day, slot, value)
+        found[order] = np.where((there > 0) & (day > self._days), made, NAN)
+        self._remember(at, column, ordinal)
         return found
 
-    def step(self, at: Moment, value: float) -> float:
-        return self._next(at.starts_day, at.day, at.slot, value)
+    def _remember(self, at: Moment, column: Floats, ordinal: Indices) -> None:
+        """Keep what steps need of the last days."""
+        if not len(column):
+            return
+        self._seen.extend(at.days[at.day_edges][-self._days - 1 :].tolist())
+        recent = slice(int(np.searchsorted(ordinal, ordinal[-1] - self._days)), None)
+        rows = zip(at.days[recent].tolist(), at.slots[recent].tolist(), column[recent].tolist(), strict=True)
+        for day, slot, value in rows:
+            self._values.setdefault(slot, deque(maxlen=self._days)).append((day, value))
 
-    def _next(self, new: bool, day: int, slot: int, value: float) -> float:
-        if new:
-            self._seen.append(day)
-        kept = self._values.setdefault(slot, deque(maxlen=self._days))
+    def step(self, at: Moment, value: float) -> float:
+        if at.starts_day:
+            self._seen.append(at.day)
+        kept = self._values.setdefault(at.slot, deque(maxlen=self._days))
         found = NAN
         if len(self._seen) > self._days:
             values = [old for on, old in kept if on >= self._seen[0]]
             found = self._of(values) if values else NAN
-        kept.append((day, value))
+        kept.append((at.day, value))
         return found
 
     def _of(self, values: list[float]) -> float:
         if self._kind == "mean":
-            return math.fsum(values) / len(values)
+            total = 0.0
+            for value in values:
+                total += value
+            return total / len(values)
         return max(values) if self._kind == "highest" else min(values)

@@ -1,0 +1,1 @@
+"""Reactive strategies of your own that a session names as ``strategies.production.<file>``; MATS ships none here."""
