@@ -157,14 +157,22 @@ class MarketRecorder:
         wrapper: Any = self._ib.wrapper
         ids: dict[Ticker, int] = wrapper.ticker2ReqId["mktData"]
         return {
-            con_id: Stream(line.contract, frozenset({line.bars.reqId, ids.get(line.ticker, 0)}))
+            con_id: Stream(line.contract, frozenset({self._bar_request(line), ids.get(line.ticker, 0)}))
             for con_id, line in self._lines.items()
         }
+
+    def _bar_request(self, line: _Line) -> int:
+        """Return the id of the request that brings a line's bars, 0 where none does."""
+        if isinstance(line.bars, RealTimeBarList):
+            return int(line.bars.reqId)
+        return self._shared.request_of(line.wanted.con_id) if self._shared is not None else 0
 
     def renew(self, con_id: int) -> None:
         """End a contract's line at IB and ask for it again."""
         line = self._lines.get(con_id)
         if line is not None:
+            if isinstance(line.bars, Listening) and self._shared is not None:
+                self._shared.renew(con_id)
             self._unsubscribe(line)
             self._lines[con_id] = self._subscribe(line.wanted)
 

@@ -29,6 +29,7 @@ from trading.backtest.contracts import BacktestFill, BacktestOrder, InstrumentTe
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
+from trading.backtest.outcome import named_rows
 from trading.backtest.sessions import edges, sessions_around
 from trading.brokers.fees import FixedStockFees
 from trading.market.calendars import NO_OVERRIDES, Overrides
@@ -61,6 +62,17 @@ def models_of(backtest: BacktestConfig) -> Models:
     return Models(fees=fees, slippage=slippage, allow_short=backtest.allow_short)
 
 
+class _Quality:
+    """How whole the bars are that orders meet, as the session said last."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], float] = {}
+
+    def get_bar_quality(self, symbol: str, interval: str) -> float:
+        """Return it in per cent, 0 while nobody said."""
+        return self.known.get((symbol, interval), 0.0)
+
+
 class SimulatedDesk:
     """Takes signals, gives fills."""
 
@@ -69,6 +81,7 @@ class SimulatedDesk:
             raise ConfigError("A simulated broker belongs to a backtest.", code="no_backtest_config")
         self._desk = Desk(models_of(config.backtest_config))
         self._trading, self._exchange, self._overrides = config.trading_config, config.exchange_group, overrides
+        self._quality = _Quality()
         self._lanes: dict[str, Lane] = {}
         self._executors: dict[str, Executor] = {}
         self._waiting: dict[str, deque[Sequence[Signal]]] = {}
@@ -87,7 +100,7 @@ class SimulatedDesk:
             return
         terms = InstrumentTerms(symbol, exchange=self._exchange)
         track = _track(terms, interval, bars, self._overrides)
-        lane = Lane(track, terms, self._desk)
+        lane = Lane(track, terms, self._desk, self._quality)
         lane.row = lane.series.count = int(np.searchsorted(track.ends, seen_ns, side="right"))
         self._lanes[symbol] = lane
         for executor in self._executors.values():
@@ -121,7 +134,7 @@ class SimulatedDesk:
             lane = self._lanes.get(symbol)
             if lane is None:
                 continue
-            lane.quality = quality
+            self._quality.known[lane.track.pair] = quality
             ends = lane.track.ends
             while lane.row < len(ends) and ends[lane.row] <= now_ns:
                 row = lane.row
@@ -156,12 +169,14 @@ class SimulatedDesk:
     @property
     def fills(self) -> list[BacktestFill]:
         """Return all fills, oldest first."""
-        return self._desk.fills
+        return named_rows(self._desk)[0]
 
     def orders(self) -> list[BacktestOrder]:
         """Return all orders by number, those that work as open."""
-        working = [order.record("open", None) for lane in self._lanes.values() for order in lane.working]
-        return sorted([*self._desk.orders, *working], key=lambda order: order.order_id)
+        working = [
+            BacktestOrder(*order.record("open", None)) for lane in self._lanes.values() for order in lane.working
+        ]
+        return sorted([*named_rows(self._desk)[1], *working], key=lambda order: order.order_id)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return money and orders by strategy, JSON-able: decimals as text."""
@@ -178,9 +193,10 @@ class SimulatedDesk:
                 "fills": 0,
                 "denied": 0,
             }
-        for fill in self._desk.fills:
+        fills, orders = named_rows(self._desk)
+        for fill in fills:
             found[fill.strategy]["fills"] += 1
-        for order in self._desk.orders:
+        for order in orders:
             found[order.strategy]["denied"] += order.state == "denied"
         return found
 
