@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from portfolio.models import Execution
 from strategies.models import ConnectionKind
 from strategies.services import save_strategy
 from tests.e2e.engine.harness import Rig, position, run_state, until
+from trading.ib import silence
 from trading.models import EngineEvent, Order, StrategyRun
 
 pytestmark = pytest.mark.e2e
@@ -304,3 +306,25 @@ def test_bars_go_on_without_a_hole_after_the_gateway_was_away(rig: Rig) -> None:
     series = alpha._live_data.get_bars_ref("SPY", "5s")
     assert all(step == 5_000_000_000 for step in (series.starts[1:] - series.starts[:-1]).tolist())
     assert run_state("ALPHA") == "running"
+
+
+def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_filled_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("QUIET_S", 6.0), ("LOOK_S", 0.1)):
+        monkeypatch.setattr(silence, name, value)
+    says(rig, "ALPHA")
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    until(lambda: len(alpha.reactive.seen) >= 1, 30.0)
+    now = datetime.now(UTC)
+    always = (now - timedelta(hours=1), now + timedelta(hours=1))
+    engine.risk.hours.put(alpha._followed["SPY"].con_id, (always,), now)  # only silence of an open market means something
+    rig.gateway.fault("outage 0.2 data=dead")
+    until(lambda: not engine.gate.is_open, what="the outage begins")
+    assert engine.gate.wait_open(20)
+    seen = len(alpha.reactive.seen)
+    until(lambda: len(alpha.reactive.seen) >= seen + 2, 60.0, "bars of the line that was asked for again")
+    series = alpha._live_data.get_bars_ref("SPY", "5s")
+    assert all(step == 5_000_000_000 for step in (series.starts[1:] - series.starts[:-1]).tolist())
+    assert lines_at_the_gateway(rig) == [alpha._followed["SPY"].con_id]
