@@ -111,7 +111,7 @@ function showReactive(told) {
   say("errors", () => metrics.errors);
   for (const name of ["received", "traded", "refused"]) say(name, () => signals[name]);
   say("idle", () => `${signals.idle}, ${signals.hold}`);
-  say("taken", () => `${metrics.avg_processing_time_ms.toFixed(2)}, ${metrics.max_processing_time_ms.toFixed(1)} ms`);
+  say("taken", () => `${metrics.avg_processing_time_ms.toFixed(2)}, ${metrics.max_processing_time_ms.toFixed(1)}`);
   say("waits", () => `${metrics.overruns}, ${metrics.queue_size}`);
   say("followed", () => followed.map((one) => `${one.symbol} ${one.interval} (${one.bars}, ${Math.round(one.quality)} %)`).join(" · ") || "–");
   say("refusal", () => signals.last_refusal || "–");
