@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -328,3 +330,26 @@ def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_fille
     series = alpha._live_data.get_bars_ref("SPY", "5s")
     assert all(step == 5_000_000_000 for step in (series.starts[1:] - series.starts[:-1]).tolist())
     assert lines_at_the_gateway(rig) == [alpha._followed["SPY"].con_id]
+
+
+def test_example_of_the_docs_works_when_it_is_copied(rig: Rig) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "on_bars" in block]
+    (rig.folder / "above_average.py").write_text(code, encoding="utf-8")
+    fields = {"symbol": "ALPHA", "filename": "above_average.py", "target_weight": Decimal("0.3"), "max_weight": 1}
+    # The page says so: the paper gateway never closes. 5s spares a minute.
+    save_strategy({**fields, "params": {"regular_hours": False, "interval": "5s"}}, None)
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    until(lambda: alpha.executor.figures.traded + alpha.executor.figures.idle >= 3, 40.0, "a signal at each of 3 bars")
+    figures = alpha.figures()
+    assert (figures["metrics"]["errors"], figures["signals"]["refused"]) == (0, 0), figures
+    rig.assert_books_equal_broker()
+
+
+def test_margin_is_asked_for_what_it_follows_before_it_starts(rig: Rig) -> None:
+    says(rig, "ALPHA", weight="0.2", params={"symbols": ["SPY", "TLT"]})
+    rig.engine()
+    plan = rig.result(rig.do("start_strategy", symbol="ALPHA"))["margin"]
+    assert (plan["known"], plan["basis"], plan["refused"]) == (True, "universe", None)
+    assert [line["symbol"] for line in plan["positions"]] == ["SPY", "TLT"]
