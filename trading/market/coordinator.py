@@ -357,12 +357,13 @@ class SessionCoordinator:
     def _deliver(self, now_ns: int) -> None:
         """Hand out what ended by now: orders meet it, strategies hear of it, their signals become orders."""
         bars = self.symbols.take(now_ns)
+        symbols = dict.fromkeys(symbol for symbol, _ in bars)
         desk, processor = self.ports.desk, self.ports.processor
         if desk is not None and bars:
-            desk.meet(now_ns, processor.qualities({symbol for symbol, _ in bars}))
+            desk.meet(now_ns, symbols)
         processor.process(now_ns, bars)
         if desk is not None:
-            desk.settle(now_ns)
+            desk.settle(now_ns, processor.qualities(symbols))
         self.ports.observer.progress(self.status)
 
     def _scan_ns(self) -> int | None:
@@ -384,6 +385,9 @@ class SessionCoordinator:
                 future.set_result(self.promote(symbol, by))
             except MatsError as error:
                 future.set_exception(error)
+            except Exception as error:
+                future.set_exception(error)
+                raise
 
     def _refuse_pending(self) -> None:
         while self._pending:

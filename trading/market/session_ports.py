@@ -79,11 +79,11 @@ class StrategiesPort(Protocol):
 class DeskPort(LaneDesk, Protocol):
     """The simulated broker of a backtest (``sim_desk``)."""
 
-    def meet(self, now_ns: int, symbols: Mapping[str, float]) -> None:
+    def meet(self, now_ns: int, symbols: Iterable[str]) -> None:
         """Let the bars that end now meet the orders that were there before."""
 
-    def settle(self, now_ns: int) -> int:
-        """Turn the signals that wait into orders."""
+    def settle(self, now_ns: int, qualities: Mapping[str, float]) -> int:
+        """Turn the signals that wait into orders; with the quality of the bars that changed."""
 
     def expire(self, now_ns: int) -> None:
         """End the orders that are over by now."""

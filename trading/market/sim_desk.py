@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -113,15 +113,14 @@ class SimulatedDesk:
 
     # -- time
 
-    def meet(self, now_ns: int, symbols: Mapping[str, float]) -> None:
-        """Let the bars that end now meet the orders that were there before; symbols with the quality of their bars."""
+    def meet(self, now_ns: int, symbols: Iterable[str]) -> None:
+        """Let the bars of symbols that end now meet the orders that were there before."""
         self._desk.at += 1
         self._desk.now_ns = now_ns
-        for symbol, quality in symbols.items():
+        for symbol in symbols:
             lane = self._lanes.get(symbol)
             if lane is None:
                 continue
-            lane.quality = quality
             ends = lane.track.ends
             while lane.row < len(ends) and ends[lane.row] <= now_ns:
                 row = lane.row
@@ -129,9 +128,15 @@ class SimulatedDesk:
                     lane.match(row)
                 lane.row = lane.series.count = row + 1
 
-    def settle(self, now_ns: int) -> int:
-        """Turn the signals that wait into orders, strategy by strategy; return how many there were."""
+    def settle(self, now_ns: int, qualities: Mapping[str, float]) -> int:
+        """Turn the signals that wait into orders, strategy by strategy; return how many there were.
+
+        ``qualities``: how complete the bars of symbols are by now, 0–100, where that changed.
+        """
         self._desk.now_ns = now_ns
+        for symbol, quality in qualities.items():
+            if symbol in self._lanes:
+                self._lanes[symbol].quality = quality
         count = 0
         for name, executor in self._executors.items():
             with self._lock:
