@@ -278,7 +278,8 @@ class SessionCoordinator:
     @property
     def _close_ns(self) -> int:
         close = self._session().regular_close
-        assert close is not None  # noqa: S101 - a trading day
+        if close is None:
+            raise ConfigError(f"{self.day} is no trading day any more: its calendar was changed.", code="no_session")
         return nanos_of(close)
 
     # -- streaming
@@ -312,13 +313,12 @@ class SessionCoordinator:
                 return
 
     def _follow(self) -> None:
-        """Live: whatever came, until a little after the close."""
-        end = self._close_ns + LATE_GRACE_NS
+        """Live: whatever came, until a little after the close, which operators may move during the day."""
         while True:
             self._begin_turn()
             now = self._clock.now_ns()
             self._deliver(now)
-            if now >= end:
+            if now >= self._close_ns + LATE_GRACE_NS:
                 return
             self._wait_for_news()
 

@@ -145,6 +145,25 @@ def test_pause_keeps_bars_from_strategies_and_resume_goes_on(trader: Rig) -> Non
     assert run_of().phase == "streaming"
 
 
+def test_a_lost_line_is_ridden_out_without_a_bar_twice(trader: Rig) -> None:
+    row(strategies=[entry("alpha", every=1)])
+    engine = trader.engine()
+    trader.result(trader.do("start_session", 120.0, session="desk"))
+    alpha = strategy_of(engine, "alpha")
+    until(lambda: Execution.objects.filter(owner="ALPHA").exists(), 60.0)
+    trader.stop_server()
+    until(lambda: not engine.session.connection.connected, 20.0)
+    heard = len(alpha.told)
+    trader.start_server()
+    until(lambda: len(alpha.told) >= heard + 2, 90.0, "bars come again")
+    count = Execution.objects.count()
+    until(lambda: Execution.objects.count() > count, 60.0, "and are traded")
+    assert run_of().phase == "streaming"
+    starts = [start for _, _, start in alpha.told]
+    assert starts == sorted(set(starts))
+    trader.assert_books_equal_broker()
+
+
 def test_a_symbol_promoted_by_hand_is_loaded_told_and_traded(trader: Rig) -> None:
     row(strategies=[entry("beta", every=1)])
     engine = trader.engine()
@@ -225,6 +244,23 @@ def test_two_sessions_never_decide_for_one_strategy(trader: Rig) -> None:
     trader.result(trader.do("start_session", 120.0, session="desk"))
     refused = trader.do("start_session", session="other")
     assert refused.error == "Session desk runs alpha already; a strategy belongs to one session."
+
+
+def test_a_session_ends_by_itself_after_the_close_and_keeps_the_last_bar(trader: Rig) -> None:
+    row(active=True, strategies=[entry("alpha")])
+    engine = trader.engine()
+    until(lambda: SessionRun.objects.filter(phase="streaming").exists(), 90.0)
+    alpha = strategy_of(engine, "alpha")
+    now = datetime.now(NEW_YORK)
+    closes = now.replace(microsecond=0) + timedelta(seconds=15 - now.second % 5)
+    Holiday.objects.update(closes_at=closes.time())
+    Holiday.objects.get().save()  # clocks hear of it
+    until(lambda: run_of().phase == "ended", 60.0, "the day is over")
+    assert alpha.told[-1][2] == (int(closes.timestamp()) - 5) * 10**9
+    assert alpha.ended
+    until(lambda: run_state("ALPHA") == "stopped")
+    engine.sessions.tick()
+    assert SessionRun.objects.count() == 1
 
 
 def test_a_stopping_engine_ends_its_sessions(trader: Rig) -> None:
