@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from django.utils import timezone
 
-from portfolio.freshness import is_fresh
+from portfolio.freshness import stands
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value
 from portfolio.models import (
@@ -196,7 +196,7 @@ def _contract(
         break_id=None,
         mark=None if mark is None else mark.price,
         marked_at=None if mark is None else mark.marked_at,
-        stale=mark is None or not is_fresh(instrument, mark.marked_at, now),
+        stale=not stands(mark, instrument, now),
         market_value=None if mark is None else market_value(ledger, mark.price, instrument.multiplier),
     )
 

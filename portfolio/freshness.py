@@ -3,6 +3,7 @@
 Owns: which calendar an instrument follows, and the trading time between two moments.
 Rule: a mark is fresh for 15 minutes of trading time. So the last price of a session holds over the night, a weekend or
 a holiday, and grows old when the market has opened without a new one. Where no calendar is known the clock counts.
+Prices that stopped coming while their market is open make a mark stale at once.
 Source: regular sessions of ``exchange_calendars``; what is dealt before and after them makes no mark old.
 """
 
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from portfolio.models import Instrument
+from portfolio.models import Instrument, Mark
 
 MARK_FRESH = timedelta(minutes=15)
 LONGEST_CLOSURE = timedelta(days=12)  # Tokyo's Golden Week with its weekends; no regular closure is longer
@@ -54,6 +55,13 @@ def is_fresh(instrument: Instrument, marked_at: datetime, now: datetime) -> bool
         return False
     open_time = trading_time(calendar, marked_at, now)
     return open_time is not None and open_time <= MARK_FRESH
+
+
+def stands(mark: Mark | None, instrument: Instrument, now: datetime) -> bool:
+    """Tell whether an instrument's mark stands: there is one, it is fresh, and its prices have not stopped by then."""
+    if mark is None or (mark.silent_since is not None and mark.silent_since <= now):
+        return False
+    return is_fresh(instrument, mark.marked_at, now)
 
 
 def calendar_of(instrument: Instrument) -> str | None:

@@ -39,7 +39,7 @@ from portfolio.reconcile import (
     note_reconciled,
     store_holdings,
 )
-from portfolio.snapshots import record_marks, take_equity_snapshot, thin_equity_snapshots
+from portfolio.snapshots import note_silence, record_marks, take_equity_snapshot, thin_equity_snapshots
 from portfolio.valuation import strategy_equity
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "moving_contracts",
     "net_liquidation",
     "note_reconciled",
+    "note_silence",
     "open_account",
     "park",
     "parked_contracts",

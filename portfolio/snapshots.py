@@ -10,11 +10,12 @@ thinning needs no look at neighbours (it deletes what is old and fine), and a ch
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
+from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of
 from portfolio.bulk import insert_rows, upsert_rows
@@ -24,7 +25,7 @@ from portfolio.instruments import marks_in_money
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO, exact
 from portfolio.models import AccountValue, EquitySnapshot, Mark
-from portfolio.valuation import Value, currency_of, owners_of, value_of
+from portfolio.valuation import Value, all_figures, owners_of, value_of
 from strategies.exceptions import LedgerError
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def record_marks(marks: Mapping[int, Decimal], at: datetime) -> None:
     """Keep the latest price of each instrument that the ledger knows; prices that are no number are left out."""
     usable = {con_id: exact(price) for con_id, price in marks.items() if price.is_finite()}
-    rows = [(con_id, price, at) for con_id, price in marks_in_money(usable).items()]
-    upsert_rows(Mark, ("instrument_id", "price", "marked_at"), ("instrument_id",), rows)
+    rows = [(con_id, price, at, None) for con_id, price in marks_in_money(usable).items()]
+    upsert_rows(Mark, ("instrument_id", "price", "marked_at", "silent_since"), ("instrument_id",), rows)
+
+
+def note_silence(con_ids: Collection[int], since: datetime) -> int:
+    """Flag the marks of instruments whose prices stopped; the next price ends it. Return how many were flagged."""
+    return Mark.objects.filter(instrument_id__in=con_ids, silent_since=None).update(silent_since=since)
 
 
 def take_equity_snapshot(account_id: str, at: datetime) -> list[EquityFact]:
@@ -75,7 +81,7 @@ def take_equity_snapshot(account_id: str, at: datetime) -> list[EquityFact]:
                 "unrealized_pnl",
                 "grain",
             ),
-            [_row(account_id, fact, at) for fact in facts],
+            _rows(account_id, facts, at),
         )
         thin_equity_snapshots(at)
     return facts
@@ -110,24 +116,41 @@ def grain_of(at: datetime, previous: datetime | None) -> int:
     return max((grid for grid in GRIDS if here // (grid * second) != before // (grid * second)), default=0)
 
 
-def _row(account_id: str, fact: EquityFact, at: datetime) -> tuple[object, ...]:
-    earlier = EquitySnapshot.objects.filter(account_id=account_id, owner=fact.owner, taken_at__lt=at)
-    previous = earlier.order_by("-taken_at").values_list("taken_at", flat=True).first()
-    figures = (fact.currency, fact.equity, fact.cash, fact.realized_pnl, fact.unrealized_pnl)
-    return (account_id, fact.owner, at, *figures, grain_of(at, previous))
+def _rows(account_id: str, facts: Sequence[EquityFact], at: datetime) -> list[tuple[object, ...]]:
+    earlier = EquitySnapshot.objects.filter(account_id=account_id, taken_at__lt=at)
+    last = earlier.order_by("-taken_at").values_list("taken_at", flat=True).first()
+    in_last = set() if last is None else set(earlier.filter(taken_at=last).values_list("owner", flat=True))
+
+    def _before(owner: str) -> datetime | None:
+        if owner in in_last:
+            return last  # of almost all: one moment is one query
+        return earlier.filter(owner=owner).order_by("-taken_at").values_list("taken_at", flat=True).first()
+
+    return [
+        (
+            account_id,
+            fact.owner,
+            at,
+            fact.currency,
+            fact.equity,
+            fact.cash,
+            fact.realized_pnl,
+            fact.unrealized_pnl,
+            grain_of(at, _before(fact.owner)),
+        )
+        for fact in facts
+    ]
 
 
 def _owners(account_id: str, rates: Rates) -> tuple[list[EquityFact], bool]:
     """Value every owner; the flag says whether all could be."""
     facts, complete = [], True
-    for owner in owners_of(account_id):
+    for owner, found in all_figures(account_id, owners_of(account_id), rates, timezone.now()).items():
         try:
-            value = value_of(account_id, owner, currency_of(owner, rates.base), rates)
+            facts.append(_fact(owner, value_of(owner, found)))
         except LedgerError as error:
             logger.info("owner not valued owner=%s reason=%s", owner, error.code)
             complete = False
-        else:
-            facts.append(_fact(owner, value))
     return facts, complete
 
 

@@ -14,10 +14,9 @@ from decimal import Decimal
 from typing import cast
 
 from django.db.models import F
-from django.utils import timezone
 
 from portfolio.accounts import initial_allocation, rates_within
-from portfolio.freshness import MARK_FRESH, is_fresh
+from portfolio.freshness import MARK_FRESH, stands
 from portfolio.ledger.fx import Rates
 from portfolio.ledger.money import ZERO
 from portfolio.ledger.pnl import market_value, unrealized_pnl
@@ -130,17 +129,16 @@ def currency_of(owner: str, base_currency: str) -> str:
     return own or base_currency
 
 
-def value_of(account_id: str, owner: str, currency: str, rates: Rates) -> Value:
-    """Value an owner's cash and positions at the latest marks, whatever their age.
+def value_of(owner: str, found: Figures) -> Value:
+    """Return an owner's figures as a whole, whatever the age of the marks in them.
 
     Raises: LedgerError when a held instrument has no mark or a currency no rate.
     """
-    found = figures_of(account_id, owner, currency, rates, timezone.now())
     known = (found.equity, found.cash, found.realized_pnl, found.unrealized_pnl)
     if found.error is not None or None in known:
         raise found.error or LedgerError(f"{owner} cannot be valued.", code="equity_unknown")
     equity, cash, realized, unrealized = cast(tuple[Decimal, Decimal, Decimal, Decimal], known)
-    return Value(currency, equity, cash, realized, unrealized, found.oldest_mark)
+    return Value(found.currency, equity, cash, realized, unrealized, found.oldest_mark)
 
 
 def figures_of(account_id: str, owner: str, currency: str, rates: Rates, now: datetime) -> Figures:
@@ -187,7 +185,7 @@ def _figures(
             mark = marks.get(row.instrument_id)
             _add_position(tally, owner, row, mark)
             stamps += [] if mark is None else [mark.marked_at]
-            fresh = fresh and mark is not None and is_fresh(row.instrument, mark.marked_at, now)
+            fresh = fresh and stands(mark, row.instrument, now)
     cash, worth = tally.get("cash"), tally.get("worth")
     return Figures(
         currency=currency,
@@ -255,13 +253,13 @@ def _snapshot_equity(account_id: str, symbol: str, now: datetime) -> Decimal | N
         for row in Position.objects.filter(account_id=account_id, owner=symbol).select_related("instrument")
         if row.quantity
     ]
-    stamps = dict(Mark.objects.filter(instrument__in=held).values_list("instrument_id", "marked_at"))
-    marks = [(instrument, stamps[instrument.con_id]) for instrument in held if instrument.con_id in stamps]
+    known = Mark.objects.in_bulk([instrument.con_id for instrument in held])
+    marks = [(instrument, known[instrument.con_id]) for instrument in held if instrument.con_id in known]
     rows = EquitySnapshot.objects.filter(
         account_id=account_id, owner=symbol, taken_at__gt=now - SNAPSHOT_FRESH, taken_at__lte=now
     )
     for taken_at, equity in rows.order_by("-taken_at").values_list("taken_at", "equity"):
-        if all(is_fresh(instrument, marked_at, taken_at) for instrument, marked_at in marks):
+        if all(stands(mark, instrument, taken_at) for instrument, mark in marks):
             return _with_flows(account_id, symbol, taken_at, equity, now)
     return None
 

@@ -24,6 +24,8 @@ from strategies.history import ChangeWords
 from strategies.loader import file_sha256
 from strategies.models import Strategy
 
+_REFUSED, _NOTICES = "_refused_growth", "_growth_notices"
+
 
 class FileStateFilter(admin.SimpleListFilter):
     """Filter by whether the file could be loaded."""
@@ -59,6 +61,7 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
         ("Code", {"fields": ("filename", "file_state", "params")}),
         ("Allocation", {"fields": (("min_weight", "target_weight", "max_weight"), "currency")}),
         ("Running", {"fields": ("active", "restart_policy", "max_restarts_per_hour", "connection")}),
+        ("Limits", {"classes": ("collapse",), "fields": ("override",)}),
         (
             "Record",
             {"classes": ("collapse",), "fields": ("kind", "code", "synced", "revisions", "created_at", "updated_at")},
@@ -106,6 +109,24 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
 
     # -- form
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Ask the guards of growth before the form's transaction begins: they may wait for the engine."""
+        if request.method == "POST" and object_id and self.has_change_permission(request):
+            _note_growth(request, object_id)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(self, request: HttpRequest, obj: Strategy | None = None, change: bool = False, **kwargs: Any) -> Any:
+        """Give the form what the guards refused."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.refused_growth = getattr(request, _REFUSED, "")
+        return form
+
     def get_readonly_fields(self, request: HttpRequest, obj: Strategy | None = None) -> tuple[str, ...]:
         """Freeze the symbol once it may own fills."""
         return (*self.readonly_fields, "symbol") if obj is not None else tuple(self.readonly_fields)
@@ -116,12 +137,16 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
         if self.has_change_permission(request, obj) or (obj is None and self.has_add_permission(request)):
             return shown
         return [
-            (title, {**part, "fields": [f for f in part["fields"] if f != "seen_revision"]}) for title, part in shown
+            (title, {**part, "fields": [f for f in part["fields"] if f != "seen_revision"]})
+            for title, part in shown
+            if title != "Limits"
         ]
 
     def save_model(self, request: HttpRequest, obj: Strategy, form: Any, change: bool) -> None:
         """Write through the service, then say what the operator should know."""
         services.write(obj, _author(request), source="admin")
+        for text in getattr(request, _NOTICES, ()):
+            self.message_user(request, text, messages.INFO)
         total = queries.target_weight_total()
         if total > 1:
             text = f"Target weights add up to {total.normalize():f}: more than the whole account."
@@ -178,12 +203,28 @@ class StrategyAdmin(SimpleHistoryAdmin):  # type: ignore[misc]  # simple-history
         word = "activated" if active else "deactivated"
         for symbol in queryset.values_list("symbol", flat=True):
             try:
-                services.set_active(symbol, active, _author(request), source="admin")
+                saved = services.set_active(symbol, active, _author(request), source="admin")
             except MatsError as error:
                 self.message_user(request, error.message, messages.ERROR)
             else:
-                self.message_user(request, f"{symbol} {word}.", messages.SUCCESS)
+                self.message_user(request, " ".join([f"{symbol} {word}.", *saved.notices]), messages.SUCCESS)
 
 
 def _author(request: HttpRequest) -> User | None:
     return request.user if isinstance(request.user, User) else None
+
+
+def _note_growth(request: HttpRequest, object_id: str) -> None:
+    """Keep with the request what the guards say of a posted form: their notices, or why they refuse."""
+    symbol = (
+        Strategy.objects.filter(pk=object_id).values_list("symbol", flat=True).first() if object_id.isdigit() else None
+    )
+    posted = {"symbol": symbol or "", "active": "active" in request.POST}
+    if "target_weight" in request.POST:
+        posted["target_weight"] = request.POST["target_weight"]
+    override = str(request.POST.get("override", "")).strip()[:400]
+    try:
+        growth = services.growth_of(posted, _author(request), source="admin", override=override)
+        setattr(request, _NOTICES, services.ask_guards(growth))
+    except MatsError as error:
+        setattr(request, _REFUSED, error.message)

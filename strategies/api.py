@@ -9,12 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Path, Router
+from ninja import Body, Path, Router
 
 from strategies import loader, queries, services
 from strategies.api_rules import caller
 from strategies.models import Strategy
-from strategies.schemas import FileFactsOut, Filename, FileOut, Page, SavedOut, StrategyOut, StrategySave, Symbol
+from strategies.schemas import (
+    ActivatedOut,
+    FileFactsOut,
+    Filename,
+    FileOut,
+    OverrideIn,
+    Page,
+    SavedOut,
+    StrategyOut,
+    StrategySave,
+    Symbol,
+)
 
 router = Router()
 
@@ -37,7 +48,8 @@ def save_strategy(request: HttpRequest, payload: StrategySave) -> dict[str, Any]
     """Create a strategy, or change the fields that are given of an existing one."""
     known = Strategy.objects.filter(symbol=payload.symbol).exists()
     asked = caller(request)
-    strategy = services.save_strategy(payload.dict(exclude_unset=True), asked.user, source=asked.source)
+    fields = payload.dict(exclude_unset=True, exclude={"override"})
+    strategy = services.save_strategy(fields, asked.user, source=asked.source, override=payload.override)
     return {"strategy": strategy, "created": not known, "warnings": _warnings(strategy)}
 
 
@@ -46,14 +58,15 @@ def _warnings(strategy: Strategy) -> list[str]:
     texts = [f"Target weights add up to {total:f}, which is more than 1."] if total > 1 else []
     if strategy.load_error:
         texts.append(strategy.load_error)
-    return texts
+    return [*texts, *strategy.notices]
 
 
-@router.post("/{symbol}/activate", response=StrategyOut)
-def activate(request: HttpRequest, symbol: Path[Symbol]) -> Strategy:
+@router.post("/{symbol}/activate", response=ActivatedOut)
+def activate(request: HttpRequest, symbol: Path[Symbol], payload: Body[OverrideIn | None] = None) -> Strategy:
     """Mark a strategy to be started with «start all» and with the engine."""
     asked = caller(request)
-    return services.set_active(symbol, True, asked.user, source=asked.source)
+    override = payload.override if payload is not None else ""
+    return services.set_active(symbol, True, asked.user, source=asked.source, override=override)
 
 
 @router.post("/{symbol}/deactivate", response=StrategyOut)

@@ -46,6 +46,14 @@ class StrategyForm(ModelForm):
         label="Parameters", required=False, help_text="Checked against the file. Empty means the file's own."
     )
     seen_revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    override = forms.CharField(
+        required=False,
+        max_length=400,
+        label="Let it pass a limit",
+        help_text="Only where a higher weight, or activating it, would break a limit of the account: why it may. "
+        "Administrators; the audit trail keeps it.",
+    )
+    refused_growth = ""  # why a limit of the account refuses what was posted
 
     class Meta:
         model = Strategy
@@ -135,6 +143,9 @@ class StrategyForm(ModelForm):
                 "This strategy was changed after you opened the form. Open it again, so that no change is lost.",
                 code="stale",
             )
+        if self.refused_growth:
+            field = "target_weight" if "target_weight" in self.changed_data else "active"
+            self.add_error(field, self.refused_growth)
         return super().clean()
 
     def _post_clean(self) -> None:

@@ -6,6 +6,7 @@ Single writer: ``strategies.services``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -133,6 +134,7 @@ class Strategy(models.Model):
     created_at = models.DateTimeField(auto_now_add=True, help_text="UTC.")
     updated_at = models.DateTimeField(auto_now=True, help_text="UTC.")
     history = HistoricalRecords(excluded_fields=["synced_revision", "revision", "updated_at"])
+    notices: Sequence[str] = ()  # what the guards of its last save said to the operator; not stored
 
     class Meta:
         ordering = ["symbol"]

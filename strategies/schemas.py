@@ -57,6 +57,7 @@ Owner = Symbol  # a strategy, or Discretionary
 Filename = Annotated[str, Field(pattern=FILENAME_PATTERN, max_length=67)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 RowId = Annotated[int, Field(ge=0, le=MAX_ID)]
+Override = Annotated[str, Field(max_length=400)]
 Weight = Annotated[Decimal, Field(ge=0, le=1, max_digits=7, decimal_places=6)]
 
 
@@ -108,8 +109,23 @@ class StrategyOut(Schema):
     updated_at: UtcTime
 
 
+class ActivatedOut(StrategyOut):
+    """A strategy that was activated; ``notices`` say what IB answered about its margin."""
+
+    notices: list[str]
+
+
+class OverrideIn(Schema):
+    """Why a change may pass a limit of the account that it would break; for administrators."""
+
+    override: Override = ""
+
+
 class StrategySave(Schema):
-    """A strategy to create or change; fields left out keep their value (or take the default of a new one)."""
+    """A strategy to create or change; fields left out keep their value (or take the default of a new one).
+
+    ``override``: why it may pass a limit of the account that it would break; for administrators.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -127,6 +143,7 @@ class StrategySave(Schema):
     restart_policy: RestartPolicy = RestartPolicy.ON_FAILURE
     max_restarts_per_hour: int = Field(default=3, ge=0, le=32_767)
     connection: ConnectionKind = ConnectionKind.OWN
+    override: Override = ""
 
 
 class SavedOut(Schema):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,16 +38,41 @@ delete_guards: list[DeleteGuard] = []
 """Asked with the symbol before a deletion; a returned sentence forbids it. Higher apps append their own."""
 
 
-def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None, *, source: str = "") -> Strategy:
-    """Create the strategy ``fields["symbol"]``, or change the given fields of it.
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A change that lets a strategy hold more: a higher target weight, or being activated.
 
-    Raises: ConfigError with ``fields["errors"] = {field: sentence}``.
+    ``override`` is the reason of who lets it pass a limit, empty where nobody does.
+    """
+
+    symbol: str
+    target_weight: Decimal
+    activates: bool
+    user: AbstractBaseUser | None
+    source: str
+    override: str = ""
+
+
+GrowthGuard = Callable[[Growth], Sequence[str]]
+growth_guards: list[GrowthGuard] = []
+"""Asked before such a change is stored, outside of any transaction; each returns what the operator should know, and
+raises MatsError to refuse. Higher apps append their own."""
+
+
+def save_strategy(
+    fields: Mapping[str, Any], user: AbstractBaseUser | None, *, source: str = "", override: str = ""
+) -> Strategy:
+    """Create the strategy ``fields["symbol"]``, or change the given fields of it; ``notices`` of it are for a person.
+
+    ``override``: why it may pass a limit of the account.
+    Raises: ConfigError with ``fields["errors"] = {field: sentence}``; what a guard of growth raises.
     """
     unknown = sorted(set(fields) - EDITABLE)
     if unknown:
         raise _invalid(dict.fromkeys(unknown, "This field does not exist or is not editable."))
     if not fields.get("symbol"):
         raise _invalid({"symbol": "A strategy needs a symbol."})
+    notices = ask_guards(growth_of(fields, user, source=source, override=override))
     with transaction.atomic():
         strategy = Strategy.objects.select_for_update().filter(symbol=fields["symbol"]).first() or Strategy()
         for name, value in fields.items():
@@ -59,6 +85,7 @@ def save_strategy(fields: Mapping[str, Any], user: AbstractBaseUser | None, *, s
         if "connection" not in fields:
             share_by_default(strategy)
         write(strategy, user, source=source)
+    strategy.notices = notices
     return strategy
 
 
@@ -68,16 +95,51 @@ def share_by_default(strategy: Strategy) -> None:
         strategy.connection = ConnectionKind.SHARED
 
 
-def set_active(symbol: str, active: bool, user: AbstractBaseUser | None, *, source: str = "") -> Strategy:
-    """Mark whether the strategy is started by «start all» and with the engine.
+def growth_of(
+    fields: Mapping[str, Any], user: AbstractBaseUser | None, *, source: str = "", override: str = ""
+) -> Growth | None:
+    """Return how a change of a known strategy lets it hold more; None when it does not, or cannot be read.
 
-    Raises: NotFoundError.
+    A strategy that is new holds nothing: it is asked about when it is started.
     """
+    row = Strategy.objects.filter(symbol=fields.get("symbol", "")).first()
+    if row is None:
+        return None
+    try:
+        weight = Decimal(str(fields.get("target_weight", row.target_weight)))
+    except ArithmeticError:
+        return None  # what is no number is refused with its field
+    activates = bool(fields.get("active", row.active)) and not row.active
+    if not activates and not weight > row.target_weight:
+        return None
+    return Growth(row.symbol, max(weight, row.target_weight), activates, user, source, override)
+
+
+def ask_guards(growth: Growth | None) -> tuple[str, ...]:
+    """Return what every guard of growth says.
+
+    Raises: what one of them raises: then nothing may be stored.
+    """
+    if growth is None:
+        return ()
+    return tuple(text for guard in growth_guards for text in guard(growth))
+
+
+def set_active(
+    symbol: str, active: bool, user: AbstractBaseUser | None, *, source: str = "", override: str = ""
+) -> Strategy:
+    """Mark whether the strategy is started by «start all» and with the engine; ``notices`` of it are for a person.
+
+    Raises: NotFoundError; what a guard of growth raises.
+    """
+    wanted = {"symbol": symbol, "active": active}
+    notices = ask_guards(growth_of(wanted, user, source=source, override=override))
     with transaction.atomic():
         strategy = get_strategy(symbol, hold=True)
         if strategy.active != active:
             strategy.active = active
             write(strategy, user, reason="activated" if active else "deactivated", source=source)
+    strategy.notices = notices
     return strategy
 
 

@@ -3,7 +3,8 @@
 Owns: the words of the settings (channels, thresholds, quiet hours), and the decision for one alert and one channel.
 Leaves: sending (``channels``), which alerts there are (``alerts``).
 Rule: an alert that stands is sent once, again when it escalates, and every few hours while it is critical and nobody
-acknowledged it. What is held back (quiet hours, rate) is sent later if it still stands. Addresses are secrets.
+acknowledged it. What is held back (quiet hours, rate) is sent later if it still stands; a grave one, or one that a
+channel failed to take, also when it is over by then. Addresses are secrets.
 """
 
 from __future__ import annotations
@@ -77,10 +78,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of an alert on one channel: the last success, the failures since, whether its end was told."""
+    """What is known of an alert on one channel: the last success, the failures since, whether its end was told.
+
+    ``title`` is what was sent then: an alert may have other words by the time it ends.
+    """
 
     sent_at: datetime | None = None
     severity: str = ""
+    title: str = ""
     is_over: bool = False
     tries: int = 0
     tried_at: datetime | None = None
@@ -91,6 +96,7 @@ class Record:
         return {
             "sent_at": None if self.sent_at is None else self.sent_at.isoformat(),
             "severity": self.severity,
+            "title": self.title,
             "is_over": self.is_over,
             "tries": self.tries,
             "tried_at": None if self.tried_at is None else self.tried_at.isoformat(),
@@ -104,6 +110,7 @@ class Record:
         return cls(
             None if sent is None else datetime.fromisoformat(str(sent)),
             str(row.get("severity") or ""),
+            str(row.get("title") or ""),
             bool(row.get("is_over")),
             int(str(row.get("tries") or 0)),
             None if tried is None else datetime.fromisoformat(str(tried)),
@@ -127,6 +134,20 @@ def is_end_due(severity: str, record: Record, rules: Rules, now: datetime) -> bo
     if record.sent_at is None or record.is_over or not _has_waited(record, now):
         return False
     return severity == "critical" or not rules.quiet.covers(now)
+
+
+def is_missed(alert: Standing, channel: Channel, record: Record, rules: Rules, now: datetime) -> bool:
+    """Tell whether an alert that is over should still go to a channel that never had it.
+
+    A grave one should, and one that the channel failed to take; what waited for the morning or for room should not.
+    """
+    if record.sent_at is not None or RANK[alert.severity] < RANK[channel.threshold] or not _has_waited(record, now):
+        return False
+    if alert.is_acknowledged:
+        return False
+    if alert.severity == "critical":
+        return True
+    return record.tries > 0 and not rules.quiet.covers(now)
 
 
 def _has_waited(record: Record, now: datetime) -> bool:
@@ -153,14 +174,14 @@ def has_room(sent: Sequence[datetime], severity: str, rules: Rules, now: datetim
     return recent < rules.per_hour * (2 if severity == "critical" else 1)
 
 
-def succeeded(severity: str, now: datetime) -> Record:
+def succeeded(severity: str, title: str, now: datetime) -> Record:
     """Return the record after an alert was delivered."""
-    return Record(sent_at=now, severity=severity)
+    return Record(sent_at=now, severity=severity, title=title)
 
 
-def ended(record: Record, now: datetime) -> Record:
+def ended(record: Record, severity: str, now: datetime) -> Record:
     """Return the record after its end was told."""
-    return Record(sent_at=record.sent_at, severity=record.severity, is_over=True, tried_at=now)
+    return Record(record.sent_at or now, record.severity or severity, record.title, is_over=True, tried_at=now)
 
 
 def failed(record: Record, error: str, now: datetime) -> Record:

@@ -1,10 +1,10 @@
 """Brings alerts to people: mail, Telegram, Discord, webhooks, whatever Apprise knows by its address.
 
-Owns: the turn over the alerts that stand, retries, rates, the state of each channel, what is kept on the alert's row.
-Leaves: when something is due (``alert_rules``), the alerts themselves (``alerts``), the thread (``engine.jobs``).
+Owns: a channel's turn over the alerts that stand, retries, rates, its state, what is kept on the alert's row.
+Leaves: when something is due (``alert_rules``), the alerts themselves (``alerts``), the threads (``engine.jobs``).
 Rule: addresses come from the environment and appear nowhere else; a channel that fails is itself an alert, on the
-others. Delivery never waits for the engine nor the engine for it; while the ledger cannot be written, memory knows what
-was sent.
+others, and holds none of them up. Delivery never waits for the engine nor the engine for it; while the ledger cannot be
+written, memory knows what was sent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
+from django.db.models import Q
 
-from trading.alert_rules import Channel, Record, Rules, Standing, ended, failed, has_room, is_due, is_end_due, succeeded
+from trading.alert_rules import (
+    Channel,
+    Record,
+    Rules,
+    Standing,
+    backoff,
+    ended,
+    failed,
+    has_room,
+    is_due,
+    is_end_due,
+    is_missed,
+    succeeded,
+)
 from trading.models import Alert
 
 logger = logging.getLogger(__name__)
@@ -28,6 +42,7 @@ FAILURES_TOLD = 3
 SEND_TIMEOUT_S = 20.0
 OWN_ALERT = "channel:"
 END_TOLD = timedelta(hours=1)  # what ended longer ago is no news
+MISSED_TOLD = timedelta(days=1)  # unless nobody was ever told of it
 _KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
 _TALKATIVE = ("apprise", "urllib3", "requests_oauthlib", "oauthlib", "requests", "smtplib")
 _UNREADABLE = "The address is not understood; see the list of services of Apprise."
@@ -66,17 +81,19 @@ def _muffle() -> None:
 
 @dataclass(slots=True)
 class _State:
-    """One channel as it did lately."""
+    """One channel as it did lately. ``records`` by alert: what is not on its row while that cannot be written."""
 
     sent: deque[datetime] = field(default_factory=lambda: deque(maxlen=2_000))
     last_sent: datetime | None = None
     failures: int = 0
+    tried_at: datetime | None = None
     error: str = ""
     held: int = 0
+    records: dict[int, Record] = field(default_factory=dict)
 
 
 class AlertSender:
-    """Delivers what stands. ``turn`` runs on a thread of its own; ``status`` may be asked by any."""
+    """Delivers what stands. Each channel has its turns, on a thread of its own; ``status`` may be asked by any."""
 
     def __init__(
         self,
@@ -92,9 +109,10 @@ class AlertSender:
         self._tell = tell
         self._transport = transport
         self._now = now
+        self._began = now()
         self._lock = threading.Lock()
+        self._storing = threading.Lock()
         self._states = {channel.name: _State() for channel in self.channels}
-        self._records: dict[int, dict[str, Record]] = {}
         self._unstored: dict[str, Alert] = {}
         self._shouts = 0
 
@@ -120,72 +138,85 @@ class AlertSender:
             self._unstored.pop(key, None)
 
     def turn(self) -> None:
-        """Send what is due of the alerts that stand, those without a row first, then the gravest and oldest.
+        """Give every channel its turn, one after the other."""
+        for channel in self.channels:
+            self.turn_of(channel)
 
+    def turn_of(self, channel: Channel) -> None:
+        """Send to a channel what is due, without a row first, then what was never tried, the gravest and oldest first.
+
+        What a service refuses must not stand before all others for ever. Not for two threads at once.
         Raises: DatabaseError while the ledger cannot be read.
         """
-        if not self.channels:
-            return
+        state = self._states[channel.name]
         with self._lock:
             unstored = list(self._unstored.values())
-        for state in self._states.values():
-            state.held = 0
+        state.held = 0
         for alert in unstored:
-            self._deliver(alert)
+            self._deliver(channel, state, alert)
         standing = list(Alert.objects.filter(cleared_at=None).order_by("id"))
-        ids = {alert.pk for alert in (*unstored, *standing)}
-        over = list(Alert.objects.filter(cleared_at__gte=self._now() - END_TOLD).exclude(delivery={}).order_by("id"))
-        ids.update(alert.pk for alert in over)
-        self._records = {key: kept for key, kept in self._records.items() if key in ids}
-        for alert in sorted(standing, key=lambda one: one.severity != "critical"):
-            self._deliver(alert)
+        over = self._over()
+        ids = {alert.pk for alert in (*unstored, *standing, *over)}
+        state.records = {key: record for key, record in state.records.items() if key in ids}
+        for alert in sorted(
+            standing, key=lambda one: (self._record_of(channel, state, one).tries, one.severity != "critical")
+        ):
+            self._deliver(channel, state, alert)
         for alert in over:
-            self._tell_end(alert)
+            self._tell_end(channel, state, alert)
 
-    def _records_of(self, alert: Alert) -> dict[str, Record]:
-        return self._records.setdefault(alert.pk, {name: Record.from_json(row) for name, row in alert.delivery.items()})
+    def _over(self) -> list[Alert]:
+        """Return what ended lately and a channel may not know of, or may have had."""
+        is_tried, is_grave = ~Q(delivery={}), Q(severity="critical", opened_at__gte=self._began)
+        ended_lately = Alert.objects.filter(cleared_at__gte=self._now() - MISSED_TOLD)
+        return list(ended_lately.filter(is_tried | is_grave).order_by("id"))
 
-    def _tell_end(self, alert: Alert) -> None:
-        records, changed = self._records_of(alert), False
-        for channel in self.channels:
-            record = records.get(channel.name, Record())
-            if is_end_due(alert.severity, record, self._rules, self._now()):
-                outcome = self._send(channel, alert, record, is_over=True)
-                if outcome is not None:
-                    records[channel.name], changed = outcome, True
-        if changed:
-            self._keep(alert.pk, records)
+    @staticmethod
+    def _record_of(channel: Channel, state: _State, alert: Alert) -> Record:
+        known = state.records.get(alert.pk)
+        if known is None:
+            kept = alert.delivery.get(channel.name)
+            known = state.records[alert.pk] = Record() if kept is None else Record.from_json(kept)
+        return known
 
-    def _deliver(self, alert: Alert) -> None:
-        records = self._records_of(alert)
-        facts = Standing(alert.severity, alert.opened_at, alert.acknowledged_at is not None)
-        changed = False
-        for channel in self.channels:
-            record = records.get(channel.name, Record())
-            if alert.key == f"{OWN_ALERT}{channel.name}":
-                continue  # it cannot carry the news of its own failure
-            if is_due(facts, channel, record, self._rules, self._now()):
-                outcome = self._send(channel, alert, record)
-                changed = changed or outcome is not None
-                if outcome is not None:
-                    records[channel.name] = outcome
-        if changed and alert.pk > 0:
-            self._keep(alert.pk, records)
+    def _tell_end(self, channel: Channel, state: _State, alert: Alert) -> None:
+        record, now = self._record_of(channel, state, alert), self._now()
+        if alert.cleared_at is None or alert.key == f"{OWN_ALERT}{channel.name}":
+            return
+        if is_missed(_facts(alert), channel, record, self._rules, now):
+            self._send(channel, state, alert, record, missed_of(alert), alert.severity)
+        elif alert.cleared_at >= now - END_TOLD and is_end_due(alert.severity, record, self._rules, now):
+            self._send(channel, state, alert, record, end_of(alert, record), "info")
 
-    def _send(self, channel: Channel, alert: Alert, record: Record, *, is_over: bool = False) -> Record | None:
-        state = self._states[channel.name]
-        if not has_room(list(state.sent), alert.severity, self._rules, self._now()):
+    def _deliver(self, channel: Channel, state: _State, alert: Alert) -> None:
+        if alert.key == f"{OWN_ALERT}{channel.name}":
+            return  # it cannot carry the news of its own failure
+        record = self._record_of(channel, state, alert)
+        if is_due(_facts(alert), channel, record, self._rules, self._now()):
+            self._send(channel, state, alert, record, words_of(alert), alert.severity)
+
+    def _send(
+        self, channel: Channel, state: _State, alert: Alert, record: Record, words: tuple[str, str], severity: str
+    ) -> None:
+        """Try once, unless the channel is full or failed just now, and keep what came of it."""
+        now = self._now()
+        if not has_room(list(state.sent), alert.severity, self._rules, now):
             state.held += 1
-            return None
-        title, text = end_of(alert) if is_over else words_of(alert)
-        error = self._try(channel, title, text, "info" if is_over else alert.severity)
+            return
+        if state.tried_at is not None and now - state.tried_at < backoff(state.failures):
+            return  # a service that hangs for every alert would keep the next grave one for minutes
+        error = self._try(channel, *words, severity)
         now = self._now()
         self._note(channel, state, error, now)
         if error:
             logger.warning("alert not delivered key=%s channel=%s reason=%s", alert.key, channel.name, error)
-            return failed(record, error, now)
-        logger.info("alert delivered key=%s channel=%s severity=%s", alert.key, channel.name, alert.severity)
-        return ended(record, now) if is_over else succeeded(alert.severity, now)
+            outcome = failed(record, error, now)
+        else:
+            logger.info("alert delivered key=%s channel=%s severity=%s", alert.key, channel.name, alert.severity)
+            is_over = alert.cleared_at is not None
+            outcome = ended(record, alert.severity, now) if is_over else succeeded(alert.severity, alert.title, now)
+        state.records[alert.pk] = outcome
+        self._keep(alert.pk, channel, outcome)
 
     def _try(self, channel: Channel, title: str, text: str, severity: str) -> str:
         try:
@@ -197,6 +228,7 @@ class AlertSender:
         with self._lock:
             was_failing = state.failures >= FAILURES_TOLD
             state.failures = state.failures + 1 if error else 0
+            state.tried_at = now if error else None
             state.error = error
             if not error:
                 state.last_sent = now
@@ -205,10 +237,16 @@ class AlertSender:
         if is_failing != was_failing:
             self._tell(channel.name, error)
 
-    def _keep(self, alert_id: int, records: dict[str, Record]) -> None:
+    def _keep(self, alert_id: int, channel: Channel, record: Record) -> None:
+        """Note it on the alert's row, beside what the other channels noted."""
+        if alert_id < 0:
+            return  # it has no row
         try:
-            Alert.objects.filter(pk=alert_id).update(delivery={name: one.as_json() for name, one in records.items()})
-        except DatabaseError as error:
+            with self._storing, transaction.atomic():
+                row = Alert.objects.select_for_update().only("delivery").get(pk=alert_id)
+                row.delivery = {**row.delivery, channel.name: record.as_json()}
+                row.save(update_fields=["delivery"])
+        except (DatabaseError, Alert.DoesNotExist) as error:
             logger.warning("delivery not noted alert=%s reason=%s", alert_id, error)
 
     def status(self) -> list[dict[str, Any]]:
@@ -227,6 +265,10 @@ class AlertSender:
             ]
 
 
+def _facts(alert: Alert) -> Standing:
+    return Standing(alert.severity, alert.opened_at, alert.acknowledged_at is not None)
+
+
 def words_of(alert: Alert) -> tuple[str, str]:
     """Return title and text of an alert as they are sent."""
     lines = [alert.text, f"Since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC, {alert.times}×."]
@@ -235,6 +277,14 @@ def words_of(alert: Alert) -> tuple[str, str]:
     return f"[MATS {alert.severity}] {alert.title}", "\n".join(line for line in lines if line)
 
 
-def end_of(alert: Alert) -> tuple[str, str]:
-    """Return title and text of the news that an alert is over."""
-    return f"[MATS over] {alert.title}", f"It was {alert.severity} since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC."
+def end_of(alert: Alert, record: Record) -> tuple[str, str]:
+    """Return title and text of the news that an alert is over, in the words in which the channel had it."""
+    title, severity = record.title or alert.title, record.severity or alert.severity
+    return f"[MATS over] {title}", f"It was {severity} since {alert.opened_at:%Y-%m-%d %H:%M:%S} UTC."
+
+
+def missed_of(alert: Alert) -> tuple[str, str]:
+    """Return title and text of an alert that was over before it could be sent."""
+    title, text = words_of(alert)
+    until = f"{alert.cleared_at:%Y-%m-%d %H:%M:%S}" if alert.cleared_at is not None else "now"
+    return title.replace("]", ", over]", 1), f"{text}\nOver since {until} UTC; it could not be sent before."

@@ -256,6 +256,7 @@ class Alert(models.Model):
 # Of one file each, so that neither outgrows its name.
 from trading.risk_models import (  # noqa: E402, F401 - Django finds models through this module
     DeadManRun,
+    MarginReading,
     RiskLimit,
     RiskLock,
     RiskOverride,

@@ -11,12 +11,13 @@ from typing import Any
 from portfolio.arctic.registry import register_engine_holder, register_order_rows
 from portfolio.reserved import register_needs
 from strategies.models import Strategy
-from strategies.services import delete_guards
+from strategies.services import delete_guards, growth_guards
 from strategies.signals import strategy_deleted, strategy_saved
 from trading.engine import proofs
 from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
+from trading.growth import ask_margin
 from trading.market import calendar_rows
 from trading.models import CommandState, EngineCommand, StrategyRun
 from trading.orders.reserves import order_needs
@@ -39,6 +40,8 @@ def connect() -> None:
     calendar_rows.connect()
     if running_guard not in delete_guards:
         delete_guards.append(running_guard)
+    if ask_margin not in growth_guards:
+        growth_guards.append(ask_margin)
 
 
 def running_guard(symbol: str) -> str | None:

@@ -17,7 +17,7 @@ from portfolio.admin import ReadOnlyAdmin
 from strategies.exceptions import MatsError
 from strategies.models import DISCRETIONARY, Strategy
 from trading import risk_services
-from trading.risk_models import DeadManRun, RiskLimit, RiskLock, RiskOverride, TradingControl
+from trading.risk_models import DeadManRun, MarginReading, RiskLimit, RiskLock, RiskOverride, TradingControl
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -155,3 +155,10 @@ class DeadManRunAdmin(ReadOnlyAdmin):
     """What the dead-man switch did."""
 
     list_display = ("at", "drill", "action", "silent_s", "done_s", "left_orders", "left_positions", "text")
+
+
+@admin.register(MarginReading)
+class MarginReadingAdmin(ReadOnlyAdmin):
+    """Whose margin the account's is."""
+
+    list_display = ("account_id", "at", "currency", "initial", "maintenance", "problem")

@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from ninja import Path, Router, Status
 
-from strategies.api_rules import caller
+from strategies.api_rules import caller, idempotency_key
 from strategies.exceptions import ConfigError
 from strategies.schemas import Limit, RowId
 from trading import risk_control, risk_queries, risk_services
@@ -84,6 +84,18 @@ def denials(request: HttpRequest, limit: Limit = 30) -> dict[str, Any]:
     return {"items": risk_queries.denials(limit)}
 
 
+@router.get("/margin", response=schemas.MarginOut)
+def margin(request: HttpRequest) -> dict[str, Any]:
+    """Tell whose margin the account's is, as IB's answers were last read."""
+    return risk_queries.margin_shares()
+
+
+@router.post("/margin/read", response=QUEUED)
+def read_margin(request: HttpRequest, response: HttpResponse) -> Queued:
+    """Have the engine read it now."""
+    return Status(202, queue(request, response, "read_margin"))
+
+
 @router.get("/dead-man", response=schemas.RowsOut)
 def dead_man(request: HttpRequest) -> dict[str, Any]:
     """List when the dead-man switch acted or practised."""
@@ -104,11 +116,18 @@ def set_state(request: HttpRequest, payload: schemas.StateIn) -> dict[str, Any]:
 
 @router.post("/kill", response=QUEUED)
 def kill(request: HttpRequest, response: HttpResponse, payload: schemas.KillIn) -> Queued:
-    """Have the engine do a kill level: 1 pause, 2 cancel, 3 halt, 4 global cancel, 5 flatten."""
+    """Have the engine do a kill level: 1 pause, 2 cancel, 3 halt, 4 global cancel, 5 flatten.
+
+    What halts the account halts it at once and without an engine too: the file HALT is written first.
+    """
     if payload.level >= GLOBAL_CANCEL and not payload.confirm:
         message = "Level 4 cancels manual orders too, level 5 closes positions: send confirm true."
         raise ConfigError(message, code="not_confirmed", errors={"confirm": message})
     args = payload.dict(exclude_none=True, exclude={"confirm"})
+    actor = caller(request).user.get_username()
+    risk_control.halt_at_once(
+        payload.level, payload.owner or "", reason=payload.reason, actor=actor, key=idempotency_key(request)
+    )
     return Status(202, queue(request, response, "kill", **args))
 
 

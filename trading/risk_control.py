@@ -7,19 +7,24 @@ file goes, or it does not happen.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from strategies.exceptions import ConfigError
 from trading.alerts import clear_alert
 from trading.engine.halt_file import HaltFile
+from trading.engine.kill import is_of_account
 from trading.engine.risk_alerts import alert_key, tell_state
+from trading.models import EngineCommand
 from trading.orders.trading_state import TradingState
 from trading.risk_models import TradingControl
 from trading.risk_services import ACCOUNT, MANAGE_RISK, set_state
+
+logger = logging.getLogger(__name__)
 
 _ORDER = [TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED]
 
@@ -41,6 +46,26 @@ def halt(owner: str, *, reason: str, actor: str, source: str) -> TradingControl:
     the file could be made.
     """
     return set_trading_state(owner, TradingState.HALTED, reason=reason, actor=actor, source=source)
+
+
+def halt_at_once(level: int, owner: str, *, reason: str, actor: str, key: str | None) -> bool:
+    """Write the halt file for a kill level of the account before the engine is asked; tell whether it is there.
+
+    A request that is repeated under its ``key`` halts nothing anew: somebody may have released since.
+    """
+    if not is_of_account(level, owner):
+        return False
+    try:
+        if key is not None and EngineCommand.objects.filter(idempotency_key=key).exists():
+            return halt_file().exists()
+    except DatabaseError as error:
+        logger.warning("earlier requests not read reason=%s; halting", error)
+    try:
+        halt_file().write(reason, actor)
+    except OSError as error:  # the engine halts in memory when it is asked
+        logger.error("halt file not written reason=%s", error)  # noqa: TRY400 - one clear line
+        return False
+    return True
 
 
 def release(owner: str, *, reason: str, actor: str, source: str) -> TradingControl:

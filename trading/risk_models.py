@@ -147,3 +147,25 @@ class DeadManRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.at:%Y-%m-%d %H:%M}"
+
+
+class MarginReading(models.Model):
+    """Whose margin the account's margin is, as it was read from IB's answers. One row an account; writer: the engine.
+
+    Shape: decimals in the lists are text in the account's base currency; null is not known. The parts of ``owners`` add
+    up to ``initial`` and ``maintenance``.
+    """
+
+    account_id = models.CharField(max_length=32, primary_key=True, help_text="IB account.")
+    currency = models.CharField(max_length=3, help_text="Base currency, of every figure.")
+    at = models.DateTimeField(help_text="When it was read, UTC.")
+    initial = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="IB's InitMarginReq.")
+    maintenance = models.DecimalField(max_digits=28, decimal_places=10, null=True, help_text="IB's MaintMarginReq.")
+    owners = models.JSONField(default=list, help_text="Of each owner: owner, initial, maintenance.")
+    contracts = models.JSONField(
+        default=list, help_text="What closing each would release: con_id, symbol, quantity, initial, maintenance."
+    )
+    problem = models.CharField(max_length=400, blank=True, help_text="Why a part is not known, or the last try failed.")
+
+    def __str__(self) -> str:
+        return f"{self.account_id}@{self.at:%Y-%m-%dT%H:%M:%SZ}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.db.models import Count
@@ -30,10 +30,11 @@ from trading.orders.state import WORKING, OrderState
 from trading.orders.trading_state import TradingState
 from trading.queries import Row, day_start_equity
 from trading.risk_control import halt_file
-from trading.risk_models import DeadManRun, RiskLimit, RiskLock, RiskOverride, TradingControl
+from trading.risk_models import DeadManRun, MarginReading, RiskLimit, RiskLock, RiskOverride, TradingControl
 
 ZERO = Decimal(0)
 DENIALS = 30
+MARGIN_STANDS = timedelta(hours=1)
 
 
 def trading_states() -> Row:
@@ -214,6 +215,46 @@ def _tone(used: str | None, limit: Decimal, *, lower_is_tighter: bool) -> str:
     if not lower_is_tighter:
         return "bad" if value < limit else "warn" if value < limit * 2 else "good"
     return "bad" if value >= limit else "warn" if value >= limit * Decimal("0.8") else "good"
+
+
+# margin
+
+
+def margin_shares(now: datetime | None = None) -> Row:
+    """Return whose margin the account's is, as IB's answers were last read; each None while it is not known.
+
+    The parts of a reading add up to its ``initial`` and ``maintenance``. One that is older than an hour tells nothing
+    any more.
+    """
+    row = MarginReading.objects.filter(pk=books.account_id_or_none() or "").first()
+    moment = now or timezone.now()
+    if row is None:
+        problem = "It was not read yet: the engine asks IB once its books agree."
+        return {**_NO_READING, "problem": problem}
+    is_old = moment - row.at > MARGIN_STANDS
+    owners = [{**one, "initial": None, "maintenance": None} for one in row.owners] if is_old else row.owners
+    old = f"It was last read at {row.at:%Y-%m-%d %H:%M} UTC, too long ago." if is_old else ""
+    return {
+        "currency": row.currency,
+        "at": iso(row.at),
+        "initial": None if is_old else plain(row.initial),
+        "maintenance": None if is_old else plain(row.maintenance),
+        "owners": sorted(owners, key=_by_margin),
+        "contracts": [] if is_old else row.contracts,
+        "problem": " ".join(text for text in (old, row.problem) if text),
+    }
+
+
+def _by_margin(one: Row) -> tuple[Decimal, str]:
+    return -Decimal(one["initial"] or 0), one["owner"]
+
+
+_NO_READING: Row = {"currency": "", "at": None, "initial": None, "maintenance": None, "owners": [], "contracts": []}
+
+
+def margin_of(owner: str, shares: Row) -> Row | None:
+    """Return one owner's part of a reading."""
+    return next((one for one in shares["owners"] if one["owner"] == owner), None)
 
 
 # overrides, locks, denials, drills

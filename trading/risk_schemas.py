@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import Field
 
-from strategies.schemas import MAX_ID, AwareTime, Owner
+from strategies.schemas import MAX_ID, AwareTime, Owner, Weight
 from trading.books_schemas import DecimalText, Id, WhyIn
 
 ConId = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -133,3 +133,46 @@ class ExposureOut(Schema):
     account: dict[str, Any]
     owners: list[dict[str, Any]]
     largest: str | None
+
+
+class MarginShareOut(Schema):
+    """One owner's part of the account's margin; null: not known."""
+
+    owner: str
+    initial: str | None
+    maintenance: str | None
+
+
+class MarginContractOut(Schema):
+    """What closing the account's position in a contract would release, as IB says; null: IB did not say it."""
+
+    con_id: int
+    symbol: str
+    quantity: str
+    initial: str | None
+    maintenance: str | None
+
+
+class MarginOut(Schema):
+    """Whose margin the account's is, in base currency; the owners' parts add up to IB's figures."""
+
+    currency: str
+    at: str | None
+    initial: str | None
+    maintenance: str | None
+    owners: list[MarginShareOut]
+    contracts: list[MarginContractOut]
+    problem: str
+
+
+class StartIn(Schema):
+    """How to start; ``accept_margin`` lets it pass a limit of the account: with a reason, for administrators."""
+
+    accept_margin: bool = False
+    reason: Annotated[str, Field(max_length=400)] = ""
+
+
+class PlanIn(Schema):
+    """The weight to ask about; without it the strategy's own target."""
+
+    weight: Weight | None = None

@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from ninja import Path, Router, Schema, Status
+from ninja import Body, Path, Router, Schema, Status
 
 from portfolio import queries as books
 from strategies import queries as strategy_queries
@@ -19,6 +20,9 @@ from strategies.api_rules import caller
 from strategies.schemas import MAX_PAGE, Limit, Page, Symbol
 from trading import queries, schemas
 from trading.api_queue import queue
+from trading.orders.checking import written
+from trading.risk_control import may_release
+from trading.risk_schemas import PlanIn, StartIn
 
 router = Router()
 
@@ -73,10 +77,31 @@ def stop_all(request: HttpRequest, response: HttpResponse) -> Status[dict[str, A
 
 
 @router.post("/{symbol}/start", response=QUEUED)
-def start_strategy(request: HttpRequest, response: HttpResponse, symbol: Path[Symbol]) -> Status[dict[str, Any]]:
-    """Start one strategy."""
+def start_strategy(
+    request: HttpRequest,
+    response: HttpResponse,
+    symbol: Path[Symbol],
+    payload: Body[StartIn | None] = None,
+) -> Status[dict[str, Any]]:
+    """Start one strategy, unless IB's answer about its margin says that the account would not bear it."""
     strategy = strategy_queries.get_strategy(symbol)
-    return Status(202, queue(request, response, "start_strategy", symbol=strategy.symbol))
+    args: dict[str, Any] = {}
+    if payload is not None and payload.accept_margin:
+        if not may_release(caller(request).user):
+            raise PermissionDenied("Letting a strategy pass a limit needs the administrator role.")
+        args = {"accept_margin": True, "reason": payload.reason}
+    return Status(202, queue(request, response, "start_strategy", symbol=strategy.symbol, **args))
+
+
+@router.post("/{symbol}/margin", response=QUEUED)
+def plan_margin(
+    request: HttpRequest, response: HttpResponse, symbol: Path[Symbol], payload: Body[PlanIn | None] = None
+) -> Status[dict[str, Any]]:
+    """Have IB say what a strategy could bind at a weight; nothing changes."""
+    strategy = strategy_queries.get_strategy(symbol)
+    weight = payload.weight if payload is not None else None
+    args = {} if weight is None else {"weight": written(weight)}
+    return Status(202, queue(request, response, "margin_plan", symbol=strategy.symbol, **args))
 
 
 @router.post("/{symbol}/stop", response=QUEUED)

@@ -16,6 +16,9 @@ class Mark(models.Model):
     )
     price = ExactDecimalField(max_digits=28, decimal_places=10, help_text="Instrument currency.")
     marked_at = models.DateTimeField(help_text="UTC; older marks are shown as stale.")
+    silent_since = models.DateTimeField(
+        null=True, help_text="UTC; since when no price comes although the market is open: then the mark does not stand."
+    )
 
     def __str__(self) -> str:
         return f"{self.instrument_id}@{self.price}"

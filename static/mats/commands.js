@@ -42,6 +42,9 @@ export function settle(command) {
   if (FINAL.has(command.state)) pending.get(id)?.(command);
 }
 
+// What the engine has to say beside «done»: in the command's event, or in the result of the polled answer.
+export const noteOf = (command) => command.note || command.result?.note || "";
+
 export async function send(button, address, what) {
   if (button.classList.contains("busy")) return;
   button.classList.add("busy");
@@ -56,7 +59,7 @@ export async function send(button, address, what) {
       say(`${what}: ${body.error?.message ?? `the server answered ${reply.status}.`}`, "bad");
     } else if (reply.status === 202) {
       const command = await outcome(body);
-      if (command.state === "done") say(`${what}: done.`, "good");
+      if (command.state === "done") say([`${what}: done.`, noteOf(command)].filter(Boolean).join(" "), "good");
       else say(`${what}: ${command.error || command.state}`, "bad");
     } else {
       say(`${what}: done.`, "good");

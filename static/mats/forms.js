@@ -1,6 +1,6 @@
 // Forms that ask the engine: posted with a key of their own, then the outcome is awaited and said.
 // Only what the engine acknowledged is called done. Without this script the same forms work as plain posts.
-import { outcome, requestKey, say } from "./commands.js";
+import { noteOf, outcome, requestKey, say } from "./commands.js";
 import { touch } from "./regions.js";
 
 const PREVIEW_MS = 350;
@@ -18,8 +18,8 @@ function busy(form, on) {
   for (const button of form.querySelectorAll("button")) button.classList.toggle("busy", on);
 }
 
-async function finish(form, what, commands) {
-  const finished = await Promise.all(commands.map(outcome));
+async function finish(form, what, answer) {
+  const finished = await Promise.all(answer.commands.map(outcome));
   const failed = finished.filter((command) => command.state !== "done");
   if (failed.length) {
     const words = [...new Set(failed.map((command) => command.error || command.state))].join(" ");
@@ -30,7 +30,7 @@ async function finish(form, what, commands) {
     delete form.dataset.dirty;
     form.reset();
     form.querySelector("#preview")?.replaceChildren();
-    say(`${what}: done.`, "good");
+    say([`${what}: done.`, answer.note, ...finished.map(noteOf)].filter(Boolean).join(" "), "good");
   }
   document.activeElement?.blur();
   touch();
@@ -46,7 +46,7 @@ async function submit(form, submitter) {
   try {
     const reply = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json", "Idempotency-Key": requestKey(), "X-CSRFToken": document.querySelector('meta[name="csrf-token"]')?.content ?? "" } });
     const answer = await reply.json().catch(() => ({}));
-    if (reply.status === 202) await finish(form, what, answer.commands);
+    if (reply.status === 202) await finish(form, what, answer);
     else {
       const error = answer.error ?? { message: reply.status === 403 ? "Your role does not include it." : `The server answered ${reply.status}.` };
       showErrors(form, error);

@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.e2e.faults.rows import ROWS
+from tests.e2e.faults.rows import PLACES, ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,6 @@ def test_every_test_that_a_row_names_exists() -> None:
 
 def test_every_scenario_of_the_fault_tests_stands_in_a_row() -> None:
     named = {test for row in ROWS.values() for test in row.tests}
-    for path in ("link", "orders", "cut_everywhere", "greetings"):
+    for path in PLACES:
         place = f"tests/e2e/faults/test_{path}.py"
         assert {f"{place}::{name}" for name in scenarios_in(place)} <= named

@@ -183,7 +183,7 @@ def test_data_driven_signal_generation(session_files: Path) -> None:
     for fill, minute, quantity, worse in ((first, 20, 25, "1.001"), (second, 40, -25, "0.999")):
         assert fill.time_ns == int(frame.index[minute].value)
         assert fill.price == Decimal(repr(float(frame["open"].iloc[minute]))) * Decimal(worse)
-        assert (fill.quantity, fill.order_type, fill.reason) == (quantity, "MKT", "rhythm")
+        assert (fill.quantity, fill.order_type, fill.reason) == (Decimal(quantity), "MKT", "rhythm")
     assert all(fill.fee == Decimal("0.25") for fill in run.desk.fills)
     figures = run.desk.figures()["recorder"]
     held = sum(fill.quantity for fill in run.desk.fills)

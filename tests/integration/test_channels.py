@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
+import importlib
 import json
 import logging
-import threading
+import urllib.parse
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from datetime import UTC, datetime, time, timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from trading.alert_rules import Channel, Rules
+from tests.support.webhook import Webhook
+from trading.alert_rules import Channel, QuietHours, Rules
 from trading.alerts import acknowledge, clear_alert, raise_alert
 from trading.channels import AlertSender, send_by_apprise
 from trading.models import Alert
@@ -23,41 +26,11 @@ pytestmark = pytest.mark.django_db
 SECRET = "hush-hush-token"
 
 
-class Hook:
-    """A webhook that remembers what it got and answers what it is told."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.got: list[dict[str, Any]] = []
-        hook = self
-
-        class _Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if hook.status == 200:
-                    hook.got.append(json.loads(body))
-                self.send_response(hook.status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), _Handler)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+class Hook(Webhook):
+    """A webhook with an address that must not show."""
 
     def channel(self, name: str = "hook", threshold: str = "warning") -> Channel:
         return Channel(name, threshold, f"json://127.0.0.1:{self.port}/{SECRET}")
-
-    @property
-    def titles(self) -> list[str]:
-        return [message["title"] for message in self.got]
 
 
 class Clock:
@@ -70,9 +43,8 @@ class Clock:
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
+    with Hook() as made:
+        yield made
 
 
 def test_a_standing_alert_is_delivered_once_and_its_row_says_so(hook: Hook) -> None:
@@ -132,7 +104,7 @@ def test_a_channel_that_fails_is_told_elsewhere_retried_and_well_again(hook: Hoo
     hook.status = 200
     sender.turn()
     assert told[-1] == ("hook", "")
-    assert len(hook.got) == 1
+    assert hook.titles == ["[MATS critical] Disk full"]
     assert sender.status()[0]["failures"] == 0
 
 
@@ -221,3 +193,143 @@ def test_the_test_command_tells_of_every_channel(hook: Hook, settings: Any) -> N
     assert hook.titles == ["[MATS test] This channel works"] * 2
     with pytest.raises(CommandError, match="no channel nobody"):
         call_command("send_test_alert", channel="nobody")
+
+
+def test_a_grave_alert_that_was_over_before_it_could_be_sent_is_told_once(hook: Hook) -> None:
+    clock = Clock()
+    sender = AlertSender([hook.channel()], Rules(), now=clock)
+    hook.status = 500
+    raise_alert("overfill", "critical", "A filled 120 of 100", now=clock.at)
+    raise_alert("store", "warning", "The research store needs room", now=clock.at)
+    sender.turn()
+    clock.at += timedelta(seconds=6)
+    sender.turn()  # the other one has its try
+    for key in ("overfill", "store"):
+        clear_alert(key, clock.at)
+    raise_alert("blink", "critical", "Came and went between two turns", now=clock.at)
+    clear_alert("blink", clock.at)
+    hook.status = 200
+    clock.at += timedelta(hours=3)
+    for _ in range(2):
+        sender.turn()
+    AlertSender([hook.channel()], Rules(), now=clock).turn()  # another engine later
+    assert hook.titles == [
+        "[MATS critical, over] A filled 120 of 100",
+        "[MATS warning, over] The research store needs room",
+        "[MATS critical, over] Came and went between two turns",
+    ]
+    assert "could not be sent before" in hook.got[0]["message"]
+
+
+def test_what_a_person_saw_or_what_waited_for_the_morning_is_not_told_when_it_is_over(hook: Hook) -> None:
+    clock = Clock()
+    quiet = Rules(quiet=QuietHours(time(11), time(13)))
+    sender = AlertSender([hook.channel()], quiet, now=clock)
+    seen = raise_alert("overfill", "critical", "A filled 120 of 100", now=clock.at)
+    acknowledge(seen.pk, "boss")
+    raise_alert("store", "warning", "The research store needs room", now=clock.at)
+    for key in ("overfill", "store"):
+        clear_alert(key, clock.at)
+    clock.at += timedelta(hours=2)
+    sender.turn()
+    assert hook.titles == []
+
+
+def test_a_message_that_its_service_refuses_holds_no_other_up(hook: Hook) -> None:
+    clock, refused = Clock(), []
+
+    def _picky(channel: Channel, title: str, text: str, severity: str) -> str:
+        if "poison" in title:
+            refused.append(title)
+            return "too long"
+        return send_by_apprise(channel, title, text, severity)
+
+    sender = AlertSender([hook.channel()], Rules(), now=clock, transport=_picky)
+    raise_alert("first", "critical", "poison", now=clock.at)
+    raise_alert("second", "warning", "well", now=clock.at)
+    sender.turn()
+    clock.at += timedelta(seconds=6)
+    sender.turn()
+    assert (refused, hook.titles) == (["[MATS critical] poison"] * 2, ["[MATS warning] well"])
+
+
+def test_a_service_that_fails_is_asked_once_a_turn_and_all_is_sent_when_it_is_well(hook: Hook) -> None:
+    clock, asked = Clock(), []
+
+    def _asked(channel: Channel, title: str, text: str, severity: str) -> str:
+        asked.append(title)
+        return send_by_apprise(channel, title, text, severity)
+
+    sender = AlertSender([hook.channel()], Rules(), now=clock, transport=_asked)
+    hook.status = 503
+    for number in range(12):
+        raise_alert(f"break:{number}", "critical", f"break {number}", now=clock.at)
+    sender.turn()
+    assert len(asked) == 1
+    clock.at += timedelta(seconds=6)
+    sender.turn()
+    assert len(set(asked)) == 2
+    hook.status = 200
+    clock.at += timedelta(minutes=6)
+    sender.turn()
+    assert sorted(hook.titles) == sorted(f"[MATS critical] break {number}" for number in range(12))
+
+
+def test_channels_that_note_what_they_sent_at_once_keep_each_others_notes(hook: Hook) -> None:
+    channels = [hook.channel(f"hook{number}") for number in range(4)]
+    sender = AlertSender(channels, Rules())
+    for number in range(5):
+        raise_alert(f"break:{number}", "warning", f"break {number}")
+    for channel in channels:
+        sender.turn_of(channel)
+    for alert in Alert.objects.all():
+        assert {name for name, row in alert.delivery.items() if row["sent_at"]} == {one.name for one in channels}
+
+
+ADDRESSES = {
+    "form": "form://127.0.0.1:{port}/alerts",
+    "xml": "xml://127.0.0.1:{port}/alerts",
+    "ntfy": "ntfy://127.0.0.1:{port}/alerts",
+    "gotify": "gotify://127.0.0.1:{port}/hushhushtoken12",
+    "mattermost": "mmost://127.0.0.1:{port}/hushhushtoken12",
+    "telegram": "tgram://123456789:AAhushhushtokenhushhushtokenhushhu/987654321/?format=text",
+    "discord": "discord://123456789012345678/hush-hush-token-hush-hush-token-hush-hush-token-hush",
+}
+FIXED_HOSTS = {
+    "telegram": ("telegram", "NotifyTelegram", "http://127.0.0.1:{port}/bot"),
+    "discord": ("discord", "NotifyDiscord", "http://127.0.0.1:{port}/api/webhooks"),
+}
+
+
+@pytest.fixture
+def fixed_hosts(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the services whose host is fixed in Apprise post to this machine instead."""
+    for module, name, address in FIXED_HOSTS.values():
+        plugin = getattr(importlib.import_module(f"apprise.plugins.{module}"), name)
+        monkeypatch.setattr(plugin, "notify_url", address.format(port=hook.port))
+        monkeypatch.setattr(plugin, "request_rate_per_sec", 0)
+
+
+@pytest.mark.parametrize("service", sorted(ADDRESSES))
+def test_services_carry_title_and_text_and_tell_when_they_are_refused(
+    hook: Hook, fixed_hosts: None, service: str
+) -> None:
+    channel = Channel(service, "info", ADDRESSES[service].format(port=hook.port))
+    hook.status = 403
+    error = send_by_apprise(channel, "[MATS critical] Disk full", "Make room; §4.", "critical")
+    assert error
+    assert "hush" not in error
+    assert hook.raw == []
+    hook.status = 200
+    assert send_by_apprise(channel, "[MATS critical] Disk full", "Make room; §4.", "critical") == ""
+    bodies = "".join(_readable(body) for _, _, body in hook.raw)
+    assert "[MATS critical] Disk full" in bodies
+    assert "Make room; §4." in bodies
+
+
+def _readable(body: bytes) -> str:
+    """Return a body without the escapes of JSON, of forms and of XML."""
+    text = body.decode()
+    with contextlib.suppress(json.JSONDecodeError):
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    return html.unescape(urllib.parse.unquote_plus(text))

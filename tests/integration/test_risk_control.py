@@ -27,6 +27,7 @@ from trading.market.liquid_hours import calendar_hours, read_hours
 from trading.orders.limits import Limit
 from trading.orders.trading_state import TradingState
 from trading.risk_models import RiskLimit, RiskLock, TradingControl
+from trading.services import enqueue
 
 pytestmark = pytest.mark.django_db
 WHO: dict[str, Any] = {"actor": "anna", "source": "cli"}
@@ -251,6 +252,52 @@ def test_admin_form_checks_audits_and_refuses_nonsense(client: Client, strategy:
     assert RiskLimit.objects.count() == 1
     assert client.post(f"/admin/trading/risklimit/{row.pk}/delete/", {"post": "yes"}).status_code == 302
     assert AuditEntry.objects.filter(action="risk.limit_removed").exists()
+
+
+# kill levels
+
+
+@pytest.mark.parametrize(("level", "owner", "halts"), [(3, "", True), (4, "", True), (5, "", True), (5, "AAA", False)])
+def test_kill_level_of_the_account_halts_from_page_and_api_although_no_engine_runs(
+    client: Client, home: Path, strategy: Strategy, level: int, owner: str, halts: bool
+) -> None:
+    made = user("otto", "operator")
+    client.force_login(made)
+    form = {"level": level, "owner": owner, "confirm": "yes", "reason": "looks wrong"}
+    answer = client.post("/actions/kill/", form)
+    assert answer.status_code == 503
+    assert (home / "HALT").exists() is halts
+    assert (b"halted all the same" in answer.content) is halts
+    if halts:
+        note = risk_control.halt_file().note()
+        assert note is not None
+        assert (note.reason, note.by) == ("looks wrong", "otto")
+        risk_control.release("", reason="fine", **WHO)
+    payload = {"level": level, "confirm": True, "reason": "again", **({"owner": owner} if owner else {})}
+    assert client.post("/api/risk/kill", payload, content_type="application/json").status_code == 503
+    assert (home / "HALT").exists() is halts
+
+
+def test_kill_that_was_not_meant_or_not_allowed_halts_nothing(client: Client, home: Path) -> None:
+    client.force_login(user("otto", "operator"))
+    assert client.post("/actions/kill/", {"level": 4}).status_code == 422
+    unconfirmed = {"level": 5, "reason": "x"}
+    assert client.post("/api/risk/kill", unconfirmed, content_type="application/json").status_code == 422
+    client.force_login(user("vera", "viewer"))
+    assert client.post("/actions/kill/", {"level": 3}).status_code == 403
+    payload = {"level": 3, "reason": "x"}
+    assert client.post("/api/risk/kill", payload, content_type="application/json").status_code == 403
+    assert not (home / "HALT").exists()
+
+
+def test_kill_that_is_sent_again_after_a_release_does_not_halt_anew(home: Path) -> None:
+    asked: dict[str, Any] = {"reason": "looks wrong", "actor": "otto"}
+    assert risk_control.halt_at_once(3, "", key="7:form:0", **asked)
+    enqueue("kill", {"level": 3, "reason": "looks wrong"}, source="page", idempotency_key="7:form:0")
+    risk_control.release("", reason="was nothing", **WHO)
+    assert not risk_control.halt_at_once(3, "", key="7:form:0", **asked)
+    assert not (home / "HALT").exists()
+    assert risk_control.halt_at_once(3, "", key="8:form:0", **asked)
 
 
 # small parts

@@ -77,7 +77,8 @@ def _split(holding: Holding, ratio: Decimal, desk: Desk) -> list[str]:
             told.append(
                 f"{holding.lane.symbol}: the split {ratio} for 1 left {part:f} units, paid out at {price / ratio:.4f}."
             )
-        holding.steps.add(desk.at, float(holding.held))
+        holding.held_f = float(holding.held)
+        holding.steps.add(desk.at, holding.held_f)
     for order in [*holding.orders, *holding.exits]:
         _split_order(order, ratio)
     for order in [order for order in (*holding.orders, *holding.exits) if order.remaining <= 0]:
@@ -95,6 +96,7 @@ def _split_order(order: WorkingOrder, ratio: Decimal) -> None:
     order.remaining = _lots(order.remaining * ratio, lot)
     order.closes = _lots(order.closes * ratio, lot)
     order.quantity = order.filled + order.remaining
+    order.size_f = float(order.quantity)
     limit_up, stop_up = not order.is_buy, not order.is_buy
     order.reprice(
         limit=_divided(order.limit, ratio, tick, up=limit_up),

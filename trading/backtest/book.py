@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trading.backtest.orders import WorkingOrder
 
 ZERO = Decimal(0)
+_SET_RIGHT = 63  # every 64th fill
 
 
 class Steps:
@@ -44,8 +45,8 @@ class Holding:
     """One strategy's position in one symbol, and what its signals are judged by; see ``signal_rules.Facts``."""
 
     __slots__ = (
-        "basis", "book", "currency", "exits", "fee_of_nothing", "fee_share", "fees", "held", "is_single", "lane", "lot",
-        "multiplier", "multiplier_f", "orders", "realized", "steps", "tick",
+        "basis", "book", "currency", "exits", "fee_of_nothing", "fee_share", "fees", "held", "held_f", "is_single",
+        "lane", "lot", "multiplier", "multiplier_f", "note_at", "note_held", "orders", "realized", "steps", "tick",
     )  # fmt: skip
 
     def __init__(self, book: Book, lane: Lane) -> None:
@@ -60,9 +61,11 @@ class Holding:
         # By «is it a purchase»: what a schedule asks for an order that traded nothing, which should be nothing.
         self.fee_of_nothing = tuple(schedule.total(Traded(is_sell=not is_buy)) for is_buy in (False, True))
         self.held = self.basis = self.realized = ZERO
+        self.held_f = 0.0
         self.orders: list[WorkingOrder] = []  # that work, protective exits left out
         self.exits: list[WorkingOrder] = []  # that protect the position
         self.steps = Steps()
+        self.note_at, self.note_held = self.steps.at.append, self.steps.after.append
 
     @property
     def buying(self) -> Decimal:
@@ -129,17 +132,25 @@ class Book:
     """Cash and positions of one strategy."""
 
     __slots__ = (
-        "cash", "cash_f", "dividends", "fees", "holdings", "realized", "shorts", "start_cash", "steps", "working"
+        "_fee", "_fee_f", "_noted", "cash", "cash_f", "dividends", "fees", "holdings", "note_at", "note_cash", "shorts",
+        "start_cash", "steps", "working",
     )  # fmt: skip
 
     def __init__(self, cash: Decimal) -> None:
         self.start_cash = self.cash = cash
         self.cash_f = float(cash)
-        self.fees = self.realized = self.dividends = ZERO
+        self.fees = self.dividends = ZERO
         self.holdings: dict[str, Holding] = {}
         self.steps = Steps()
+        self.note_at, self.note_cash = self.steps.at.append, self.steps.after.append  # bound once: they run per fill
+        self._noted, self._fee, self._fee_f = 0, ZERO, 0.0
         self.shorts = 0  # how many positions are short
         self.working = 0  # how many orders work, exits left out
+
+    @property
+    def realized(self) -> Decimal:
+        """Return what closed parts earned, before fees."""
+        return sum((holding.realized for holding in self.holdings.values()), ZERO)
 
     def equity(self) -> Decimal:
         """Return cash and positions at the last closes."""
@@ -161,10 +172,8 @@ class Book:
                     free += 2 * holding.value()
         return free
 
-    def apply(
-        self, holding: Holding, quantity: Decimal, price: Decimal, flow: Decimal, fee: Decimal, at: int
-    ) -> Decimal:
-        """Book a signed fill at a moment of the clock; return what it realised on the closed part, before the fee.
+    def apply(self, holding: Holding, quantity: Decimal, price: Decimal, flow: Decimal, fee: Decimal) -> Decimal:
+        """Book a signed fill; return what it realised on the closed part, before the fee.
 
         ``flow`` is the cash that it moves before the fee: paid for a purchase, received for a sale.
         """
@@ -184,16 +193,32 @@ class Book:
             realized = flow + left - basis
             holding.basis = left
             holding.realized += realized
-            self.realized += realized
         if (after < 0) is not (held < 0):
             self.shorts += 1 if after < 0 else -1
         holding.held = after
         self.cash += flow - fee if fee else flow
         self.fees += fee
-        self.cash_f = float(self.cash)
-        self.steps.add(at, self.cash_f)
-        holding.steps.add(at, float(after))
         return realized
+
+    def note(self, holding: Holding, at: int, quantity: float, flow: float, fee: Decimal) -> None:
+        """Note for the curve what a fill left, in floats that go along with the decimals.
+
+        A decimal becomes a float in a fifth of a microsecond, which is much at three a fill. So the floats are summed,
+        and set right from the decimals every now and then: they stay within a billionth.
+        """
+        if fee != self._fee:
+            self._fee, self._fee_f = fee, float(fee)
+        self._noted += 1
+        if self._noted & _SET_RIGHT:
+            cash = self.cash_f + flow - self._fee_f
+            held = holding.held_f + quantity if holding.held else 0.0
+        else:
+            cash, held = float(self.cash), float(holding.held)
+        self.cash_f, holding.held_f = cash, held
+        self.note_at(at)
+        self.note_cash(cash)
+        holding.note_at(at)
+        holding.note_held(held)
 
     def pay_out(self, holding: Holding, quantity: Decimal, price: Decimal, at: int) -> None:
         """Book what a split did not leave whole: a signed part of the position that is paid out at a price."""
@@ -201,7 +226,6 @@ class Book:
         after = holding.held - quantity
         left = exact(holding.basis * after / holding.held)
         holding.realized += flow + left - holding.basis
-        self.realized += flow + left - holding.basis
         if holding.held < 0 and not after:
             self.shorts -= 1
         holding.basis, holding.held = left, after

@@ -9,10 +9,10 @@ means the oldest pairs shrink with it, and they end with it. So do a strategy's 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from strategies.order_types import Terms
-from trading.backtest.contracts import BacktestFill, BacktestOrder, Models, NoSlippage
+from trading.backtest.contracts import Models, NoSlippage
 from trading.backtest.orders import WorkingOrder
 from trading.brokers.fees import Traded
 
@@ -30,8 +30,10 @@ class Desk:
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self.fills: list[BacktestFill] = []
-        self.orders: list[BacktestOrder] = []  # that ended, as they ended
+        # Rows of BacktestFill and BacktestOrder as plain tuples: the collector of garbage lets go of those, so that a
+        # million of them cost no more than a thousand.
+        self.fills: list[tuple[Any, ...]] = []
+        self.orders: list[tuple[Any, ...]] = []  # that ended, as they ended
         self.next_id = 1
         self.at = 0  # index of the present moment in the clock
         self.now_ns = 0
@@ -39,13 +41,22 @@ class Desk:
         self.slips = type(models.slippage) is not NoSlippage
 
     def place(
-        self, strategy: str, holding: Holding, is_buy: bool, quantity: Decimal, terms: Terms, reason: str
+        self,
+        strategy: str,
+        holding: Holding,
+        is_buy: bool,
+        quantity: Decimal,
+        terms: Terms,
+        reason: str,
+        size: float | None = None,
     ) -> WorkingOrder:
-        """Let an order work from the next bar that begins now or later.
+        """Let an order work from the next bar that begins now or later; ``size`` is its quantity as a float.
 
         Raises: OrderDeniedError (too_late).
         """
-        order = WorkingOrder(self.next_id, strategy, holding, is_buy, quantity, terms, reason)
+        if size is None:
+            size = float(quantity)
+        order = WorkingOrder(self.next_id, strategy, holding, is_buy, quantity, terms, reason, size)
         order.placed_ns = self.now_ns
         holding.lane.add(order, self.now_ns)
         self.next_id += 1
@@ -53,10 +64,12 @@ class Desk:
         holding.book.working += 1
         return order
 
-    def fill(self, order: WorkingOrder, quantity: Decimal, price: Decimal, time_ns: int) -> None:
-        """Book an execution and what follows from it."""
+    def fill(
+        self, order: WorkingOrder, quantity: Decimal, price: Decimal, time_ns: int, price_f: float | None = None
+    ) -> None:
+        """Book an execution and what follows from it; ``price_f`` is the price where a float is at hand already."""
         if self.slips and order.slips:
-            price = self.models.slippage.worsen(price, order.is_buy)
+            price, price_f = self.models.slippage.worsen(price, order.is_buy), None
         self._price = price
         holding = order.holding
         held, is_buy = holding.held, order.is_buy
@@ -65,27 +78,32 @@ class Desk:
             worth *= holding.multiplier
         fee = ZERO if holding.fees is None else self._fee(order, quantity, worth)
         signed = quantity if is_buy else -quantity
-        realized = holding.book.apply(holding, signed, price, -worth if is_buy else worth, fee, self.at)
-        # A plain tuple made into one: half the time of the constructor, once for every fill.
+        book = holding.book
+        realized = book.apply(holding, signed, price, -worth if is_buy else worth, fee)
+        size = order.size_f if quantity is order.quantity else float(quantity)
+        if is_buy:
+            size = -size
+        flow = size * (float(price) if price_f is None else price_f) * holding.multiplier_f
+        book.note(holding, self.at, -size, flow, fee)
         self.fills.append(
-            tuple.__new__(
-                BacktestFill,
-                (
-                    time_ns,
-                    order.strategy,
-                    holding.lane.symbol,
-                    signed,
-                    price,
-                    fee,
-                    order.id,
-                    order.terms.order_type,
-                    order.reason,
-                    realized,
-                ),
+            (
+                time_ns,
+                order.strategy,
+                holding.lane.symbol,
+                signed,
+                price,
+                fee,
+                order.id,
+                order.terms.order_type,
+                order.reason,
+                realized,
             )
         )
-        order.filled += quantity
-        order.remaining -= quantity
+        if quantity is order.remaining and not order.filled:
+            order.filled, order.remaining = quantity, ZERO
+        else:
+            order.filled += quantity
+            order.remaining -= quantity
         if not order.remaining:
             self.end(order, "filled", time_ns)
         if not order.is_plain and order.sibling is not None:
@@ -143,7 +161,9 @@ class Desk:
                     kind, tif="GTC", stop=price if kind == "STP" else None, limit=price if kind == "LMT" else None
                 )
                 name = "stop loss" if kind == "STP" else "take profit"
-                order = WorkingOrder(self.next_id, entry.strategy, holding, not entry.is_buy, opened, terms, name)
+                order = WorkingOrder(
+                    self.next_id, entry.strategy, holding, not entry.is_buy, opened, terms, name, float(opened)
+                )
                 order.placed_ns = self.now_ns
                 order.is_exit = True
                 self.next_id += 1

@@ -13,9 +13,9 @@ from typing import Any
 
 from strategies.exceptions import ConfigError, OrderDeniedError, StrategyError
 from strategies.order_types import Terms
-from strategies.reactive import Signal
+from strategies.reactive import Signal, SignalAction
 from trading.backtest.book import Book, Holding
-from trading.backtest.contracts import BacktestOrder, StrategyEntry
+from trading.backtest.contracts import StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
 from trading.brokers.fees import Traded
@@ -83,22 +83,25 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        if plan.opens and self._check_cash and not self._is_cheap(plan, holding):
-            self._afford(plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
-        order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason)
+        # As the signal says it, where the plan leaves it as it is: an int becomes a float at a fifth of the cost.
+        as_given = type(signal.quantity) is int and not plan.note and signal.action is not SignalAction.CLOSE
+        size = float(signal.quantity if as_given else quantity)  # type: ignore[arg-type]
+        if plan.opens and self._check_cash and not self._is_cheap(plan, holding, size):
+            self._afford(plan, holding)
+        order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason, size)
         if plan.opens != quantity:
             order.closes = quantity - plan.opens
         if plan.stop_loss is not None or plan.take_profit is not None:
             order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
 
-    def _is_cheap(self, plan: Plan, holding: Holding) -> bool:
+    def _is_cheap(self, plan: Plan, holding: Holding, size: float) -> bool:
         """Tell that a market order surely can be paid, in floats; False leaves it to ``_afford``."""
         book, share = self.book, holding.fee_share
         if share is None or book.shorts or book.working or plan.terms is not MARKET:
             return False
-        cost = float(plan.opens) * holding.lane.last_float() * holding.multiplier_f
+        cost = size * holding.lane.last_float() * holding.multiplier_f
         return cost * (1.0 + share) * _SURELY < book.cash_f
 
     def _afford(self, plan: Plan, holding: Holding) -> None:
@@ -141,12 +144,24 @@ class Executor:
         side = str(getattr(signal.action, "value", signal.action))
         size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO
         kind = signal.order_type or ("MKT" if signal.price is None else "LMT")
+        now, text = desk.now_ns, error.message
         desk.orders.append(
-            BacktestOrder(
-                desk.next_id, self.name, signal.symbol, desk.now_ns, desk.now_ns, side, size, ZERO, kind, None, None,
-                "denied", error.message,
+            (
+                desk.next_id,
+                self.name,
+                signal.symbol,
+                now,
+                now,
+                side,
+                size,
+                ZERO,
+                kind,
+                None,
+                None,
+                "denied",
+                text,
             )
-        )  # fmt: skip
+        )
         desk.next_id += 1
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from strategies.order_types import Terms
-from trading.backtest.contracts import BacktestOrder
 from trading.brokers.fills import FillOrder
 from trading.market.signal_terms import MARKET as MARKET_OF_DAY
 
@@ -61,9 +60,18 @@ class WorkingOrder:
     take_profit: Decimal | None = None
 
     def __init__(
-        self, number: int, strategy: str, holding: Holding, is_buy: bool, quantity: Decimal, terms: Terms, reason: str
+        self,
+        number: int,
+        strategy: str,
+        holding: Holding,
+        is_buy: bool,
+        quantity: Decimal,
+        terms: Terms,
+        reason: str,
+        size: float,
     ) -> None:
         self.id = number
+        self.size_f = size  # the quantity as a float
         self.strategy = strategy
         self.holding = holding
         self.is_buy = is_buy
@@ -120,24 +128,20 @@ class WorkingOrder:
             whole=terms.tif == "FOK",
         )
 
-    def record(self, state: str, ended_ns: int | None, why: str = "") -> BacktestOrder:
-        """Return what remains of it."""
-        # A plain tuple made into one: half the time of the constructor, once for every order.
-        return tuple.__new__(
-            BacktestOrder,
-            (
-                self.id,
-                self.strategy,
-                self.holding.lane.symbol,
-                self.placed_ns,
-                ended_ns,
-                "BUY" if self.is_buy else "SELL",
-                self.quantity,
-                self.filled,
-                self.terms.order_type,
-                self.limit,
-                self.stop,
-                state,
-                why,
-            ),
+    def record(self, state: str, ended_ns: int | None, why: str = "") -> tuple[Any, ...]:
+        """Return what remains of it, the values of a BacktestOrder."""
+        return (
+            self.id,
+            self.strategy,
+            self.holding.lane.symbol,
+            self.placed_ns,
+            ended_ns,
+            "BUY" if self.is_buy else "SELL",
+            self.quantity,
+            self.filled,
+            self.terms.order_type,
+            self.limit,
+            self.stop,
+            state,
+            why,
         )

@@ -6,7 +6,7 @@ Rule: positions and equity are the strategy's own, never the account's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import OrderDraft
 from trading.orders.facts import RiskFacts
 from trading.orders.intents import IntentWriter
+from trading.orders.margins import Move
 
 
 class OrderGate(Protocol):
@@ -37,6 +38,12 @@ class OrderRisk(Protocol):
 
     def facts(self, draft: OrderDraft, params: Mapping[str, Any]) -> RiskFacts:
         """Return the facts about an order."""
+
+    async def learn_margins(self, moves: Sequence[Move]) -> None:
+        """Ask IB what the checks have to know of margin; raises MatsError when it does not say it."""
+
+    def learn_margins_now(self, moves: Sequence[Move]) -> None:
+        """Do the same on a thread that may wait."""
 
 
 class EngineSide(Protocol):

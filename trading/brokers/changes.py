@@ -171,7 +171,7 @@ class OrderChanges(OrderChecks):
         if not change.only_shrinks(ticket.trade.order):
             await self._qualify(ticket.contract)  # of a combination from before a restart the legs are not known yet
             await self.prepare([ticket.contract])
-            await in_db_thread(self._check_change, ticket, changed)
+            await self._knowing_margins(lambda: self._check_change(ticket, changed))
         await self._order_turn(1)
         ticket, changed = self._changed(order_ref, change)  # anew: it may have filled or ended, or a halt have come
         try:
@@ -187,7 +187,7 @@ class OrderChanges(OrderChecks):
         self._check_line("changed")
         ticket, changed = self._changed(order_ref, change)
         if not change.only_shrinks(ticket.trade.order):
-            self._check_change(ticket, changed)
+            self._check_change_now(ticket, changed)
             ticket, changed = self._changed(order_ref, change)  # anew: a halt may have come while the checks read
         return self.line.place_frame(ticket.contract, changed)
 

@@ -29,11 +29,12 @@ from strategies.ports import StrategyPosition, Ticket
 from trading.brokers.changes import OrderChanges
 from trading.brokers.order_book import REQUEST_TIMEOUT_S
 from trading.brokers.order_checks import NOT_CONNECTED
-from trading.orders import queries
+from trading.orders import queries, risk
 from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import FLATTEN, OrderDraft
 from trading.orders.inflight import in_flight
 from trading.orders.intents import IntentWriter
+from trading.orders.margins import MarginWanted, Move
 from trading.orders.refs import new_oca_group
 from trading.orders.tickets import LiveTicket
 
@@ -165,7 +166,11 @@ class LiveBroker(OrderChanges):
 
     async def _committed(self, drafts: Sequence[OrderDraft], *, is_bracket: bool) -> list[str]:
         """Check and commit on a database thread; a caller who is cancelled meanwhile leaves no intent behind."""
-        work = asyncio.ensure_future(in_db_thread(self._decide, drafts, is_bracket))
+        work = asyncio.ensure_future(
+            self._knowing_margins(
+                lambda: self._decide(drafts, is_bracket), lambda draft, error: self._deny(drafts, draft, error)
+            )
+        )
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -186,6 +191,7 @@ class LiveBroker(OrderChanges):
         """Let a family pass every check, or none of it; commit what may be sent.
 
         One after the other: two orders that are checked before either is written down would each see a limit unused.
+        Nobody waits for IB in here: a check that has to ask raises MarginWanted, and all is checked anew afterwards.
         """
         if drafts[0].purpose == FLATTEN:  # waits for nobody, and only closes
             return self._decide_now(drafts, is_bracket)
@@ -194,6 +200,8 @@ class LiveBroker(OrderChanges):
 
     def _decide_now(self, drafts: Sequence[OrderDraft], is_bracket: bool) -> list[str]:
         entry = drafts[0] if is_bracket else None
+        if len(drafts) > 1:
+            self._want_margins(drafts, entry)
         for draft in drafts:
             try:
                 self._check_way(draft)
@@ -207,6 +215,22 @@ class LiveBroker(OrderChanges):
         if len(drafts) == 1:
             return [self._intents.commit(drafts[0])]
         return self._intents.commit_family(drafts, is_bracket=is_bracket)
+
+    def _want_margins(self, drafts: Sequence[OrderDraft], entry: OrderDraft | None) -> None:
+        """Have IB asked about all of a family at once, before the first of it counts for a rate.
+
+        Raises: MarginWanted.
+        """
+        moves: list[Move] = []
+        for draft in drafts:
+            try:
+                risk.check_order(draft, self._facts(draft, self._coming(draft, entry)), risk.MARGIN)
+            except MarginWanted as wanted:
+                moves += wanted.moves
+            except OrderDeniedError:
+                continue  # the check that decides says so again, and with all its reasons
+        if moves:
+            raise MarginWanted(moves, drafts[0])
 
     def _coming(self, draft: OrderDraft, entry: OrderDraft | None) -> Decimal:
         """Return what an exit's entry may still trade, signed; 0 for every other order."""

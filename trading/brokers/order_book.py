@@ -1,8 +1,9 @@
 """The orders of one connection: their tickets, what IB says of them, and asking where nothing was said.
 
-Owns: the tickets, the capture's observer, adoption after a restart, the questions to IB when a word is unclear or an
+Owns: the tickets, the capture's observer, adoption after a restart, asking IB when a word is unclear or an
 acknowledgement stays out.
-Leaves: placing (``live``), changing and cancelling (``changes``), what the ledger makes of it (``orders``).
+Leaves: the questions themselves (``ib.order_questions``), placing (``live``), changing and cancelling (``changes``),
+what the ledger makes of it (``orders``).
 Rule: nothing is concluded from silence. An order that IB does not acknowledge in time is UNKNOWN, is asked about, and
 is never sent again.
 """
@@ -19,11 +20,11 @@ from ib_async import IB, Contract
 
 from strategies.crashpoints import reach
 from strategies.events import QueueMessage
-from strategies.exceptions import MatsError
 from trading.brokers.base import Broker, EngineSide
 from trading.ib import codes, mapping, requests
 from trading.ib.capture import Capture
 from trading.ib.line import Line
+from trading.ib.order_questions import OrderQuestions
 from trading.ib.paced import PacedSender
 from trading.orders.intents import IntentWriter
 from trading.orders.progress import UNACKNOWLEDGED
@@ -63,10 +64,10 @@ class OrderBook(Broker):
         self._legs: dict[int, Contract] = {}  # of combinations, by conId
         self._tickets: dict[str, LiveTicket] = {}
         self._watch: asyncio.TimerHandle | None = None
-        self._refreshing: asyncio.Task[None] | None = None
-        self._refresh_again = False
         self.line = Line.of(ib_client)
         self.capture = self._attach(engine)
+        self._questions = OrderQuestions.of(ib_client)
+        self._questions.unclear.append(self._unclear)
 
     def _attach(self, engine: EngineSide | None) -> Capture:
         capture = Capture.of(self.ib)
@@ -84,6 +85,7 @@ class OrderBook(Broker):
             self._watch.cancel()
         with suppress(ValueError):
             self.capture.observers.remove(self._observe)
+            self._questions.unclear.remove(self._unclear)
         self.ib.connectedEvent -= self._on_connected
 
     async def _order_turn(self, count: int) -> None:
@@ -111,7 +113,7 @@ class OrderBook(Broker):
             logger.warning("not acknowledged order_ref=%s", ticket.order_ref, extra={"strategy": self.strategy_symbol})
         doubtful = any(ticket.state is OrderState.UNKNOWN for ticket in self.open_tickets())
         if doubtful and self.ib.isConnected():
-            self._refresh_soon()
+            self._questions.soon()
         if doubtful:
             self._await_acknowledgement(ASK_AGAIN_S)
         elif len(waiting) > len(silent):
@@ -183,46 +185,22 @@ class OrderBook(Broker):
     def _ask_if_unclear(self, ticket: LiveTicket, code: int) -> None:
         verdict = codes.order_verdict(code) if code else codes.OrderVerdict.NOTICE
         if verdict is not codes.OrderVerdict.NOTICE and not ticket.is_done:
-            self._refresh_soon()
+            self._questions.soon()
 
     def _on_connected(self) -> None:
         for ticket in self.open_tickets():
             if ticket.state in _UNANSWERED:
                 ticket.doubt(UNACKNOWLEDGED)  # nobody answers for what the lost line may have swallowed
         if self.open_tickets():
-            self._refresh_soon()
+            self._questions.soon()
             self._await_acknowledgement(ASK_AGAIN_S)
 
-    def _refresh_soon(self) -> None:
-        if self._refreshing is not None and not self._refreshing.done():
-            self._refresh_again = True
-            return
-        self._refreshing = asyncio.get_running_loop().create_task(self._refresh_until_quiet())
-
-    async def _refresh_until_quiet(self) -> None:
-        while True:
-            self._refresh_again = False
-            try:
-                await self.refresh()
-            except MatsError as error:
-                logger.warning("orders not refreshed strategy=%s reason=%s", self.strategy_symbol, error.message)
-            if not self._refresh_again:
-                return
+    def _unclear(self) -> set[str]:
+        return {ticket.order_ref for ticket in self.open_tickets()}
 
     async def refresh(self) -> None:
         """Ask IB where this client's orders stand; answers reach ledger and tickets like everything else.
 
         Raises: TransientError when IB does not answer; then nothing is concluded.
         """
-        timeout_s = REQUEST_TIMEOUT_S
-        await requests.ask_in_turn(self.ib, self.ib.reqOpenOrdersAsync, "open orders", timeout_s=timeout_s)
-        await self.capture.replay_executions(timeout_s, client_id=self.ib.client.clientId)
-        unclear = {ticket.order_ref for ticket in self.open_tickets()}
-        if not unclear:
-            return
-        completed = await requests.ask_in_turn(
-            self.ib, lambda: self.ib.reqCompletedOrdersAsync(True), "completed orders", timeout_s=timeout_s
-        )
-        for trade in completed:
-            if trade.order.orderRef in unclear:
-                self.capture.take_completed(trade)
+        await self._questions.round()

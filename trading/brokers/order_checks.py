@@ -8,24 +8,32 @@ against the position that its entry will have made; what is left of a changed or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from ib_async import Contract, Order
 
 from strategies.combos import COMBINATION
-from strategies.exceptions import LedgerError, NotFoundError, OrderDeniedError, TransientError
+from strategies.exceptions import LedgerError, MatsError, NotFoundError, OrderDeniedError, TransientError
 from strategies.sizing import says_multiplier
 from trading.brokers.order_book import REQUEST_TIMEOUT_S, OrderBook
 from trading.ib import mapping, requests
 from trading.orders import queries, risk
+from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import FLATTEN, OrderDraft
+from trading.orders.exposure_checks import unanswered
+from trading.orders.margins import MarginWanted, Move
 from trading.orders.refs import owner_named
 from trading.orders.tickets import LiveTicket
 
 NOT_CONNECTED = "not_connected"
+MARGIN_ROUNDS = 5  # each of them asks IB about what came to work since the last
+TOO_FAST = "What works in the account changes faster than IB says what it does to the margin."
+
+T = TypeVar("T")
 
 
 class OrderChecks(OrderBook):
@@ -143,7 +151,7 @@ class OrderChecks(OrderBook):
 
         ``coming`` is what its entry may still trade, signed; ``changes`` names the order that it is to replace; who
         ``looks_only`` sends nothing, which counts for no rate and holds no strategy.
-        Raises: OrderDeniedError.
+        Raises: OrderDeniedError; MarginWanted, see ``_knowing_margins``.
         """
         looking = looks_only and not changes
         if not draft.contract.legs:
@@ -151,7 +159,8 @@ class OrderChecks(OrderBook):
             risk.check_order(draft, self._facts(draft, coming, changes), checks)
             return
         facts = self._facts(draft, changes=changes)
-        whole = risk.FORM if changes else (risk.COMBINATION_LOOKING if looking else risk.COMBINATION)
+        whole = risk.COMBINATION_CHANGED if changes else risk.COMBINATION
+        whole = risk.COMBINATION_LOOKING if looking else whole
         if self._engine is None or self._engine.risk is None:
             risk.check_order(draft, facts, whole)
             return
@@ -164,9 +173,39 @@ class OrderChecks(OrderBook):
             raise OrderDeniedError(f"This cannot be checked: {error.message}", code=error.code) from error
         for place, (leg, one) in enumerate(zip(legs, known, strict=True)):
             others = [_as_open(other) for number, other in enumerate(legs) if number != place]
-            risk.check_order(leg, _beside(one, others), risk.CHANGES)
-        if not changes:
-            risk.check_order(draft, facts, whole)
+            risk.check_order(leg, _beside(one, others), risk.LEGS)
+        risk.check_order(draft, facts, whole)
+
+    async def _knowing_margins(
+        self, checks: Callable[[], T], on_refused: Callable[[OrderDraft, OrderDeniedError], object] | None = None
+    ) -> T:
+        """Run checks on a database thread; what they have to know of IB's margin is asked between two runs.
+
+        So nothing is held while IB takes its time: neither the decision of other orders nor a database thread. Each run
+        looks at everything anew. ``on_refused`` is told of a refusal that no run could put on record.
+        Raises: what the checks raise; OrderDeniedError (what_if_margin) when IB does not say it.
+        """
+        error: MatsError | None = None
+        for _ in range(MARGIN_ROUNDS):
+            try:
+                return await in_db_thread(checks)
+            except MarginWanted as wanted:
+                draft, error = wanted.draft, await self._learn_margins(wanted.moves)
+            if error is not None:
+                break
+        refusal = unanswered(error or LedgerError(TOO_FAST))
+        if on_refused is not None:
+            await in_db_thread(on_refused, draft, refusal)
+        raise refusal from error
+
+    async def _learn_margins(self, moves: Sequence[Move]) -> MatsError | None:
+        if self._engine is None or self._engine.risk is None:
+            return LedgerError("This broker has no engine that could ask.", code="no_engine")
+        try:
+            await self._engine.risk.learn_margins(moves)
+        except MatsError as error:
+            return error
+        return None
 
     def _check_change(self, ticket: LiveTicket, changed: Order) -> None:
         """Check what is left of a changed order as if it were sent anew: a change could make it a large one."""
@@ -178,12 +217,31 @@ class OrderChecks(OrderBook):
         draft = replace(draft, quantity=draft.quantity - ticket.filled, parent_ref=parent_ref)
         self._check(draft, coming, changes=ticket.order_ref)
 
-    def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
-        """Return how an order would go on record and why MATS would not send it; blocking, writes nothing."""
+    def _check_change_now(self, ticket: LiveTicket, changed: Order) -> None:
+        """Check a change on a thread that may wait for IB's answer about the margin."""
+        for _ in range(MARGIN_ROUNDS):
+            try:
+                return self._check_change(ticket, changed)
+            except MarginWanted as wanted:
+                moves = wanted.moves
+            if self._engine is None or self._engine.risk is None:
+                break
+            try:
+                self._engine.risk.learn_margins_now(moves)
+            except MatsError as error:
+                raise unanswered(error) from error
+        raise unanswered(LedgerError(TOO_FAST))
+
+    async def verdict(self, contract: Contract, order: Order, owner: str) -> tuple[OrderDraft, OrderDeniedError | None]:
+        """Return how an order would go on record and why MATS would not send it; writes nothing."""
         draft = self._draft(contract, order, owner, by_hand=True)
-        try:
+
+        def _look() -> None:
             self._check_way(draft)
             self._check(draft, looks_only=True)
+
+        try:
+            await self._knowing_margins(_look)
         except OrderDeniedError as error:
             return draft, error
         return draft, None

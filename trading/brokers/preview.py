@@ -17,7 +17,6 @@ from ib_async import Contract, Order
 from strategies.exceptions import TransientError
 from trading.ib import mapping
 from trading.ib.requests import ask, ask_in_turn
-from trading.orders.db_threads import in_db_thread
 from trading.orders.drafts import OrderDraft
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ async def preview(broker: LiveBroker, contract: Contract, order: Order, owner: s
     """
     [qualified] = await broker.qualify_all([contract])
     await broker.prepare([qualified])
-    draft, error = await in_db_thread(broker.verdict, qualified, order, owner)
+    draft, error = await broker.verdict(qualified, order, owner)
     denied = None if error is None else {"code": error.code, "message": error.message, **error.fields}
     return {"order": describe(draft), "denied": denied, "what_if": await _what_if(broker, qualified, order, draft)}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from strategies.order_types import TYPES
@@ -36,6 +37,8 @@ _KINDS = (
     "withdrawal",
     "transfer_cash",
     "transfer_position",
+    "receipt",
+    "delivery",
     "dividend",
     "tax",
     "interest",
@@ -119,6 +122,13 @@ def _cash_in_lieu(name: str, value: Any) -> str | None:
     return next((problem for problem in found if problem), None)
 
 
+def _weight(name: str, value: Any) -> str | None:
+    problem = _decimal(name, value)
+    if problem is None and not 0 <= Decimal(value) <= 1:
+        problem = f"{name} must lie between 0 and 1."
+    return problem
+
+
 def _ratio(name: str, value: Any) -> str | None:
     return _decimal(name, str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
@@ -198,6 +208,8 @@ CHECKS: dict[str, Check] = {
     "effective_at": _moment,
     "propose": _yes_or_no,
     "force": _yes_or_no,
+    "accept_margin": _yes_or_no,
+    "weight": _weight,
     "adjustment": _id,
     "parked": _id,
     "finding": _id,

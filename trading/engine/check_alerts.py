@@ -27,6 +27,7 @@ STORE = "arctic:space"
 LINK = "link"
 RESET = "link:reset"
 _PARKED = "parked:"
+_SILENT = "data:silent:"
 _NAMED = 10
 
 
@@ -90,6 +91,16 @@ def report_parked(row: ParkedReport, now: datetime) -> None:
     )
 
 
+def report_waiting(rows: Iterable[ParkedReport], now: datetime) -> None:
+    """Open the alerts of reports that wait and have none."""
+    waiting = list(rows)
+    if waiting:
+        known = set(Alert.objects.filter(key__startswith=_PARKED, cleared_at=None).values_list("key", flat=True))
+        for row in waiting:
+            if f"{_PARKED}{row.key}"[:96] not in known:
+                report_parked(row, now)
+
+
 def report_store(words: str) -> None:
     """Open the alert that the research store is nearly full or grows beyond reason, or clear it."""
     if words:
@@ -112,6 +123,25 @@ def report_hold(words: str) -> None:
         raise_alert(RESET, Severity.INFO, "New orders wait for a scheduled reset", words)
     else:
         clear_alert(RESET)
+
+
+def report_silence(whose: str, symbols: Sequence[str], since: datetime) -> None:
+    """Open the alert that prices stopped although IB said that it kept them, bring it up to date, or clear it.
+
+    ``whose`` subscriptions: a strategy's, those of a shared connection, or MATS' own, which value all positions.
+    """
+    key = f"{_SILENT}{whose}"
+    if not symbols:
+        clear_alert(key)
+        return
+    raise_alert(
+        key,
+        Severity.CRITICAL,
+        f"No prices of {_ids(symbols)} on the line of {whose}",
+        f"IB said at {since:%H:%M:%S} UTC that it kept the market data (1102), and nothing came since, although the "
+        "market is open and it was asked for again. What is valued by these prices is flagged stale, and strategies "
+        "that look at them are blind. Restart TWS or the gateway.",
+    )
 
 
 def report_channel(name: str, error: str) -> None:

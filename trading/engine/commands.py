@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from strategies.exceptions import ConflictError, MatsError, NotFoundError, StrategyError, TransientError
+from strategies.exceptions import (
+    ConfigError,
+    ConflictError,
+    MatsError,
+    NotFoundError,
+    StrategyError,
+    TransientError,
+)
 from strategies.models import Strategy
 from trading.engine.books_commands import BOOK_HANDLERS
 from trading.engine.flex_commands import FLEX_HANDLERS
@@ -20,7 +27,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.order_commands import ORDER_HANDLERS
 from trading.engine.readiness import require_connection
 from trading.engine.requests import Request, request_of
-from trading.engine.risk_commands import RISK_HANDLERS, require_margin
+from trading.engine.risk_commands import RISK_HANDLERS, allow_resume, allow_start
 from trading.engine.runner import Runner
 from trading.engine.session_commands import SESSION_HANDLERS
 from trading.engine.specs import SPECS, CommandSpec, check_args
@@ -40,13 +47,40 @@ Result = dict[str, Any]
 
 
 def start_strategy(engine: StrategyManager, args: Args) -> Result:
-    """Start one strategy and wait until it runs or failed."""
-    find_strategy(args["symbol"])
+    """Start one strategy and wait until it runs or failed; ``note`` says what IB answered about its margin."""
+    symbol = find_strategy(args["symbol"]).symbol
+    accepted = bool(args.get("accept_margin"))
+    if accepted and not args.get("reason"):
+        raise ConfigError(
+            "Say why it may pass a limit of the account.", code="bad_arguments", errors={"reason": "Why?"}
+        )
     require_connection(engine)
-    require_margin(engine)
-    runner = engine.supervisor.start(args["symbol"])
+    runner, margin = begin(engine, symbol, accepted=accepted)
     runner.wait_until(SETTLED, START_WAIT_S)
-    return settled(runner)
+    return {**settled(runner), "margin": margin, "note": margin["text"]}
+
+
+def begin(engine: StrategyManager, symbol: str, *, accepted: bool = False) -> tuple[Runner, Result]:
+    """Start a strategy whose margin the account bears; return its runner and what IB said.
+
+    Raises: as ``allow_start`` and ``Supervisor.start``.
+    """
+    engine.supervisor.check_startable(symbol)  # what cannot start is not asked about
+    margin = allow_start(engine, symbol, accepted=accepted)
+    try:
+        return engine.supervisor.start(symbol), margin
+    except MatsError:
+        engine.planner.forget(symbol)
+        raise
+
+
+def resume(engine: StrategyManager, symbol: str) -> Runner:
+    """Start a strategy that was active before the engine was.
+
+    Raises: as ``begin``.
+    """
+    allow_resume(engine, symbol)
+    return engine.supervisor.start(symbol)
 
 
 def settled(runner: Runner) -> Result:
@@ -70,18 +104,22 @@ def stop_strategy(engine: StrategyManager, args: Args) -> Result:
 def start_all(engine: StrategyManager, args: Args) -> Result:
     """Start all active strategies that do not run; tell of each."""
     require_connection(engine)
-    require_margin(engine)
     outcomes: Result = {}
-    started: list[Runner] = []
+    started: list[tuple[Runner, Result]] = []
     for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
         try:
-            started.append(engine.supervisor.start(symbol))
+            started.append(begin(engine, symbol))
         except MatsError as error:
             outcomes[symbol] = {"started": False, "error": error.message, "error_code": error.code}
-    for runner in started:
+    for runner, margin in started:
         runner.wait_until(SETTLED, START_WAIT_S)
         failed = runner.state is StrategyState.FAILED
-        outcomes[runner.symbol] = {"started": not failed, "error": runner.message if failed else "", "error_code": ""}
+        outcomes[runner.symbol] = {
+            "started": not failed,
+            "error": runner.message if failed else "",
+            "error_code": "",
+            "margin": margin["text"],
+        }
     return {"strategies": outcomes}
 
 

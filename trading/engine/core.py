@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -29,6 +30,7 @@ from trading.engine import commands
 from trading.engine import gate as gates
 from trading.engine.check_alerts import report_store
 from trading.engine.companion import QueueConnection
+from trading.engine.data_watch import DataWatch
 from trading.engine.dispatch import Dispatcher, fail_orphans
 from trading.engine.handlers import Folding
 from trading.engine.heartbeat import heartbeat_status
@@ -48,6 +50,7 @@ from trading.engine.lifecycle import StrategyState
 from trading.engine.lines import StrategyLines
 from trading.engine.live_market import LiveMarket
 from trading.engine.loglines import EventLogHandler
+from trading.engine.margin_shares import LOOK_EVERY_S as MARGIN_LOOK_S
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.options import EngineSettings, account_rule, bind_to_ledger
 from trading.engine.projection import Projection
@@ -59,6 +62,7 @@ from trading.engine.sessions import LiveSessions
 from trading.engine.strategy_side import StrategySide
 from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
+from trading.engine.undescribed import is_under_way
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
 from trading.ib.history_span import SharedSpan
@@ -113,6 +117,8 @@ class EngineCore(RiskSide, StrategySide):
         self._autostarted = self._allocate_asked = False
         self._beats_written = 0.0
         self._currencies_known: set[str] = set()
+        self._equity: Future[Any] = Future()  # the latest snapshot of it
+        self._equity.set_result(None)
         self.session_claims = {}
         self._make_parts()
 
@@ -134,6 +140,7 @@ class EngineCore(RiskSide, StrategySide):
             history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
         )
         self.link = link_watch(self.settings, self.message_queue)
+        self.data_watch = DataWatch(self.risk.hours, self.message_queue)
         self.gate.reset_hold = self.link.hold
         self.alert_sender = alert_sender(self.settings, self.message_queue)
         self.intents = IntentWriter(self.lease.assert_epoch)
@@ -143,6 +150,7 @@ class EngineCore(RiskSide, StrategySide):
             self.message_queue,
             max_clients=self.settings.max_clients,
             router_size=self.settings.strategies_per_connection,
+            watch=self.data_watch.follow,
         )
         self.session = MasterSession(self, self.message_queue, self.folding.release)
         self.companion = QueueConnection(
@@ -170,9 +178,13 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
-            Periodic("alerts", ALERTS_EVERY_S, self.alert_sender.turn),
             Periodic("sessions", SESSIONS_EVERY_S, self.sessions.tick),
             Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
+            *(
+                Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
+                for one in self.alert_sender.channels
+            ),
+            Periodic("margin", MARGIN_LOOK_S, self.margin_shares.look),
         ]
         self._log_handler = EventLogHandler(self.publisher.log)
 
@@ -328,7 +340,11 @@ class EngineCore(RiskSide, StrategySide):
 
     def _on_parked(self, slot: Slot, error: BaseException) -> None:
         what = slot.item.name if isinstance(slot.item, Job) else str(slot.item and slot.item["type"])
-        self.publisher.log("error", "", f"A {what} message could not be booked and was set aside: {error}", __name__)
+        if is_under_way(error):
+            self.publisher.log("info", "", f"A {what} message waits until IB has described its contract.", __name__)
+        else:
+            text = f"A {what} message could not be booked and was set aside: {error}"
+            self.publisher.log("error", "", text, __name__)
         self.session.request_check()
 
     def _record_status(self, strategy: str, trade: Any, status: Any) -> Any:
@@ -375,6 +391,7 @@ class EngineCore(RiskSide, StrategySide):
             on_price=self.risk.quotes.take,
             lines=self.market.lines,
         )
+        self.data_watch.follow_recorder(ib, self.recorder)
         if self.companion.connection is None:
             self.writer.spawn(self.companion.keep)
 
@@ -390,9 +407,9 @@ class EngineCore(RiskSide, StrategySide):
         try:
             for symbol in Strategy.objects.filter(active=True).values_list("symbol", flat=True):
                 try:
-                    self.supervisor.start(symbol)
+                    commands.resume(cast(Any, self), symbol)
                 except MatsError as error:
-                    logger.warning("not started strategy=%s reason=%s", symbol, error.message)
+                    self.log(symbol, f"Not started with the engine: {error.message}", "warning")
         finally:
             database.close()
 
@@ -409,6 +426,8 @@ class EngineCore(RiskSide, StrategySide):
             if rows:
                 self.message_queue.submit(lambda: StrategyRun.objects.bulk_update(rows, ["heartbeat_at"]), "heartbeats")
             self._tell_store(str(self.projection.status()["alert"]))
+        if self.folding.undescribed.take_overdue():
+            self.message_queue.submit(lambda: self.folding.undescribed.report(datetime.now(UTC)), "undescribed")
 
     def _tell_store(self, words: str) -> None:
         """Have the alert of the research store follow what is measured; at the start it may stand from before."""
@@ -440,8 +459,9 @@ class EngineCore(RiskSide, StrategySide):
                 self._currencies_known |= found.keys()
 
     def _snapshot(self) -> None:
-        if self.account_id and self.session.connected:
-            self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+        """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
+        if self.account_id and self.session.connected and self._equity.done():
+            self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
 
 
 def void(_: object) -> None:

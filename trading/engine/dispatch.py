@@ -189,6 +189,8 @@ class Dispatcher:
             command.state = CommandState.DONE
         except MatsError as error:
             _fail(command, error.message, error.code)
+            if "margin" in error.fields:  # what IB said, and which limit it would break
+                command.result = {"margin": error.fields["margin"]}
         except Exception as error:
             logger.exception("command failed kind=%s args=%s", command.kind, command.args)
             _fail(command, f"{type(error).__name__}: {error}", "internal_error")

@@ -4,25 +4,25 @@
     2 cancel   pause, and its orders are cancelled   5 flatten  2 (a strategy) or 4 (the account), and positions close
     3 halt     the account sends nothing new
 
-Owns: their order. Leaves: states (``trading.risk_services``), the way of a cancel or an order (``trade_manager``).
-Rule: what stops orders comes first and from memory; each level does what the one below does. A closing order is never
-more than the position of that moment, and what is left is looked at again after its fills.
+Owns: their order. Leaves: states (``trading.risk_services``), the way of a cancel (``trade_manager``), closing
+(``flattening``).
+Rule: what stops orders comes first and from memory; each level does what the one below does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 from django.db import connection as database
 
-from strategies.exceptions import LedgerError, MatsError, TransientError
+from strategies.exceptions import MatsError, TransientError
+from trading.engine.flattening import flatten
 from trading.engine.risk_alerts import tell_state
 from trading.engine.standing import ACCOUNT
 from trading.ib.requests import cancel_everything
@@ -31,14 +31,13 @@ from trading.orders.trading_state import TradingState
 from trading.risk_services import set_state
 
 if TYPE_CHECKING:
-    from portfolio.queries import PositionView
     from trading.engine.manager import StrategyManager
 
 logger = logging.getLogger(__name__)
 
 PAUSE, CANCEL, HALT, GLOBAL_CANCEL, FLATTEN = 1, 2, 3, 4, 5
-CANCEL_WAIT_S, CLOSE_WAIT_S, BOOKED_WAIT_S, STORED_WAIT_S = 10.0, 20.0, 15.0, 30.0
-ROUNDS = 6
+CANCEL_WAIT_S, STORED_WAIT_S = 10.0, 30.0
+ON_ITS_WAY = timedelta(seconds=3)  # an order that IB has not answered by then may have no one who listens
 _POLL_S = 0.05
 MANUAL_TOO = "IB was asked to cancel every order of the account, orders made by hand in TWS included."
 
@@ -61,12 +60,17 @@ class Outcome:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def is_of_account(level: int, owner: str) -> bool:
+    """Tell whether a level halts the account, whoever is named."""
+    return level in (HALT, GLOBAL_CANCEL) or (level == FLATTEN and owner == ACCOUNT)
+
+
 def kill(engine: StrategyManager, level: int, owner: str, reason: str, actor: str, source: str) -> Outcome:
     """Do a level for a strategy, or for the account where ``owner`` is empty (3 and 4 are the account's always).
 
     Raises: TransientError while there is no gateway for what needs one; then the states stand already.
     """
-    if level in (HALT, GLOBAL_CANCEL):
+    if is_of_account(level, owner):
         owner = ACCOUNT
     outcome = Outcome(level, owner)
     _stop_orders(engine, outcome, reason, actor)
@@ -95,7 +99,9 @@ def _act(engine: StrategyManager, outcome: Outcome) -> None:
     if level == GLOBAL_CANCEL or (level == FLATTEN and owner == ACCOUNT):
         _cancel_everything(engine, outcome)
     if level == FLATTEN:
-        _flatten(engine, owner, outcome)
+        closing = flatten(engine, owner)
+        outcome.closed, outcome.left = closing.closed, closing.left
+        outcome.errors.update(closing.errors)
 
 
 def _told(outcome: Outcome) -> str:
@@ -150,8 +156,16 @@ def _cancel_everything(engine: StrategyManager, outcome: Outcome) -> None:
     outcome.asked += queries.working_refs()
     outcome.text = MANUAL_TOO
     left = engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S * 2)
+    if not left and _is_any_on_its_way():
+        while _is_any_on_its_way():  # IB's list may have been empty before they came
+            time.sleep(_POLL_S)
+        left = engine.session.run(lambda: _global_cancel(engine), CANCEL_WAIT_S * 2)
     if left:
         outcome.errors["orders/IB"] = f"IB still works {left} orders."
+
+
+def _is_any_on_its_way() -> bool:
+    return queries.is_any_on_its_way(datetime.now(UTC) - ON_ITS_WAY)
 
 
 async def _global_cancel(engine: StrategyManager) -> int:
@@ -186,55 +200,3 @@ def _ask_again(engine: StrategyManager, order_ref: str, outcome: Outcome) -> Non
             outcome.errors[order_ref] = error.message
     else:
         outcome.asked.append(order_ref)
-
-
-def _flatten(engine: StrategyManager, owner: str, outcome: Outcome) -> None:
-    """Close what is held, look again after the fills, and close what came meanwhile; a few rounds at most."""
-    try:
-        engine.session.reconcile()  # a hung strategy has not told of its last fills
-    except MatsError as error:
-        outcome.errors["books/IB"] = f"The books could not be compared before: {error.message}"
-    for _ in range(ROUNDS):
-        held = _held(engine, owner)
-        if not held:
-            break
-        outcome.errors = {key: text for key, text in outcome.errors.items() if "/" in key}
-        closed = engine.session.run(partial(_close_all, engine, held, outcome), CLOSE_WAIT_S * 2)
-        outcome.closed += closed
-        if not closed:
-            break
-    outcome.left = {}
-    for row in _held(engine, owner):
-        outcome.left.setdefault(row.owner, {})[row.symbol] = f"{row.quantity:f}"
-
-
-def _held(engine: StrategyManager, owner: str) -> list[PositionView]:
-    """Return what is held after everything that was heard so far is booked.
-
-    Raises: LedgerError (ledger_behind) when the books do not catch up.
-    """
-    try:
-        engine.message_queue.submit(lambda: None, "flatten").result(BOOKED_WAIT_S)
-    except TimeoutError as error:
-        raise LedgerError("The books are behind the broker; positions are not known.", code="ledger_behind") from error
-    rows = engine.portfolio_manager.get_positions(force_refresh=True)
-    return [row for row in rows if row.quantity and owner in (ACCOUNT, row.owner)]
-
-
-async def _close_all(engine: StrategyManager, rows: list[PositionView], outcome: Outcome) -> list[str]:
-    """Send one closing order for each position and wait for their ends; on the master's loop."""
-    found = await asyncio.gather(*(_close(engine, row, outcome) for row in rows))
-    return [order_ref for order_ref in found if order_ref]
-
-
-async def _close(engine: StrategyManager, row: PositionView, outcome: Outcome) -> str:
-    close_out = engine.trade_manager.close_out
-    try:
-        ticket = await close_out(row.owner, row.con_id, row.symbol, row.sec_type, row.currency, row.quantity)
-    except MatsError as error:
-        outcome.errors[f"{row.owner} {row.symbol}"] = error.message
-        return ""
-    if not await ticket.wait_done(CLOSE_WAIT_S):
-        outcome.errors[f"{row.owner} {row.symbol}"] = f"{ticket.order_ref} works on; it was not filled in time."
-        return ""
-    return ticket.order_ref if ticket.filled else ""

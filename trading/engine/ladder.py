@@ -100,6 +100,7 @@ class Link:
     is_late: bool = False
     trouble_since: datetime | None = None
     calm_since: datetime | None = None
+    losses: int = 1  # since this trouble began
     words: str = ""
 
     @property
@@ -164,12 +165,13 @@ def pass_time(
 ) -> Link:
     """Return the link at a moment; ``window`` is the reset that it lies in."""
     if link.is_usable:
-        return _calm_down(
-            replace(link, unusable_since=None, reset=None, in_reset=window is not None, is_late=False), now
-        )
+        after = replace(link, unusable_since=None, reset=None, in_reset=window is not None, is_late=False)
+        return _over(after) if _was_expected(link) else _calm_down(after, now)
     since = link.unusable_since or now
+    is_again = link.unusable_since is None and link.trouble_since is not None
     link = replace(
         link,
+        losses=link.losses + 1 if is_again else link.losses,
         unusable_since=since,
         trouble_since=link.trouble_since or since,
         calm_since=None,
@@ -181,13 +183,24 @@ def pass_time(
     return replace(link, is_late=link.is_late or now >= excuse)
 
 
+def _was_expected(link: Link) -> bool:
+    """Tell whether the outage that ends was a reset's, with no trouble before it: such a night needs no calm."""
+    if link.reset is None or link.is_late:
+        return False
+    return link.trouble_since is None or link.trouble_since > link.reset.begins - TELL_AFTER
+
+
+def _over(link: Link) -> Link:
+    return replace(link, trouble_since=None, calm_since=None, losses=1)
+
+
 def _calm_down(link: Link, now: datetime) -> Link:
     if link.trouble_since is None:
         return link
     calm = link.calm_since or now
     if now - calm < CALM:
         return replace(link, calm_since=calm)
-    return replace(link, trouble_since=None, calm_since=None)
+    return _over(link)
 
 
 def concern(link: Link, now: datetime) -> Concern | None:
@@ -196,8 +209,7 @@ def concern(link: Link, now: datetime) -> Concern | None:
         return Concern("critical", _needs_human(link), f"{link.words} {_remedy(link)}".strip())
     if link.trouble_since is not None and link.state is not LinkState.RESET:
         if now - link.trouble_since >= TELL_AFTER:
-            what = "comes and goes" if link.is_usable else "is down"
-            return Concern("warning", f"The link to IB {what}", f"{link.words} MATS connects again by itself.".strip())
+            return Concern("warning", f"The link to IB {_how(link)}", f"{link.words} {_what_follows(link)}".strip())
         return None
     if link.state is LinkState.DEGRADED and link.farms_since is not None and now - link.farms_since >= TELL_AFTER:
         farms = ", ".join(link.farms_down)
@@ -206,6 +218,16 @@ def concern(link: Link, now: datetime) -> Concern | None:
         )
         return Concern("warning", f"A data farm of IB is down: {farms}", text)
     return None
+
+
+def _how(link: Link) -> str:
+    if not link.is_usable:
+        return "is down"
+    return "comes and goes" if link.losses > 1 else "is back"
+
+
+def _what_follows(link: Link) -> str:
+    return "It is watched for half a minute." if link.is_usable else "MATS connects again by itself."
 
 
 def _needs_human(link: Link) -> str:

@@ -8,6 +8,7 @@ Rule: an id is free again only when nobody is connected under it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from trading.engine.message_queue import MessageQueue
 from trading.engine.routers import Routers
 from trading.ib.client_ids import ClientIdPool
 from trading.ib.connection import IBConnection
+from trading.ib.silence import Streams
 
 
 class LinesHost(Protocol):
@@ -42,14 +44,23 @@ class LinesHost(Protocol):
 class StrategyLines:
     """All lines of strategies. Thread-safe."""
 
-    def __init__(self, host: LinesHost, queue: MessageQueue, *, max_clients: int, router_size: int) -> None:
+    def __init__(
+        self,
+        host: LinesHost,
+        queue: MessageQueue,
+        *,
+        max_clients: int,
+        router_size: int,
+        watch: Callable[[IB, str, Streams], object] = lambda ib, name, streams: None,
+    ) -> None:
         self.pool = ClientIdPool(max_clients)
         make = partial(host.make_connection, on_decode_error=host.note_unreadable)
-        self.links = StrategyLinks(queue, make, self._on_link_state)
+        self.links = StrategyLinks(queue, make, self._on_link_state, watch)
         self.routers = Routers(
             queue,
             make,
             self._on_router_state,
+            watch=watch,
             acquire=self.pool.acquire,
             release=self.pool.release,
             size=router_size,

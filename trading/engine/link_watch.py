@@ -68,8 +68,9 @@ class LinkWatch:
         with self._lock:
             before = self._link
             self._link = ladder.hear(before, word, detail, now, resets.window_at(self.rules, now))
-            if self._link.is_usable and not before.is_usable and self._was_up:
-                self._seen = replace(self._seen, recovered_at=now)
+            is_back = self._link.is_usable and not before.is_usable and self._was_up
+            if is_back and resets.hold_at(self.rules, self._seen, now) is not None:
+                self._seen = replace(self._seen, recovered_at=now)  # of several losses the first ends the reset
             self._was_up = self._was_up or self._link.is_usable
             self._note(before, now)
         self._speak(now)

@@ -20,6 +20,7 @@ from trading.engine.message_queue import MessageQueue
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
 from trading.ib.resubscribe import Subscriptions
+from trading.ib.silence import Streams
 from trading.orders.db_threads import in_db_thread
 from trading.orders.queries import first_free_order_id
 
@@ -41,7 +42,9 @@ class StrategyLinks:
         queue: MessageQueue,
         make: Callable[..., IBConnection],
         on_state: Callable[[str, int, bool, str], None],
+        watch: Callable[[IB, str, Streams], object],
     ) -> None:
+        self._watch = watch
         self._queue = queue
         self._make = make
         self._on_state = on_state
@@ -73,7 +76,7 @@ class StrategyLinks:
             on_state=lambda connected, message: self._on_state(symbol, client_id, connected, message),
         )
         Capture(connection.ib, self._queue.put, symbol, is_replay_ahead=lambda: self._queue.is_replay_ahead)
-        Subscriptions(connection.ib)
+        self._watch(connection.ib, symbol, Subscriptions(connection.ib))
         link = Link(connection, asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._links[symbol] = (strategy, link)

@@ -25,7 +25,8 @@ from strategies.exceptions import TransientError
 from trading.ib.pacing import Budget
 from trading.ib.requests import ask, ask_in_turn
 from trading.market.calendar_rows import make_time_manager
-from trading.market.live_bars import Following, LiveBars, Trouble, Turn
+from trading.market.live_bars import LiveBars
+from trading.market.live_feed import Following, Trouble, Turn
 from trading.market.live_history import PastBars
 from trading.market.shared_lines import SharedLines
 

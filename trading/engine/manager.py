@@ -111,7 +111,7 @@ class StrategyManager(EngineCore):
     def start_strategy(self, symbol: str) -> bool:
         """Start a strategy's thread; False, with the reason on its page, when it cannot be started."""
         try:
-            self.supervisor.start(symbol)
+            commands.begin(self, symbol)
         except MatsError as error:
             self._refused("start", symbol, error)
             return False

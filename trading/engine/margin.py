@@ -11,14 +11,15 @@ from typing import Any, Protocol
 
 from ib_async import Contract, Order
 
-from strategies.exceptions import LedgerError, TransientError
+from strategies.combos import COMBINATION
+from strategies.exceptions import TransientError
 from strategies.sizing import build_order
 from trading.engine.events import plain
 from trading.ib.requests import ask, qualify
-from trading.orders.drafts import OrderDraft
 from trading.orders.facts import MarginImpact
 
 ANSWER_S = 10.0
+SMART_ROUTED = frozenset({"STK", "OPT"})
 _UNSET = Decimal("1e100")  # IB's «no value» is the largest double
 
 
@@ -30,30 +31,8 @@ class Session(Protocol):
     def run(self, make: Any, timeout_s: float) -> Any:
         """Run a coroutine on the master's loop and return its result."""
 
-
-def what_if_draft(session: Session, draft: OrderDraft) -> MarginImpact:
-    """Return what a draft would do. Blocks its thread for a round trip.
-
-    Raises: LedgerError when IB does not say it.
-    """
-    contract = Contract(
-        conId=draft.contract.con_id,
-        symbol=draft.contract.symbol,
-        secType=draft.contract.sec_type,
-        exchange=draft.contract.exchange or "SMART",
-        currency=draft.contract.currency,
-    )
-    try:
-        return what_if(
-            session,
-            contract,
-            draft.signed_quantity,
-            draft.order_type,
-            limit=draft.limit_price,
-            stop=draft.stop_price,
-        )
-    except TransientError as error:
-        raise LedgerError(f"IB does not say what the order does to the margin: {error.message}") from error
+    def begin(self, make: Any) -> Any:
+        """Start a coroutine on the master's loop and return its future at once."""
 
 
 def what_if(
@@ -80,23 +59,41 @@ def what_if(
         tif="DAY",
         transmit=True,
     )
-    impact: MarginImpact = session.run(lambda: _ask(session, contract, order), ANSWER_S * 2)
+    impact: MarginImpact = session.run(lambda: impact_of(session, contract, order), ANSWER_S * 2)
     return impact
 
 
-async def _ask(session: Session, contract: Contract, order: Order) -> MarginImpact:
+def master_of(session: Session) -> Any:
+    """Return the master's connection.
+
+    Raises: TransientError (no_connection) while it is down.
+    """
     connection = session.connection
     if connection is None or not connection.connected:
         raise TransientError("The master is not connected to the gateway.", code="no_connection")
-    meant = contract if contract.conId and contract.exchange else await qualify(connection.ib, contract)
+    return connection
+
+
+async def impact_of(session: Session, contract: Contract, order: Order) -> MarginImpact:
+    """Ask IB on the master's loop.
+
+    Raises: NotFoundError; TransientError when IB does not answer or refuses.
+    """
+    connection = master_of(session)
+    is_whole = contract.secType == COMBINATION or (contract.conId and contract.exchange)
+    meant = contract if is_whole else await qualify(connection.ib, contract)
     order.account = connection.account
-    found: Any = await ask(connection.ib.whatIfOrderAsync(meant, order), "margin of an order", timeout_s=ANSWER_S)
+    try:
+        found: Any = await ask(connection.ib.whatIfOrderAsync(meant, order), "margin of an order", timeout_s=ANSWER_S)
+    except ConnectionError as error:  # raised while it was sent
+        raise TransientError(f"The connection to IB is down: {error}", code="not_connected") from error
     if isinstance(found, list):  # ib_async's word for «refused»
         raise TransientError("IB refused to say what the order would do.", code="request_refused")
     return MarginImpact(
         initial_margin_change=_number(found.initMarginChange),
         maintenance_margin_change=_number(found.maintMarginChange),
         initial_margin_after=_number(found.initMarginAfter),
+        maintenance_margin_after=_number(found.maintMarginAfter),
         equity_with_loan_after=_number(found.equityWithLoanAfter),
         commission=_number(found.commission),
         warning=str(found.warningText or ""),

@@ -29,7 +29,7 @@ from trading.engine.live_market import LiveMarket
 from trading.engine.live_orders import Canceller, LiveOrders
 from trading.market.dispatcher import checked_pairs
 from trading.market.indicators.registry import make_request
-from trading.market.live_bars import Feed, Following
+from trading.market.live_feed import Feed, Following
 from trading.market.session_data import EMPTY, NOTHING
 from trading.market.signal_executor import SignalExecutor
 from trading.market.signal_rules import gates_of

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from portfolio.ledger.money import plain
 from strategies.models import DISCRETIONARY, Strategy
 from trading.alerts import clear_alert, raise_alert
 from trading.models import Order, Severity
@@ -44,6 +45,6 @@ def halt_overfilled(rows: Iterable[Order]) -> None:
     for row in rows:
         if row.owner == DISCRETIONARY or not 0 < row.quantity < row.filled:
             continue
-        reason = f"{row.order_ref} was overfilled: {row.filled:f} of {row.quantity:f} {row.symbol}."[:400]
+        reason = f"{row.order_ref} was overfilled: {plain(row.filled)} of {plain(row.quantity)} {row.symbol}."[:400]
         if Strategy.objects.filter(symbol=row.owner).exists():
             store_state(row.owner, TradingState.HALTED, reason, "")

@@ -1,31 +1,28 @@
-"""Commands about risk: the kill levels, and what an order would do to the margin.
+"""Commands about risk: the kill levels, what an order or a strategy would do to the margin, whose margin there is.
 
-Owns: one function per kind. Leaves: doing (``kill``, ``margin``), who may (pages and API ask).
+Owns: one function per kind, and whether a strategy may be started. Leaves: doing (``kill``, ``margin``,
+``margin_plan``, ``margin_shares``), who may (pages and API ask).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ib_async import Contract
 
 from portfolio.models import Instrument
-from strategies.exceptions import ConflictError, LedgerError
 from strategies.models import DISCRETIONARY
 from trading.engine import kill
-from trading.engine.margin import told, what_if
+from trading.engine.margin import SMART_ROUTED, told, what_if
 from trading.engine.requests import Request
 from trading.engine.supervisor import find_strategy
-from trading.orders.checking import written
 
 if TYPE_CHECKING:
     from trading.engine.manager import StrategyManager
 
 Result = dict[str, Any]
-_SMART = frozenset({"STK", "OPT"})
 
 
 def kill_level(engine: StrategyManager, request: Request) -> Result:
@@ -41,7 +38,7 @@ def what_if_order(engine: StrategyManager, request: Request) -> Result:
     args = request.args
     known = Instrument.objects.filter(con_id=args["con_id"]).first()
     sec_type = known.sec_type if known is not None else ""
-    contract = Contract(conId=args["con_id"], exchange="SMART" if sec_type in _SMART or not sec_type else "")
+    contract = Contract(conId=args["con_id"], exchange="SMART" if sec_type in SMART_ROUTED or not sec_type else "")
     prices = {name: Decimal(args[name]) if args.get(name) else None for name in ("limit_price", "stop_price")}
     impact = what_if(
         engine.session,
@@ -54,32 +51,46 @@ def what_if_order(engine: StrategyManager, request: Request) -> Result:
     return told(impact)
 
 
-def require_margin(engine: StrategyManager) -> None:
-    """Refuse to start a strategy while the account is near a margin call.
+def margin_plan(engine: StrategyManager, request: Request) -> Result:
+    """Ask IB what a strategy could bind at a weight, its own where none is given; nothing changes.
 
-    Figures that are not known yet refuse nothing here: every order asks again, and there what is not known denies.
+    A limit that it would break is told as ``refused``.
     """
-    limit = engine.risk.decisions.limits.find("margin_cushion", "", 0)
-    if limit is None or not limit.value:
-        return
-    try:
-        figures = engine.risk.account.figures(datetime.now(UTC))
-    except LedgerError:
-        return
-    if figures.excess_liquidity is None or figures.net_liquidation <= 0:
-        return
-    cushion = figures.excess_liquidity / figures.net_liquidation
-    if cushion < limit.value:
-        raise ConflictError(
-            f"The margin cushion is {cushion:.1%} of the account; starting needs {limit.value:.1%} ({limit.source}).",
-            code="margin_cushion",
-            limit=written(limit.value),
-            value=written(cushion),
-            source=limit.source,
-        )
+    row = find_strategy(str(request.args["symbol"]))
+    weight = Decimal(request.args["weight"]) if request.args.get("weight") else row.target_weight
+    return engine.planner.check(engine.planner.plan(row, weight), grants=False, accepted=True)[1]
+
+
+def read_margin(engine: StrategyManager, request: Request) -> Result:
+    """Read whose margin the account's is, now."""
+    reading = engine.margin_shares.read_now()
+    return {"known": reading.is_whole, "problem": reading.problem}
+
+
+def allow_start(engine: StrategyManager, symbol: str, *, accepted: bool = False) -> Result:
+    """Return what IB says a strategy could bind that is about to start; its room is taken.
+
+    ``accepted``: a person lets it pass a limit. What cannot be found out refuses nothing here and is told: every order
+    is checked again, and there what is not known denies.
+    Raises: NotFoundError; ConflictError named by the limit of the account that it would break.
+    """
+    row = find_strategy(symbol)
+    plan, told = engine.planner.check(engine.planner.plan(row, row.target_weight), grants=True, accepted=accepted)
+    over = "" if told["refused"] is None else " It is started all the same, as was asked."
+    level = "info" if plan.is_known and not over else "warning"
+    engine.log(row.symbol, f"Margin: {told['text']}{over}", level)
+    return told
+
+
+def allow_resume(engine: StrategyManager, symbol: str) -> None:
+    """Refuse as ``allow_start`` what would begin with nothing; who holds something is let go on looking after it."""
+    if not any(one.owner == symbol for one in engine.risk.account.holdings()):
+        allow_start(engine, symbol)
 
 
 RISK_HANDLERS: dict[str, Callable[[StrategyManager, Request], Result]] = {
     "kill": kill_level,
     "what_if": what_if_order,
+    "margin_plan": margin_plan,
+    "read_margin": read_margin,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,7 +25,7 @@ from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
 from trading.engine.account_facts import AccountFacts
 from trading.engine.gate import Gate
 from trading.engine.halt_file import HaltFile
-from trading.engine.margin import what_if_draft
+from trading.engine.margin_desk import MarginDesk
 from trading.engine.pulse import Pulse
 from trading.engine.rate_counter import RateCounter
 from trading.engine.standing import ACCOUNT, Decisions, read_decisions, read_revision
@@ -34,6 +34,7 @@ from trading.market.quotes import QuoteBook, ask_price
 from trading.orders import queries
 from trading.orders.drafts import OrderDraft
 from trading.orders.facts import Desk, RiskFacts
+from trading.orders.margins import Move
 from trading.orders.trading_state import TradingState
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class RiskDesk:
         self.hours = LiquidHours()
         self.rates = RateCounter()
         self.account = AccountFacts(host)
+        self.margins = MarginDesk(host, self.account.holdings)
         self._decisions: Decisions | None = None
         self._lock = threading.Lock()
         self._halted_at: datetime | None = None
@@ -230,6 +232,17 @@ class RiskDesk:
         if price is not None:
             self.quotes.take(contract.conId, price)
 
+    async def learn_margins(self, moves: Sequence[Move]) -> None:
+        """Ask IB what the checks have to know of margin; await it on any loop.
+
+        Raises: TransientError, NotFoundError, LedgerError when it does not say it.
+        """
+        await self.margins.learn(moves)
+
+    def learn_margins_now(self, moves: Sequence[Move]) -> None:
+        """Do the same on a thread that may wait."""
+        self.margins.learn_now(moves)
+
     def facts(self, draft: OrderDraft, params: Mapping[str, Any]) -> RiskFacts:
         """Return what the checks may ask about an order.
 
@@ -238,6 +251,7 @@ class RiskDesk:
         now, owner, con_id = datetime.now(UTC), draft.owner, draft.contract.con_id
         decisions = self.decisions
         self.account.learn_terms(draft.contract)
+        self.margins.know(draft.contract)
         return RiskFacts(
             read_orders_today=lambda: queries.orders_today(owner, now, self._enabled_at(decisions, owner)),
             read_realized_today=lambda: self.account.realized_today(owner, now),
@@ -261,15 +275,15 @@ class RiskDesk:
             quote=self.quotes.get(con_id) or self.account.last_mark(con_id),
             read_holdings=self.account.holdings,
             read_account=lambda: self.account.figures(now),
-            unit_value=self._unit_value,
+            unit_value=self.unit_value,
             hours=self.hours.get(con_id, now),
             reset_at=self._host.reset_at,
             take_turn=lambda minute, second: self.rates.take_turn(owner, minute, second),
-            what_if=lambda: what_if_draft(self._host.session, draft),
+            read_margins=self.margins.view,
             on_throttled=lambda text: self._throttle(owner, text),
         )
 
-    def _unit_value(self, con_id: int, price: Decimal | None) -> Decimal:
+    def unit_value(self, con_id: int, price: Decimal | None) -> Decimal:
         """Return what one unit is worth in base currency, at a price or the latest known.
 
         Raises: LedgerError when price, multiplier or rate is not known.

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ib_async import Contract
 
 from strategies.exceptions import TransientError
 from trading.engine.gate import Gate
 from trading.engine.halt_file import HaltFile
+from trading.engine.margin_plan import MarginPlanner
+from trading.engine.margin_shares import MarginShares
 from trading.engine.resets import next_window
 from trading.engine.risk_alerts import store_state
 from trading.engine.risk_desk import RiskDesk
@@ -45,6 +47,8 @@ class RiskSide:
         self.halt_file = HaltFile(settings.mats_home)
         self.gate = Gate(self.halt_file.exists)
         self.risk = RiskDesk(self, self.halt_file)
+        self.margin_shares = MarginShares(self, settings.margin_every_s)
+        self.planner = MarginPlanner(cast(Any, self))
 
     @property
     def reset_at(self) -> datetime | None:

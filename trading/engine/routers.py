@@ -25,6 +25,7 @@ from trading.engine.message_queue import MessageQueue
 from trading.ib.capture import Capture
 from trading.ib.connection import IBConnection
 from trading.ib.resubscribe import Subscriptions
+from trading.ib.silence import Streams
 from trading.orders.db_threads import in_db_thread
 from trading.orders.queries import first_free_order_id
 from trading.orders.refs import owner_named
@@ -62,7 +63,9 @@ class Router:
         make: Callable[..., IBConnection],
         on_state: RouterListener,
         on_end: Callable[[int], None],
+        watch: Callable[[IB, str, Streams], object],
     ) -> None:
+        self._watch = watch
         self.client_id = client_id
         self.loop = asyncio.new_event_loop()
         self.members: dict[str, Any] = {}  # symbol → its broker, None until it has one
@@ -203,7 +206,7 @@ class Router:
             lambda order_ref: owner_named(order_ref) or "",
             lambda: self._queue.is_replay_ahead,
         )
-        Subscriptions(connection.ib)
+        self._watch(connection.ib, f"client {self.client_id}", Subscriptions(connection.ib))
         try:
             while not self._ended.is_set():
                 lost.clear()
@@ -254,7 +257,9 @@ class Routers:
         acquire: Callable[[], int],
         release: Callable[[int], None],
         size: int,
+        watch: Callable[[IB, str, Streams], object],
     ) -> None:
+        self._watch = watch
         self._queue = queue
         self._make = make
         self._on_state = on_state
@@ -274,7 +279,7 @@ class Routers:
             )
             if router is None:
                 client_id = self._acquire()
-                router = Router(client_id, self._queue, self._make, self._on_state, self._forget)
+                router = Router(client_id, self._queue, self._make, self._on_state, self._forget, self._watch)
                 self._routers[client_id] = router
                 router.start()
             router.members[symbol] = None

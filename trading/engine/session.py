@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -123,6 +123,8 @@ class MasterSession:
         except TimeoutError as error:
             future.cancel()
             raise TransientError(f"No answer within {timeout_s:g} s.", code="timeout") from error
+        except CancelledError as error:
+            raise TransientError("The master session ended.", code="no_connection") from error
 
     def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
         """Start a coroutine on the master's loop and return at once.

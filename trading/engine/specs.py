@@ -35,7 +35,7 @@ class CommandSpec:
 
 # Halting things overtakes starting them; what may wait for the next engine start lives longer.
 SPECS: dict[str, CommandSpec] = {
-    "start_strategy": CommandSpec("Start one strategy", ("symbol",)),
+    "start_strategy": CommandSpec("Start one strategy", ("symbol",), ("accept_margin", "reason")),
     "stop_strategy": CommandSpec("Stop one strategy", ("symbol",), priority=10),
     "start_all": CommandSpec("Start all active strategies"),
     "stop_all": CommandSpec("Stop all running strategies", priority=20),
@@ -122,6 +122,10 @@ SPECS: dict[str, CommandSpec] = {
         ("order_type", "limit_price", "stop_price"),
         trail=UNTOLD,
     ),
+    "margin_plan": CommandSpec(
+        "Ask IB what a strategy could bind at a weight", ("symbol",), ("weight",), expires_in_s=15.0, trail=UNTOLD
+    ),
+    "read_margin": CommandSpec("Read whose margin the account's is", expires_in_s=15.0, trail=UNTOLD),
     "start_session": CommandSpec("Start a live session", ("session",)),
     "pause_session": CommandSpec("Have a session's strategies hear nothing", ("session",), priority=10),
     "resume_session": CommandSpec("Have a paused session's strategies hear of bars again", ("session",)),

@@ -20,6 +20,7 @@ from strategies.loader import LoadedStrategy, load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
 from strategies.reactive import ReactiveStrategy
+from strategies.series_names import Listing
 from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine.order_side import OrderSide
@@ -141,10 +142,12 @@ class StrategySide(OrderSide):
     def ac(self, client: Any) -> None:
         self._arctic_client = client
 
-    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
         """Have bars stored that a strategy asked IB for: handed over as any process does, written within a second."""
         try:
-            keep_bars(series, timeframe, bars, use_rth, after)
+            keep_bars(series, timeframe, bars, use_rth, after, of)
         finally:
             database.close()  # on a worker thread of a strategy's loop, which keeps connections open else
 

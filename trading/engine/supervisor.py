@@ -125,6 +125,13 @@ class Supervisor:
         self._publish(runner)
         return runner
 
+    def check_startable(self, symbol: str) -> None:
+        """Refuse what could not be started now.
+
+        Raises: NotFoundError; ConflictError as ``start``.
+        """
+        self._check_startable(self.runner(find_strategy(symbol).symbol))
+
     def _check_startable(self, runner: Runner) -> None:
         if self._closed:
             raise ConflictError("The engine is stopping; it starts nothing.", code="engine_stopping")

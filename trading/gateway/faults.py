@@ -251,8 +251,9 @@ VERBS: dict[str, Verb] = {
     ),
     "outage": Verb(
         "1100, 2103, 2105; after so long 2104, 2106 and 1102 (back=1101: data lost); reports of orders meanwhile are "
-        "told, late or lost (fills=)",
-        {"seconds": seconds}, 1, {"back": _word("1101", "1102"), "fills": _word("told", "late", "lost")},
+        "told, late or lost (fills=); with data=dead the data is lost although 1102 says it was kept",
+        {"seconds": seconds}, 1,
+        {"back": _word("1101", "1102"), "fills": _word("told", "late", "lost"), "data": _word("kept", "dead")},
     ),
     "reject": Verb("refuse a working order after all", {"code": number}, 0, {"ref": str}),
     "fill": Verb(

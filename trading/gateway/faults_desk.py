@@ -291,7 +291,7 @@ class FaultDesk:
             verb = "lose" if fault.get("fills") == "lost" else f"lag {length}"
             for message in _ORDER_REPORTS:
                 self._arm_rule(faults.parse(f"{verb} {message} count=all for={length}").fault)
-        if fault.get("back") == "1101":
+        if fault.get("back") == "1101" or fault.get("data") == "dead":
             for session in self._server.hub.context.sessions.values():
                 session.forget_market_data()
         for code in (1100, 2103, 2105):

@@ -44,7 +44,8 @@ PIECE = 500  # messages of a long answer that are written before others have the
 class GatewayServer:
     """A paper gateway on one address; all methods but the constructor run on its event loop.
 
-    Units: ``tick_s`` seconds between looks at the market. Raises: OSError from ``start`` when the port is taken.
+    Units: ``tick_s`` seconds between looks at the market. ``count_together`` holds the limit of messages against all
+    clients together: whether IB does is not known. Raises: OSError from ``start`` when the port is taken.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class GatewayServer:
         stall_s: float = STALL_S,
         buffer_bytes: int = BUFFER_HARD_BYTES,
         fault_seed: int = 0,
+        count_together: bool = False,
     ) -> None:
         self.venue = venue
         self.pacing = Pacing(pacing)
         self.max_messages_per_s = max_messages_per_s
+        self.shared_pacer = Pacer(max_messages_per_s) if count_together else None
         self.stall_s = stall_s
         self.buffer_bytes = buffer_bytes
         self.hub = Hub(
@@ -168,7 +171,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, server: GatewayServer) -> None:
         self._server = server
         self._codec = ServerCodec()
-        self._pacer = Pacer(server.max_messages_per_s)
+        self._pacer = server.shared_pacer or Pacer(server.max_messages_per_s)
         self._inbox: deque[list[str]] = deque()
         self._session = Session(version=0)
         self._transport: asyncio.Transport | None = None

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from .exchange import Exchange, VenueOptions, build_venue
@@ -73,14 +73,16 @@ class RunningGateway:
 def running_gateway(*, venue: Exchange | None = None, port: int = 0, **options: Any) -> Iterator[RunningGateway]:
     """Run a gateway for the length of a ``with`` block.
 
-    Shape: ``options`` are those of VenueOptions (state in memory unless ``state_file`` is given) and of GatewayServer.
+    Shape: ``options`` are those of VenueOptions (state in memory unless ``state_file`` is given) and of GatewayServer,
+    and ``shift``, a timedelta by which the venue's clock is off.
     """
+    shift = options.pop("shift", timedelta(0))
     venue_options = {name: options.pop(name) for name in _VENUE_OPTIONS & options.keys()}
     exchange = venue if venue is not None else build_venue(VenueOptions(**venue_options))
     server = GatewayServer(
         exchange,
         port=port or free_port(),
-        clock=lambda: exchange.market_now(datetime.now(UTC)),
+        clock=lambda: exchange.market_now(datetime.now(UTC) + shift),
         **{"tick_s": 0.02, **options},
     )
     loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Count a client's messages against TWS' limit, 50 in any second.
+"""Count messages against TWS' limit, 50 in any second; of each client, or of all that are connected.
 
 Owns: the sliding window and both of TWS' ways to deal with an excess: hold the message back (``queue``, TWS' default)
 or refuse it with error 100 and end the session at the third break (``reject``).
@@ -24,10 +24,14 @@ class Pacing(StrEnum):
 
 @dataclass(slots=True)
 class Pacer:
-    """The window of one client; ``max_per_s`` 0 means no limit."""
+    """The window of one client, or of all together; ``max_per_s`` 0 means no limit.
+
+    ``peak`` is the most that came within one window, what was refused included.
+    """
 
     max_per_s: int
     breaks: int = 0
+    peak: int = 0
     _times: deque[float] = field(default_factory=deque)
     _over: int = 0
 
@@ -42,6 +46,7 @@ class Pacer:
         """Count a message that was let through."""
         if self.max_per_s:
             self._times.append(now)
+            self.peak = max(self.peak, len(self._times))
 
     def exceeded(self, now: float) -> int:
         """Count a message against the limit; return the number received in this window if it is above, else 0.
@@ -55,6 +60,7 @@ class Pacer:
         if self._over == 0:
             self.breaks += 1
         self._over += 1
+        self.peak = max(self.peak, self.max_per_s + self._over)
         return self.max_per_s + self._over
 
     @property

@@ -170,7 +170,7 @@ CODES: dict[int, CodeInfo] = {row.code: replace(row, source=_SEEN.get(row.code, 
 CLIENT_ID_IN_USE = 326
 UPSTREAM_LOST = frozenset({1100, 2110})
 UPSTREAM_BACK = frozenset({1101, 1102})
-DATA_LOST = 1101
+DATA_LOST, DATA_KEPT = 1101, 1102
 
 
 def describe(code: int) -> CodeInfo:

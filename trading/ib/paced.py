@@ -1,4 +1,4 @@
-"""The sending side of one connection: orders first, data as the budget allows, history within IB's limits.
+"""The sending side of one connection: orders first, then what books are compared by, then data; history within limits.
 
 Owns: the queues of messages that wait, and refusing bars that would wait too long.
 Leaves: the budget itself (``pacing``). Rule: what waits when the line ends is dropped and never reaches another
@@ -19,7 +19,7 @@ from ib_async import IB
 from ib_async.wrapper import RequestError
 
 from trading.ib import codes
-from trading.ib.pacing import Budget, HistoryAsk
+from trading.ib.pacing import KEPT_FROM_BOOKS, KEPT_FROM_DATA, Budget, HistoryAsk
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ HISTORY, CANCEL_HISTORY = "20", "25"
 _URGENT = frozenset(
     {"3", "4", "58", "71", "49"}
 )  # orders, cancels, the start, and the question that proves a line alive
+# Open and completed orders, executions, account, positions. Behind the data of a hundred strategies that come back at
+# once they would wait longer than anybody waits for their answer, and no order flows before it.
+_OF_BOOKS = frozenset({"5", "6", "7", "15", "16", "61", "64", "99"})
 # message → where its request id stands
 _OPENS_LINE = {"1": 2, "50": 2, "97": 1}
 _CLOSES_LINE = {"2": 2, "51": 2, "98": 1}
@@ -55,6 +58,7 @@ class PacedSender:
         self._client_id = client_id
         self._budget = budget
         self._urgent: deque[str] = deque()
+        self._of_books: deque[str] = deque()
         self._others: deque[str] = deque()
         self._bars: deque[_Bars] = deque()
         self._asked: set[int] = set()
@@ -82,7 +86,7 @@ class PacedSender:
 
         Thread-safe.
         """
-        return self._budget.take(self._client_id, now, urgent=True)
+        return self._budget.take(self._client_id, now)
 
     async def order_turn(self, count: int) -> None:
         """Wait until so many orders would be written at once: one that waits here can still be held back."""
@@ -103,6 +107,8 @@ class PacedSender:
             self._hold_bars(message)
         elif kind in _URGENT:
             self._urgent.append(message)
+        elif kind in _OF_BOOKS:
+            self._of_books.append(message)
         else:
             self._forget_cancelled(kind, message)
             self._others.append(message)
@@ -111,14 +117,14 @@ class PacedSender:
     @property
     def waiting(self) -> int:
         """Count the messages that wait."""
-        return len(self._urgent) + len(self._others) + len(self._bars)
+        return len(self._urgent) + len(self._of_books) + len(self._others) + len(self._bars)
 
     def clear(self) -> None:
         """Drop what waits: it belongs to a session that is over."""
         dropped = self.waiting
         if dropped:
             logger.warning("messages dropped with the line client_id=%s count=%s", self._client_id, dropped)
-        for queue in (self._urgent, self._others, self._bars):
+        for queue in (self._urgent, self._of_books, self._others, self._bars):
             queue.clear()
         self._asked.clear()
         if self._timer is not None:
@@ -132,16 +138,16 @@ class PacedSender:
             self.clear()
             return
         now = asyncio.get_running_loop().time()
-        waits = [self._send_all(self._urgent, now, urgent=True), self._admit_bars(now)]
-        waits.append(self._send_all(self._others, now, urgent=False))
+        waits = [self._send_all(self._urgent, now, 0), self._send_all(self._of_books, now, KEPT_FROM_BOOKS)]
+        waits += [self._admit_bars(now), self._send_all(self._others, now, KEPT_FROM_DATA)]
         wait_s = min((wait for wait in waits if wait), default=0.0)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._flush) if wait_s else None
 
-    def _send_all(self, queue: deque[str], now: float, *, urgent: bool) -> float:
+    def _send_all(self, queue: deque[str], now: float, kept: int) -> float:
         while queue:
-            wait_s = self._budget.take(self._client_id, now, urgent=urgent)
+            wait_s = self._budget.take(self._client_id, now, kept=kept)
             if wait_s:
                 return wait_s
             self._write(queue[0])

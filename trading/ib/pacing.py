@@ -2,8 +2,9 @@
 
 Owns: the sliding windows, who may send now, how long the others wait, what is in use.
 Leaves: the queues of a connection (``paced``), refusing a strategy beforehand (``client_ids``).
-Rule: orders and cancels never stand behind data: a share of every second is kept for them, and each connection sends
-them first. IB counts 50 messages a second; MATS stays below that on every connection, and over all of them.
+Rule: orders and cancels never stand behind anything else, nor the questions by which books are compared behind data: a
+share of every second is kept for each, and each connection sends them in that order. IB counts 50 messages a second;
+MATS stays below that on every connection, and over all of them.
 Units: seconds of a monotonic clock, given by the caller. Thread-safe.
 Source: IB's pages on pacing and historical limitations.
 """
@@ -21,7 +22,7 @@ from strategies.exceptions import TransientError
 # much without saying which message it was, a cancel for example.
 WINDOW_S = 1.25
 PER_CONNECTION = 45  # of IB's 50 a second
-KEPT_FOR_ORDERS = 10
+KEPT_FROM_DATA, KEPT_FROM_BOOKS = 10, 4  # for what is more pressing
 MAX_HISTORY_OPEN = 50
 # IB's 600, 15 and 2 seconds count from arrival to arrival: what left that far apart may arrive closer together.
 SLACK_S = 0.5
@@ -175,13 +176,15 @@ class Budget:
 
     # messages
 
-    def take(self, client_id: int, now: float, *, urgent: bool) -> float:
-        """Count a message that is sent now and return 0, or return how long it must wait."""
-        reserve = 0 if urgent else KEPT_FOR_ORDERS
+    def take(self, client_id: int, now: float, *, kept: int = 0) -> float:
+        """Count a message that is sent now and return 0, or return how long it must wait.
+
+        ``kept`` of every second's messages it leaves to what is more pressing.
+        """
         with self._lock:
             own = self._each.setdefault(client_id, Window(WINDOW_S))
             wait_s = max(
-                own.wait_s(now, PER_CONNECTION - reserve), self._all.wait_s(now, max(1, self.max_messages - reserve))
+                own.wait_s(now, PER_CONNECTION - kept), self._all.wait_s(now, max(1, self.max_messages - kept))
             )
             if wait_s == 0:
                 own.add(now)

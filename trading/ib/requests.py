@@ -20,6 +20,7 @@ Answer = TypeVar("Answer")
 NO_SUCH_CONTRACT = 200
 _TURNS = "mats_turns"
 _POLL_S = 0.05
+_ASK_AGAIN_S = 1.0
 
 
 async def ask(request: Awaitable[Answer], what: str, *, timeout_s: float) -> Answer:
@@ -66,12 +67,15 @@ async def ask_in_turn(ib: IB, request: Callable[[], Awaitable[Answer]], what: st
 async def cancel_everything(ib: IB, *, wait_s: float, answer_s: float) -> int:
     """Have IB cancel every order of the account and wait up to ``wait_s``; return how many orders it still works.
 
+    What came to IB after it was asked is cancelled by asking again.
     Raises: as ``ask``, for a list of open orders that did not come within ``answer_s``.
     """
     untyped: Any = ib
-    untyped.reqGlobalCancel()
-    deadline = time.monotonic() + wait_s
+    deadline, ask_at = time.monotonic() + wait_s, 0.0
     while True:
+        if time.monotonic() >= ask_at:
+            untyped.reqGlobalCancel()
+            ask_at = time.monotonic() + _ASK_AGAIN_S
         working = await ask_in_turn(ib, ib.reqAllOpenOrdersAsync, "open orders", timeout_s=answer_s)
         if not working or time.monotonic() > deadline:
             return len(working)

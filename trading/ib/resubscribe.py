@@ -1,6 +1,7 @@
 """Ask IB again for the streams that it lost: after 1101 nothing comes any more and nobody says so.
 
-Owns: what a connection has subscribed to, as it was asked. Leaves: streams after a reconnect (whoever made them, in
+Owns: what a connection has subscribed to, as it was asked. Leaves: those that fall silent although IB kept them
+(``silence``), streams after a reconnect (whoever made them, in
 ``on_reconnected``), the master's own (``market.recorder``).
 Rule: the same request under the same id, so that the lists and tickers that a strategy holds go on. Same loop only.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from ib_async import IB
 
 from trading.ib import codes
+from trading.ib.silence import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Subscriptions:
     def __init__(self, ib: IB) -> None:
         self._asked: dict[tuple[str, int], tuple[Callable[..., Any], tuple[Any, ...]]] = {}
         client: Any = ib.client
+        self._cancels = {request: getattr(client, cancel) for request, cancel in _STREAMS.items()}
         for request, cancel in _STREAMS.items():
             setattr(client, request, self._remember(request, getattr(client, request)))
             setattr(client, cancel, self._forget(request, getattr(client, cancel)))
@@ -52,6 +55,18 @@ class Subscriptions:
             cancel(req_id, *args)
 
         return end
+
+    def current(self) -> dict[tuple[str, int], Stream]:
+        """Return what is subscribed now, by request and its id."""
+        return {key: Stream(args[0], frozenset({key[1]})) for key, (_, args) in self._asked.items()}
+
+    def renew(self, key: tuple[str, int]) -> None:
+        """End a subscription at IB and ask for it again under its id; one that is gone stays so."""
+        known = self._asked.get(key)
+        if known is not None:
+            (name, number), (request, args) = key, known
+            self._cancels[name](number)
+            request(number, *args)
 
     def _on_error(self, req_id: int, code: int, text: str, contract: Any) -> None:
         if code != codes.DATA_LOST or not self._asked:

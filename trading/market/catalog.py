@@ -27,7 +27,7 @@ from strategies.exceptions import ConfigError, NotFoundError
 from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendar_rows import load_overrides
 from trading.market.calendars import Overrides
-from trading.market.coverage import Coverage, Gap, measure, table_of
+from trading.market.coverage import Coverage, Gap, hours_of, measure, table_of
 from trading.market.frames import nanos_of_index
 
 BARS, TABLE = "bars", "table"
@@ -91,6 +91,8 @@ def list_series(client: ArcticClient, *, query: str = "", budget_s: float = 1.5)
         if wanted in f"{library}/{name}".lower()
     ]
     overrides = load_overrides()
+    if any(one.calendar for one in found):
+        hours_of("XNYS")  # loads the calendars, which takes a second and would use the time up
     deadline = time.monotonic() + budget_s
     newest = sorted(found, key=lambda one: one.written_at or datetime.min.replace(tzinfo=UTC), reverse=True)
     measured = {

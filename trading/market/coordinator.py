@@ -357,13 +357,12 @@ class SessionCoordinator:
     def _deliver(self, now_ns: int) -> None:
         """Hand out what ended by now: orders meet it, strategies hear of it, their signals become orders."""
         bars = self.symbols.take(now_ns)
-        symbols = dict.fromkeys(symbol for symbol, _ in bars)
-        desk, processor = self.ports.desk, self.ports.processor
+        desk = self.ports.desk
         if desk is not None and bars:
-            desk.meet(now_ns, symbols)
-        processor.process(now_ns, bars)
+            desk.meet(now_ns, dict.fromkeys(symbol for symbol, _ in bars))
+        self.ports.processor.process(now_ns, bars)
         if desk is not None:
-            desk.settle(now_ns, processor.qualities(symbols))
+            desk.settle(now_ns)
         self.ports.observer.progress(self.status)
 
     def _scan_ns(self) -> int | None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -23,12 +22,11 @@ from strategies.bar_series import Bar, BarSeries, moment_of, nanos_of, problem_w
 from strategies.exceptions import MatsError, NotFoundError
 from strategies.intervals import Interval
 from strategies.sizing import to_decimal
-from trading.market.indicators.indicator import View
-from trading.market.indicators.registry import make_request
+from trading.market.live_feed import Feed, Following, Trouble, Turn
 from trading.market.live_history import PastBars, end_of, group_of_contract, live_interval, reach_of
-from trading.market.live_windows import FIVE_SECONDS_NS, WindowBuilder, completeness, window_at
+from trading.market.live_windows import FIVE_SECONDS_NS, completeness, window_at
 from trading.market.session_pair import Pair
-from trading.market.session_table import SECOND_NS, SessionTable
+from trading.market.session_table import SessionTable
 from trading.market.shared_lines import Listening, SharedLines
 from trading.market.time_manager import TimeManager
 
@@ -37,51 +35,9 @@ logger = logging.getLogger(__name__)
 FILL_TRIES = 3
 FILL_AGAIN_S = 5.0
 LISTEN_AGAIN_S = 20.0
-DAY_NS = 86_400 * SECOND_NS
-
-Turn = Callable[[int, int, Sequence[str]], None]  # contract id, end of the instant in nanoseconds, intervals that grew
-Trouble = Callable[[str], None]
-
-
-@dataclass(slots=True, eq=False)
-class Following:
-    """One follower of one instrument; ``feeds`` by interval."""
-
-    con_id: int
-    on_turn: Turn
-    on_trouble: Trouble
-    feeds: dict[str, Feed] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Feed:
-    """One series with its indicators, and who is told of it."""
-
-    interval: Interval
-    pair: Pair
-    depth: int
-    regular_hours: bool
-    lock: threading.Lock = field(default_factory=threading.Lock)  # between the writer and whoever asks for an indicator
-    builder: WindowBuilder = field(default_factory=WindowBuilder)
-    followers: list[Following] = field(default_factory=list)
-    waiting: list[Bar] = field(default_factory=list)  # closed, behind a fill that is under way
-    filling: asyncio.Task[None] | None = None
-    given_up_ns: int = 0  # windows up to here that are missing will not come any more
-    shuts_at: int | None = None  # of days: when the session ends whose bar is fetched then
-
-    @property
-    def series(self) -> BarSeries:
-        """Return the closed bars, a reference that grows."""
-        return self.pair.series
-
-    def indicator(self, name: str, period: int, params: Mapping[str, float | str]) -> View:
-        """Return an indicator, computed over what is there when it is new. Thread-safe.
-
-        Raises: ConfigError (unknown_indicator, bad_indicator).
-        """
-        request = make_request(name, self.interval.text, period, params)
-        with self.lock:
-            return self.pair.indicator(request)
+HISTORY_TRIES = 6
+HISTORY_AGAIN_S = 10.0
+DAYS_FROM_S = 30
 
 
 @dataclass(slots=True, eq=False)
@@ -242,14 +198,14 @@ class LiveBars:
         if window is None:
             return False
         bar, missed = feed.builder.add(part, window)
-        if missed or (bar is not None and not _joins(feed, bar, table)):
+        if missed or (bar is not None and not feed.joins(bar, table)):
             self._fill_soon(instrument, feed)
         if bar is None:
             return False
         if feed.filling is not None:
             feed.waiting.append(bar)
             return False
-        self._append(feed, [bar])
+        feed.append([bar])
         return True
 
     def _take_day(self, instrument: _Instrument, feed: Feed, part: Bar, table: SessionTable) -> None:
@@ -273,75 +229,83 @@ class LiveBars:
     # -- history
 
     async def _warm_up(self, instrument: _Instrument, feed: Feed, following: Following) -> None:
-        if not len(feed.series):
+        if not feed.was_tried.is_set():
             self._fill_soon(instrument, feed, tells=False)
-        if feed.filling is not None:
-            await asyncio.wait({feed.filling})
-        if not len(feed.series):
-            name = f"{instrument.contract.symbol} {feed.interval.text}"
-            following.on_trouble(f"No history of {name} could be read; it begins with live bars.")
+            await feed.was_tried.wait()
+        if not feed.has_history:
+            again = "; it is asked for again." if feed.filling is not None else "; it begins with live bars."
+            following.on_trouble(f"No history of {feed.name} could be read{again}")
 
     def _fill_soon(self, instrument: _Instrument, feed: Feed, *, tells: bool = True) -> None:
         if feed.filling is None:
             feed.filling = asyncio.get_running_loop().create_task(self._fill(instrument, feed, tells=tells))
 
     async def _fill(self, instrument: _Instrument, feed: Feed, *, tells: bool) -> None:
-        """Append from history what the series lacks, then what closed meanwhile, and tell of it."""
-        before = len(feed.series)
+        """Put in from history what the series lacks, then what closed meanwhile, and tell of it."""
+        before = self._end_of_series(instrument, feed)
         try:
-            await self._fetch(instrument, feed, is_first=not before)
+            await self._fetch(instrument, feed)
         except Exception:  # task border: the series must go on growing
-            logger.exception("not filled symbol=%s interval=%s", instrument.contract.symbol, feed.interval.text)
+            logger.exception("not filled series=%s", feed.name)
         finally:
             feed.filling = None
             waiting, feed.waiting = feed.waiting, []
-            self._append(feed, waiting)
-        if len(feed.series) > before and tells:
-            self._deliver(instrument, [feed], self._end_of_series(instrument, feed))
+            feed.append(waiting)
+        end = self._end_of_series(instrument, feed)
+        if end > before and tells:
+            self._deliver(instrument, [feed], end)
 
-    async def _fetch(self, instrument: _Instrument, feed: Feed, *, is_first: bool) -> None:
+    async def _fetch(self, instrument: _Instrument, feed: Feed) -> None:
+        if not feed.has_history:
+            await self._fetch_first(instrument, feed)
+            return
         wanted = self._last_window_end(instrument, feed)
         for attempt in range(1, FILL_TRIES + 1):
-            bars = await self._read(instrument, feed, is_first=is_first)
-            self._append(feed, self._kept(instrument, feed, bars) if is_first else bars)
-            if is_first or self._end_of_series(instrument, feed) >= wanted:
+            feed.append(await self._read(instrument, feed, int(feed.series.starts[-1]), fresh=True) or [])
+            if self._end_of_series(instrument, feed) >= wanted:
                 return
             if attempt < FILL_TRIES:
                 await asyncio.sleep(FILL_AGAIN_S)  # IB lists a bar some seconds after its end
         feed.given_up_ns = wanted
-        name = f"{instrument.contract.symbol} {feed.interval.text}"
-        self._tell(instrument, f"Bars of {name} are missing: neither the line nor IB's history brought them.")
+        self._tell(instrument, f"Bars of {feed.name} are missing: neither the line nor IB's history brought them.")
 
-    async def _read(self, instrument: _Instrument, feed: Feed, *, is_first: bool) -> list[Bar]:
-        now_ns = await self._past.present()
-        if is_first:
-            reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
-            since_ns = min(nanos_of(moment_of(now_ns) - reach), self._today(instrument, feed, now_ns))
-        else:
-            since_ns = int(feed.series.starts[-1])
-        day = moment_of(since_ns).date()
-        table = await asyncio.to_thread(self._times.session_table, instrument.group, day, moment_of(now_ns).date())
+    async def _fetch_first(self, instrument: _Instrument, feed: Feed) -> None:
+        """Read the history; what closes meanwhile waits, so that it stands behind it."""
         try:
+            for attempt in range(1, HISTORY_TRIES + 1):
+                now_ns = await self._past.present()
+                reach = reach_of(feed.interval, feed.depth, regular_hours=feed.regular_hours)
+                since_ns = min(nanos_of(moment_of(now_ns) - reach), self._today(instrument, feed, now_ns))
+                bars = await self._read(instrument, feed, since_ns, fresh=False)
+                feed.append(self._kept(instrument, feed, bars or []))
+                feed.has_history = bool(bars)
+                feed.was_tried.set()
+                if bars is not None or attempt == HISTORY_TRIES:
+                    return
+                await asyncio.sleep(HISTORY_AGAIN_S)
+        finally:
+            feed.was_tried.set()
+
+    async def _read(self, instrument: _Instrument, feed: Feed, since_ns: int, *, fresh: bool) -> list[Bar] | None:
+        """Return closed bars from a moment on; none where there are none, None when they could not be read."""
+        first, last = moment_of(since_ns).date(), moment_of(await self._past.present()).date()
+        try:
+            table = await asyncio.to_thread(self._times.session_table, instrument.group, first, last)
             return await self._past.read(
-                instrument.contract,
-                feed.interval,
-                since_ns,
-                table,
-                regular_hours=feed.regular_hours,
-                fresh=not is_first,
+                instrument.contract, feed.interval, since_ns, table, regular_hours=feed.regular_hours, fresh=fresh
             )
         except NotFoundError:
             return []
         except MatsError as error:
-            name = f"{instrument.contract.symbol} {feed.interval.text}"
-            logger.warning("history not read of=%s reason=%s", name, error.message)
-            return []
+            logger.warning("history not read series=%s reason=%s", feed.name, error.message)
+            return None
 
     def _today(self, instrument: _Instrument, feed: Feed, now_ns: int) -> int:
         """Return when the session that runs began: what is added up over a day needs it whole; else the present."""
         table = self._table(instrument, now_ns)
         session = table.session_at(now_ns)
-        if session < 0 or not feed.interval.is_intraday or now_ns >= table.post[session]:
+        is_short = feed.interval.seconds < DAYS_FROM_S  # a day of them would be some ten thousand, an hour a request
+        if session < 0 or is_short or not feed.interval.is_intraday or now_ns >= table.post[session]:
             return now_ns
         return int(table.opens[session] if feed.regular_hours else table.pre[session])
 
@@ -351,13 +315,6 @@ class LiveBars:
             return []
         today = self._today(instrument, feed, bars[-1].start_ns)
         return [bar for place, bar in enumerate(bars) if place >= len(bars) - feed.depth or bar.start_ns >= today]
-
-    @staticmethod
-    def _append(feed: Feed, bars: Iterable[Bar]) -> None:
-        with feed.lock:
-            for bar in bars:
-                if not len(feed.series) or bar.start_ns > int(feed.series.starts[-1]):
-                    feed.pair.append(bar)
 
     def _end_of_series(self, instrument: _Instrument, feed: Feed) -> int:
         if not len(feed.series):
@@ -375,11 +332,3 @@ class LiveBars:
         if window is None:
             return 0
         return window[1] if window[1] <= now else window[0]
-
-
-def _joins(feed: Feed, bar: Bar, table: SessionTable) -> bool:
-    """Tell whether a closed bar follows the last of its series, or begins a session."""
-    if not len(feed.series):
-        return False
-    before = window_at(bar.start_ns - 1, feed.interval, table, regular_hours=feed.regular_hours)
-    return before is None or before[1] <= feed.given_up_ns or int(feed.series.starts[-1]) >= before[0]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,8 +23,10 @@ from ib_async import IB, Contract, RealTimeBar, RealTimeBarList, Ticker
 from portfolio.arctic.market_data import Bar
 from portfolio.models import Instrument, Position
 from strategies.exceptions import TransientError
+from strategies.series_names import Listing
 from trading.ib import codes
 from trading.ib.mapping import to_decimal
+from trading.ib.silence import Stream
 from trading.market.bars import BarStore
 from trading.market.shared_lines import Listening, SharedLines
 from trading.models import Order
@@ -57,17 +59,9 @@ class Wanted:
     currency: str
 
     @property
-    def series(self) -> str:
-        """Return the name that its bars are kept under: a ticker names the stock, never an option or future on it.
-
-        >>> Wanted(1, "SPY", "STK", "ARCA", "USD").series, Wanted(2, "SPY", "OPT", "SMART", "USD").series
-        ('SPY', 'SPY.2')
-        >>> Wanted(3, "EUR", "CASH", "IDEALPRO", "USD").series
-        'EUR.USD'
-        """
-        if self.sec_type == "CASH":
-            return f"{self.symbol}.{self.currency}"
-        return self.symbol if self.sec_type == "STK" else f"{self.symbol}.{self.con_id}"
+    def listing(self) -> Listing:
+        """Return what its bars are of."""
+        return Listing(self.con_id, self.symbol, self.sec_type, self.currency)
 
     def contract(self) -> Contract:
         """Return the contract to ask for."""
@@ -158,6 +152,38 @@ class MarketRecorder:
             if wanted.con_id not in self._lines and len(self._lines) < self._max_instruments:
                 self._lines[wanted.con_id] = self._subscribe(wanted)
 
+    def current(self) -> dict[int, Stream]:
+        """Return the lines by contract id, each with the ids of its requests."""
+        wrapper: Any = self._ib.wrapper
+        ids: dict[Ticker, int] = wrapper.ticker2ReqId["mktData"]
+        return {
+            con_id: Stream(line.contract, frozenset({self._bar_request(line), ids.get(line.ticker, 0)}))
+            for con_id, line in self._lines.items()
+        }
+
+    def _bar_request(self, line: _Line) -> int:
+        """Return the id of the request that brings a line's bars, 0 where none does."""
+        if isinstance(line.bars, RealTimeBarList):
+            return int(line.bars.reqId)
+        return self._shared.request_of(line.wanted.con_id) if self._shared is not None else 0
+
+    def renew(self, con_id: int) -> None:
+        """End a contract's line at IB and ask for it again."""
+        line = self._lines.get(con_id)
+        if line is not None:
+            if isinstance(line.bars, Listening) and self._shared is not None:
+                self._shared.renew(con_id)
+            self._unsubscribe(line)
+            self._lines[con_id] = self._subscribe(line.wanted)
+
+    def tell_again(self, con_ids: Iterable[int]) -> None:
+        """Report the prices of contracts that were silent, also where they are what they were."""
+        for con_id in con_ids:
+            line = self._lines.get(con_id)
+            self._told.pop(con_id, None)
+            if line is not None:
+                self._take(con_id, line.ticker)
+
     def stop(self) -> None:
         """End recording; what waits is still stored."""
         self._ib.disconnectedEvent -= self.stop
@@ -238,12 +264,15 @@ class MarketRecorder:
         for ticker in tickers:
             con_id = ticker.contract.conId if ticker.contract else 0
             if con_id in self._lines:
-                price = ticker.marketPrice()
-                price = ticker.close if math.isnan(price) else price
-                if not math.isnan(price) and price > 0:
-                    self._moved[con_id] = to_decimal(price)
-                    if self._on_price is not None and not math.isnan(ticker.marketPrice()):
-                        self._on_price(con_id, self._moved[con_id])
+                self._take(con_id, ticker)
+
+    def _take(self, con_id: int, ticker: Ticker) -> None:
+        price = ticker.marketPrice()
+        price = ticker.close if math.isnan(price) else price
+        if not math.isnan(price) and price > 0:
+            self._moved[con_id] = to_decimal(price)
+            if self._on_price is not None and not math.isnan(ticker.marketPrice()):
+                self._on_price(con_id, self._moved[con_id])
 
     async def _tell(self) -> None:
         await self._every(MARKS_EVERY_S, self._tell_once)
@@ -267,7 +296,7 @@ class MarketRecorder:
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
         self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
-        self._store.add(wanted.series, Bar(start, *ohlc, volume))
+        self._store.add(wanted.listing, Bar(start, *ohlc, volume))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -182,9 +182,23 @@ class SharedLines:
         for one in line.listeners:
             one.on_failure(f"IB sends no bars of {line.contract.symbol}: {code} {text}")
 
-    def _ask_again(self) -> None:
+    def request_of(self, con_id: int) -> int:
+        """Return the id of the request that brings an instrument's bars, 0 while none does."""
         with self._lock:
-            lost = [(con_id, line.bars) for con_id, line in self._lines.items() if line.bars is not None]
+            line = self._lines.get(con_id)
+            return int(line.bars.reqId) if line is not None and line.bars is not None else 0
+
+    def renew(self, con_id: int) -> None:
+        """End an instrument's line at IB and ask for it again, for all that listen."""
+        self._ask_again({con_id})
+
+    def _ask_again(self, only: Collection[int] | None = None) -> None:
+        with self._lock:
+            lost = [
+                (con_id, line.bars)
+                for con_id, line in self._lines.items()
+                if line.bars is not None and (only is None or con_id in only)
+            ]
             for con_id, bars in lost:
                 self._lines[con_id].bars = None
                 self._budget.close_line(self._client_id, bars.reqId)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, Protocol
 
 from strategies.exceptions import ConfigError, OrderDeniedError
 from strategies.order_types import Terms
+from strategies.quantities import size_to_quantity
 from strategies.reactive import Signal, SignalAction
-from strategies.sizing import size_to_quantity
 from trading.market.signal_terms import MARKET, is_number, is_plain_market, number_of, on_tick, terms_of
 
 ZERO = Decimal(0)
@@ -219,8 +219,9 @@ def _plain(units: int, facts: Facts, *, is_buy: bool) -> Plan | None:
     """
     if units <= 0 or (facts.lot != 1 and units % facts.lot):
         return None
-    change = Decimal(units if is_buy else -units)
-    made: Plan = tuple.__new__(Plan, (change, MARKET, opening_part(facts.held, change), None, None, False, ""))
+    change, held = Decimal(units if is_buy else -units), facts.held
+    opens = opening_part(held, change) if held else abs(change)
+    made: Plan = tuple.__new__(Plan, (change, MARKET, opens, None, None, False, ""))
     return made
 
 

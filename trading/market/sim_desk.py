@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -28,7 +28,8 @@ from trading.backtest.book import Holding
 from trading.backtest.contracts import BacktestFill, BacktestOrder, InstrumentTerms, Models, NoSlippage, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
-from trading.backtest.lane import Lane
+from trading.backtest.lane import HasQuality, Lane
+from trading.backtest.outcome import named_rows
 from trading.backtest.sessions import edges, sessions_around
 from trading.brokers.fees import FixedStockFees
 from trading.market.calendars import NO_OVERRIDES, Overrides
@@ -61,6 +62,17 @@ def models_of(backtest: BacktestConfig) -> Models:
     return Models(fees=fees, slippage=slippage, allow_short=backtest.allow_short)
 
 
+class _Quality:
+    """How whole the bars are that orders meet, as the session's data have it."""
+
+    def __init__(self) -> None:
+        self.data: HasQuality | None = None
+
+    def get_bar_quality(self, symbol: str, interval: str) -> float:
+        """Return it in per cent, 0 before there are data."""
+        return 0.0 if self.data is None else self.data.get_bar_quality(symbol, interval)
+
+
 class SimulatedDesk:
     """Takes signals, gives fills."""
 
@@ -69,12 +81,17 @@ class SimulatedDesk:
             raise ConfigError("A simulated broker belongs to a backtest.", code="no_backtest_config")
         self._desk = Desk(models_of(config.backtest_config))
         self._trading, self._exchange, self._overrides = config.trading_config, config.exchange_group, overrides
+        self._quality = _Quality()
         self._lanes: dict[str, Lane] = {}
         self._executors: dict[str, Executor] = {}
         self._waiting: dict[str, deque[Sequence[Signal]]] = {}
         self._lock = threading.Lock()
         entries = [entry for entry in config.session_data_config.strategies if entry.enabled]
         self._cash = config.backtest_config.initial_capital / max(len(entries), 1)
+
+    def follow(self, data: HasQuality) -> None:
+        """Ask these data how complete bars are."""
+        self._quality.data = data
 
     # -- symbols and strategies
 
@@ -87,7 +104,7 @@ class SimulatedDesk:
             return
         terms = InstrumentTerms(symbol, exchange=self._exchange)
         track = _track(terms, interval, bars, self._overrides)
-        lane = Lane(track, terms, self._desk)
+        lane = Lane(track, terms, self._desk, self._quality)
         lane.row = lane.series.count = int(np.searchsorted(track.ends, seen_ns, side="right"))
         self._lanes[symbol] = lane
         for executor in self._executors.values():
@@ -128,15 +145,9 @@ class SimulatedDesk:
                     lane.match(row)
                 lane.row = lane.series.count = row + 1
 
-    def settle(self, now_ns: int, qualities: Mapping[str, float]) -> int:
-        """Turn the signals that wait into orders, strategy by strategy; return how many there were.
-
-        ``qualities``: how complete the bars of symbols are by now, 0–100, where that changed.
-        """
+    def settle(self, now_ns: int) -> int:
+        """Turn the signals that wait into orders, strategy by strategy; return how many there were."""
         self._desk.now_ns = now_ns
-        for symbol, quality in qualities.items():
-            if symbol in self._lanes:
-                self._lanes[symbol].quality = quality
         count = 0
         for name, executor in self._executors.items():
             with self._lock:
@@ -161,12 +172,14 @@ class SimulatedDesk:
     @property
     def fills(self) -> list[BacktestFill]:
         """Return all fills, oldest first."""
-        return self._desk.fills
+        return named_rows(self._desk)[0]
 
     def orders(self) -> list[BacktestOrder]:
         """Return all orders by number, those that work as open."""
-        working = [order.record("open", None) for lane in self._lanes.values() for order in lane.working]
-        return sorted([*self._desk.orders, *working], key=lambda order: order.order_id)
+        working = [
+            BacktestOrder(*order.record("open", None)) for lane in self._lanes.values() for order in lane.working
+        ]
+        return sorted([*named_rows(self._desk)[1], *working], key=lambda order: order.order_id)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return money and orders by strategy, JSON-able: decimals as text."""
@@ -183,9 +196,10 @@ class SimulatedDesk:
                 "fills": 0,
                 "denied": 0,
             }
-        for fill in self._desk.fills:
+        fills, orders = named_rows(self._desk)
+        for fill in fills:
             found[fill.strategy]["fills"] += 1
-        for order in self._desk.orders:
+        for order in orders:
             found[order.strategy]["denied"] += order.state == "denied"
         return found
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from strategies.exceptions import LedgerError
+from strategies.exceptions import LedgerError, MatsError, OrderDeniedError
 from trading.orders.checking import RiskCheck, deny
 from trading.orders.drafts import OrderDraft
 from trading.orders.facts import Desk, RiskFacts, once_per_family
 from trading.orders.limits import ACCOUNT, DEFAULT, Limit
+from trading.orders.margins import binding, held_of
 
 ZERO = Decimal(0)
 CENT, BASIS = Decimal("0.01"), Decimal("0.0001")
@@ -171,19 +172,25 @@ class WhatIfMargin:
     name = "what_if_margin"
 
     def check(self, draft: OrderDraft, facts: RiskFacts) -> None:
-        """Refuse what would leave less equity than initial margin, and what IB does not answer."""
+        """Refuse what would leave less equity than initial margin, together with everything that works.
+
+        Raises: MarginWanted while IB has to be asked; whoever runs the checks asks with nothing held, and runs them
+        again.
+        """
         limit = facts.desk.limit(self.name) if facts.desk else None
         if facts.desk is None or not limit or not limit.value or facts.is_reduction(draft):
             return
-        impact = facts.desk.what_if()
-        if impact.initial_margin_after is None or impact.equity_with_loan_after is None:
-            raise LedgerError("IB did not say what the order does to the margin.", code="margin_unknown")
-        if impact.initial_margin_after > impact.equity_with_loan_after:
-            text = (
-                f"Initial margin would be {impact.initial_margin_after:.2f} "
-                f"with equity of {impact.equity_with_loan_after:.2f}."
-            )
-            raise deny(self.name, text, limit=limit, value=impact.initial_margin_after)
+        orders = facts.open_orders  # before what is held: a fill in between is then counted twice, not left out
+        bound, equity = binding(draft, orders, facts.desk.read_margins(), held_of(facts.desk.read_holdings()))
+        if bound > equity:
+            text = f"Initial margin would be {bound:.2f} with equity of {equity:.2f}, working orders included."
+            raise deny(self.name, text, limit=limit, value=bound)
+
+
+def unanswered(error: MatsError | None) -> OrderDeniedError:
+    """Return the refusal of an order whose margin IB did not say."""
+    reason = "IB did not say what the order does to the margin." if error is None else error.message
+    return deny(WhatIfMargin.name, f"This cannot be checked: {reason}")
 
 
 def _whose(limit: Limit, draft: OrderDraft) -> str | None:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strategies.exceptions import LedgerError
 from trading.orders.drafts import OrderDraft
 from trading.orders.limits import Limit
 from trading.orders.trading_state import Override, TradingState, is_reduction
+
+if TYPE_CHECKING:
+    from trading.orders.margins import MarginView
 
 ZERO = Decimal(0)
 
@@ -102,6 +105,7 @@ class MarginImpact:
     initial_margin_change: Decimal | None
     maintenance_margin_change: Decimal | None
     initial_margin_after: Decimal | None
+    maintenance_margin_after: Decimal | None
     equity_with_loan_after: Decimal | None
     commission: Decimal | None
     warning: str = ""
@@ -137,7 +141,7 @@ class Desk:
     hours: Sequence[tuple[datetime, datetime]] | None = None
     reset_at: datetime | None = None
     take_turn: Callable[[Limit | None, Limit | None], None] = lambda minute, second: None
-    what_if: Callable[[], MarginImpact] = _unknown
+    read_margins: Callable[[], MarginView] = _unknown
     on_throttled: Callable[[str], None] = lambda text: None
 
     @cached_property

@@ -90,6 +90,11 @@ def working_refs(owner: str | None = None) -> list[str]:
     return list(rows.order_by("id").values_list("order_ref", flat=True))
 
 
+def is_any_on_its_way(since: datetime) -> bool:
+    """Tell whether an order of a moment ago was handed over and IB has not answered for it."""
+    return Order.objects.filter(state=OrderState.SENT, created_at__gte=since).exists()
+
+
 def working_orders(owner: str | None = None) -> list[Order]:
     """Return the working orders of one owner or of all, oldest first."""
     rows = Order.objects.filter(state__in=_WORKING)

@@ -23,9 +23,12 @@ __all__ = [
     "CHANGES",
     "CHECKS",
     "COMBINATION",
+    "COMBINATION_CHANGED",
     "COMBINATION_LOOKING",
     "FORM",
+    "LEGS",
     "LOOKING",
+    "MARGIN",
     "MAX_ACTIVE_PER_SIDE",
     "ORDER_TYPES",
     "OpenOrder",
@@ -104,15 +107,17 @@ CHECKS: tuple[RiskCheck, ...] = (
     *conduct_checks.RATE,
 )
 
-# A combination as a whole; its legs are checked like changes.
+# A combination as a whole; its legs are checked like changes, but for the margin, which is that of the whole.
 COMBINATION: tuple[RiskCheck, ...] = (
     *FORM,
     conduct_checks.DailyTrades(),
     conduct_checks.RepeatThrottle(),
     conduct_checks.DailyLoss(),
     conduct_checks.AccountLoss(),
+    exposure_checks.WhatIfMargin(),
     *conduct_checks.RATE,
 )
+COMBINATION_CHANGED: tuple[RiskCheck, ...] = (*FORM, exposure_checks.WhatIfMargin())
 
 # Who only looks sends nothing: what counts orders, or holds a strategy for sending too many, is left out.
 _COUNTING = (conduct_checks.RepeatThrottle, conduct_checks.OrderRate)
@@ -127,6 +132,8 @@ CHANGES: tuple[RiskCheck, ...] = (
     conduct_checks.SelfCross(),
     *exposure_checks.CHECKS,
 )
+LEGS: tuple[RiskCheck, ...] = tuple(rule for rule in CHANGES if not isinstance(rule, exposure_checks.WhatIfMargin))
+MARGIN: tuple[RiskCheck, ...] = (exposure_checks.WhatIfMargin(),)
 
 
 def check_order(draft: OrderDraft, facts: RiskFacts, checks: Sequence[RiskCheck] | None = None) -> None:

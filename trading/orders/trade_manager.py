@@ -307,6 +307,13 @@ class TradeManager:
         )
         return await self._master_broker().place_order(contract, order, owner=owner, purpose=FLATTEN)
 
+    async def withdraw(self, order_ref: str) -> None:
+        """Cancel one of the master's own orders, on the master's loop.
+
+        Raises: OrderRefusedError when it has ended already.
+        """
+        await self._master_broker().cancel_order(order_ref)
+
     @staticmethod
     def _wait_final(order_refs: list[str]) -> None:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S

@@ -2,7 +2,8 @@
 
 Owns: reading the forms and handing them on. Leaves: doing (``engine.commands``), waiting in the page
 (``static/mats/commands.js``). Rule: an operator's right is asked first; success is said only after the engine
-acknowledged. Without scripts the answer is a page with the outcome.
+acknowledged, but for the halt of a kill level, which does not wait for an engine. Without scripts the answer is a page
+with the outcome.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from portfolio.ledger.money import plain
 from strategies.api_rules import IDEMPOTENCY_HEADER, OPERATE
 from strategies.exceptions import ConfigError, ConflictError, MatsError, NotFoundError, TransientError
 from strategies.models import DISCRETIONARY
-from trading import services
+from trading import risk_control, services
 from trading.api_queries import find_order
 from trading.engine.events import iso
 from trading.engine.kill import GLOBAL_CANCEL
@@ -38,6 +39,7 @@ from trading.models import CommandState, EngineCommand, Order
 from trading.pages import tickets, uploads
 from trading.pages.forms import number, read_details, read_moment, read_reason
 from trading.queries import engine_state
+from trading.risk_control import may_release
 from trading.session_services import RUN_SESSION
 
 logger = logging.getLogger(__name__)
@@ -256,6 +258,20 @@ def kill(request: HttpRequest) -> list[Ask]:
     return [Ask("kill", args)]
 
 
+def start_over_limit(request: HttpRequest) -> list[Ask]:
+    """Start a strategy although a limit of the account would be broken; an administrator's, with a reason."""
+    if not may_release(request.user):
+        raise PermissionDenied
+    posted = _texts(request)
+    args = {"symbol": posted.get("symbol", ""), "accept_margin": True, "reason": read_reason(posted)}
+    return [Ask("start_strategy", args)]
+
+
+def read_margin(request: HttpRequest) -> list[Ask]:
+    """Read now whose margin the account's is."""
+    return [Ask("read_margin", {})]
+
+
 ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "place-order": ("Place the order", place_order),
     "cancel-order": ("Cancel the order", cancel_order),
@@ -274,6 +290,8 @@ ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "settle-parked": ("Parked report", settle_parked),
     "resolve-finding": ("Close the finding", resolve_finding),
     "kill": ("Kill switch", kill),
+    "read-margin": ("Read the margin", read_margin),
+    "start-over-limit": ("Start", start_over_limit),
     "start-session": ("Start the session", _session_command("start_session", confirmed=True)),
     "pause-session": ("Pause the session", _session_command("pause_session", confirmed=False)),
     "resume-session": ("Resume the session", _session_command("resume_session", confirmed=True)),
@@ -316,9 +334,13 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     title, read = ACTIONS[action]
     wants_json = "application/json" in request.headers.get("Accept", "")
     try:
-        if not engine_state()["running"]:
-            raise TransientError("The engine is not running, so nothing was queued. Start it and try again.")
-        commands = _queue(request, read(request))
+        is_running = engine_state()["running"]
+        asks = read(request) if is_running or action == "kill" else []
+        is_halted = _halt_at_once(request, asks)
+        if not is_running:
+            halted = " The account is halted all the same." if is_halted else ""
+            raise TransientError(f"The engine is not running, so nothing was queued.{halted} Start it and try again.")
+        commands = _queue(request, asks)
     except MatsError as error:
         return _refused(request, title, error, wants_json=wants_json)
     if wants_json:
@@ -327,8 +349,18 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     return _outcome(request, title, finished)
 
 
+def _halt_at_once(request: HttpRequest, asks: list[Ask]) -> bool:
+    """Halt without an engine what a kill level is to halt; tell whether that was asked and done."""
+    is_halted, actor = False, request.user.get_username()
+    for place, ask in enumerate(asks):
+        if ask.kind == "kill":
+            level, owner, reason = ask.args["level"], ask.args.get("owner", ""), ask.args["reason"]
+            key = _command_key(request, place)
+            is_halted |= risk_control.halt_at_once(level, owner, reason=reason, actor=actor, key=key)
+    return is_halted
+
+
 def _queue(request: HttpRequest, asks: list[Ask]) -> list[EngineCommand]:
-    key = _request_key(request)
     user = request.user if isinstance(request.user, User) else None
     return [
         services.enqueue(
@@ -336,10 +368,16 @@ def _queue(request: HttpRequest, asks: list[Ask]) -> list[EngineCommand]:
             ask.args,
             user=user,
             source="page",
-            idempotency_key=None if key is None else f"{request.user.pk}:{key}:{place}",
+            idempotency_key=_command_key(request, place),
         )
         for place, ask in enumerate(asks)
     ]
+
+
+def _command_key(request: HttpRequest, place: int) -> str | None:
+    """Return the key of one of a form's commands; None when the form has none."""
+    key = _request_key(request)
+    return None if key is None else f"{request.user.pk}:{key}:{place}"
 
 
 def _request_key(request: HttpRequest) -> str | None:

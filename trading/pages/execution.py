@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -22,16 +21,15 @@ from django.views.decorators.http import require_GET, require_POST
 
 from portfolio.models import Execution, Instrument
 from strategies.api_rules import OPERATE
-from strategies.exceptions import MatsError, TransientError
+from strategies.exceptions import MatsError
 from strategies.order_types import TIFS, TYPES
 from strategies.sizing import URGENCIES
 from trading import services
-from trading.models import CommandState, Order
+from trading.models import Order
 from trading.orders.state import WORKING, OrderState
 from trading.orders.wishes import SEC_TYPES
 from trading.pages import tickets
 from trading.pages.shell import frame_state, owners, render_page
-from trading.queries import engine_state
 from trading.templatetags.console import moment, price, quantity
 
 SHOWN = 200
@@ -170,17 +168,4 @@ def _operators(request: HttpRequest) -> dict[str, str]:
 
 
 def _ask(request: HttpRequest, kind: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Return the engine's answer to a question that changes nothing.
-
-    Raises: TransientError while no engine answers; ConfigError for a ticket that cannot be used.
-    """
-    if not engine_state()["running"]:
-        raise TransientError("The engine is not running; nothing can be asked.", code="engine_down")
-    user = request.user if isinstance(request.user, User) else None
-    asked = services.enqueue(kind, args, user=user, source="page", expires_in_s=WAIT_S)
-    command = services.wait_for(asked.pk, WAIT_S)
-    if command.state != CommandState.DONE:
-        raise TransientError(
-            command.error or "The engine has not answered in time.", code=command.error_code or "timeout"
-        )
-    return dict(command.result or {})
+    return services.answer_of(kind, args, user=request.user, source="page", wait_s=WAIT_S)

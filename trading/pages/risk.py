@@ -51,6 +51,7 @@ def page(request: HttpRequest) -> HttpResponse:
         locks=risk_queries.lock_rows(),
         denials=risk_queries.denials(),
         exposure=exposure,
+        margin=risk_queries.margin_shares(),
         dead_man=risk_queries.dead_man_rows(),
         specs=SPECS.values(),
         override_actions=[action.value for action in OverrideAction],

@@ -36,6 +36,7 @@ def mats_settings(settings: Any, tmp_path: Path, free_port: int) -> Any:
         stop_timeout_s=3.0,
         equity_interval_s=0.5,
         ib_connect_timeout_s=3.0,
+        margin_every_s=0,  # else the master asks on its own, between what tests count
     )
     return settings
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,25 @@ def until(condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "")
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what or condition}"
         tick.wait(0.01)
+
+
+class Clock:
+    """A wall clock that runs on from wherever it is put, so many times as fast as the real one."""
+
+    def __init__(self, at: datetime, speed: float = 1.0) -> None:
+        self.put(at, speed)
+
+    def put(self, at: datetime, speed: float = 1.0) -> None:
+        """Go on from this moment."""
+        self._set = at, speed, time.monotonic()  # one value: others read it meanwhile
+
+    def __call__(self) -> datetime:
+        at, speed, since = self._set
+        return at + timedelta(seconds=speed * (time.monotonic() - since))
+
+    def jump(self, by: timedelta) -> None:
+        """Go on so much later."""
+        self.put(self() + by, self._set[1])
 
 
 @dataclass
@@ -134,7 +153,7 @@ class Rig:
         venue, server = self.gateway.venue, self.gateway.server
 
         def _inject() -> None:
-            server.publish(venue.advance(venue.market_now(_now())))
+            server.publish(venue.advance(server.hub.context.now()))
             con_id = next(iter(venue.search(symbol))).contract.con_id
             made = venue.inject_fills(con_id, count, order_ref, client_id)
             if publish:
@@ -160,7 +179,7 @@ class Rig:
             held[con_id] = held.get(con_id, Decimal(0)) + quantity
 
         def _truth() -> tuple[dict[int, Decimal], Decimal]:
-            now = venue.market_now(_now())
+            now = self.gateway.server.hub.context.now()
             positions = {row.contract.con_id: row.quantity for row in venue.positions(now)}
             values = {(row.key, row.currency): row.value for row in venue.account_values(now)}
             return positions, Decimal(values["CashBalance", "USD"])
@@ -169,10 +188,6 @@ class Rig:
         assert {key: value for key, value in held.items() if value} == {k: v for k, v in positions.items() if v}
         booked = sum(CashBalance.objects.filter(currency="USD").values_list("amount", flat=True), Decimal(0))
         assert abs(booked - cash) <= Decimal("0.01")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def ledger_executions() -> set[str]:
@@ -192,4 +207,4 @@ def run_state(symbol: str) -> str:
     return str(row.state) if row is not None else "stopped"
 
 
-__all__ = ["DISCRETIONARY", "IDLE", "Rig", "ledger_executions", "position", "run_state", "until"]
+__all__ = ["DISCRETIONARY", "IDLE", "Clock", "Rig", "ledger_executions", "position", "run_state", "until"]

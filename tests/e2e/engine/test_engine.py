@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,12 +19,13 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
-from portfolio.models import Break
+from portfolio.models import Break, EquitySnapshot
 from strategies.events import ContractSnapshot, FillSnapshot
 from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, ledger_executions, position, run_state, until
 from tests.support.database import ledger_locked_by_another_program, ledger_url, wait_for_locks_only
 from trading.engine.lease import EngineHeldError
+from trading.engine.message_queue import Job
 from trading.gateway.testing import running_gateway
 from trading.market.recorder import LOOK_EVERY_S
 from trading.models import Alert, EngineCommand, EngineEvent, EngineLease
@@ -325,3 +327,19 @@ def test_the_process_stops_in_order_on_sigterm_and_a_second_one_is_refused_with_
     assert first.returncode == 0, complaint
     assert "Engine stopped." in output
     assert EngineLease.objects.get().holder == ""
+
+
+def test_snapshots_of_equity_do_not_pile_up_behind_a_message_thread_that_is_behind(rig: Rig) -> None:
+    """Each asks for every owner's figures: a hundred that wait would keep fills and comparisons for minutes."""
+    engine = rig.engine()
+    go_on = threading.Event()
+    engine.message_queue.submit(lambda: go_on.wait(20.0), "busy")
+    try:
+        for _ in range(10):
+            engine._snapshot()
+        waiting = [slot.item.name for slot in list(engine.message_queue._slots) if isinstance(slot.item, Job)]
+        assert waiting.count("equity") <= 1
+    finally:
+        go_on.set()
+    before = EquitySnapshot.objects.count()
+    until(lambda: EquitySnapshot.objects.count() > before, what="it goes on")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strategies.exceptions import OrderDeniedError
-from tests.e2e.engine.harness import Rig, position, run_state, until
+from tests.e2e.engine.harness import Clock, Rig, position, run_state, until
 from trading.engine.ladder import LinkState
 from trading.engine.manager import StrategyManager
 from trading.engine.resets import ResetKind, parse_reset
@@ -22,19 +22,6 @@ from trading.models import Alert, Order
 pytestmark = pytest.mark.e2e
 
 RESTART = datetime(2026, 12, 16, 4, 45, tzinfo=UTC)  # 23:45 in New York
-
-
-class Clock:
-    """The wall clock of the link; runs on from wherever it is put."""
-
-    def __init__(self, at: datetime) -> None:
-        self.put(at)
-
-    def put(self, at: datetime) -> None:
-        self._at, self._since = at, time.monotonic()
-
-    def __call__(self) -> datetime:
-        return self._at + timedelta(seconds=time.monotonic() - self._since)
 
 
 def at_night(engine: StrategyManager, before_s: float) -> Clock:
@@ -146,8 +133,8 @@ def test_an_outage_that_ends_while_the_books_are_compared_asks_for_another_look(
     cycles: list[bool] = []
     original = engine.session._reconciler.cycle
 
-    async def _cycle() -> dict[str, Any]:
-        result = await original()
+    async def _cycle(*, whole: bool = True) -> dict[str, Any]:
+        result = await original(whole=whole)
         if not cycles:
             hear = engine.session._on_error
             hear(1100, "lost", -1)

@@ -225,14 +225,14 @@ def test_errors_at_bars_are_told_and_many_in_a_row_end_it(rig: Rig) -> None:
     source = SAYS.replace(
         "        bars = self.context", "        raise ValueError('bad bar')\n        bars = self.context"
     )
-    rig.strategy("ALPHA", source)
+    rig.strategy("ALPHA", source, params={"interval": "60m"})  # so that no bar comes but the test's own
     engine = rig.engine()
     alpha = rig.start(engine, "ALPHA")
     for _ in range(9):
-        alpha.worker.notify("SPY", "5s")
+        alpha.worker.notify("SPY", "60m")
     until(lambda: alpha.worker.get_metrics()["errors"] >= 9)
     assert run_state("ALPHA") == "running"
-    alpha.worker.notify("SPY", "5s")
+    alpha.worker.notify("SPY", "60m")
     until(lambda: run_state("ALPHA") == "failed")
     run = StrategyRun.objects.get(symbol="ALPHA")
     assert "10 bars in a row failed" in run.message

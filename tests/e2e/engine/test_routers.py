@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from ib_async import Stock
@@ -121,6 +122,31 @@ def test_a_lost_line_comes_back_for_all_and_fills_meanwhile_find_their_owners(ri
     until(lambda: [position(member.symbol, "SPY") for member in members] == [2, 3, 4])
     rig.assert_books_equal_broker()
     assert [member.reconnects for member in members] == [1, 1, 1]
+
+
+def test_members_that_come_back_with_their_line_ask_where_their_orders_stand_once_together(rig: Rig) -> None:
+    """IB counts messages: four times the same questions on each line would keep the comparison of the books waiting."""
+    shared(rig, "ALPHA", "BETA", "GAMMA")
+    engine = rig.engine()
+    members = [rig.start(engine, symbol) for symbol in ("ALPHA", "BETA", "GAMMA")]
+    tickets = [rig.place(member, "SPY", 1, limit=1.0) for member in members]
+    until(lambda: {ticket.state for ticket in tickets} == {"accepted"})
+    asked: list[str] = []
+    handle = rig.gateway.server.hub.handle
+
+    def _noted(session: Any, fields: list[str]) -> None:
+        if session.client_id == members[0].client_id:
+            asked.append(fields[0])
+        handle(session, fields)
+
+    rig.gateway.call(lambda: setattr(rig.gateway.server.hub, "handle", _noted))
+    rig.gateway.fault(f"drop client={members[0].client_id}")
+    until(lambda: all(member.reconnects for member in members), 30, "all are back")
+    until(lambda: "99" in asked, 15, "completed orders were asked for")
+    rig.gateway.fault(f"fill 1 ref={tickets[1].order_ref} price=1")
+    until(lambda: position("BETA", "SPY") == 1)
+    assert [asked.count(kind) for kind in ("5", "7", "99")] == [1, 1, 1]
+    assert [ticket.state for ticket in tickets] == ["accepted", "filled", "accepted"]
 
 
 def test_a_full_router_gets_a_second_one_and_no_connection_left_is_refused(

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LINK, ORDERS, CUTS, GREETINGS = (
-    f"tests/e2e/faults/test_{name}.py::" for name in ("link", "orders", "cut_everywhere", "greetings")
-)
+PLACES = ("link", "orders", "cut_everywhere", "greetings", "nights", "times", "pace")
+LINK, ORDERS, CUTS, GREETINGS, NIGHTS, TIMES, PACE = (f"tests/e2e/faults/test_{name}.py::" for name in PLACES)
 FILLS, RECONCILIATION, FLEX = (f"tests/e2e/engine/test_{name}.py::" for name in ("fills", "reconciliation", "flex"))
 CONNECTION, GATEWAY = "tests/e2e/orders/test_connection.py::", "tests/e2e/gateway/test_gateway_ib_async.py::"
 
@@ -58,14 +57,21 @@ ROWS: dict[int, Row] = {
         ),
     ),
     6: Row(
-        "nightly restart",
-        "the engine comes back by itself, nothing is sent twice",
-        (LINK + "test_a_night_of_restarts_and_refusals_ends_with_exact_books_and_no_order_sent_twice",),
+        "nightly reset",
+        "waited out quietly: no alert beyond a notice, no order, no state that comes and goes; then exact books",
+        (
+            NIGHTS + "test_a_night_of_losses_is_waited_out_quietly_and_ends_with_exact_books",
+            NIGHTS + "test_a_night_without_end_is_quiet_until_its_window_ends_and_not_a_minute_longer",
+            LINK + "test_a_night_of_restarts_and_refusals_ends_with_exact_books_and_no_order_sent_twice",
+        ),
     ),
     7: Row(
-        "logins refused for hours",
-        "it is said, and over as soon as IB lets in",
-        (LINK + "test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_end",),
+        "weekend: logins refused for hours",
+        "a person is called once, when the window is over; the login ends it",
+        (
+            NIGHTS + "test_a_weekend_without_a_login_calls_a_person_once_and_ends_with_the_login",
+            LINK + "test_refused_logins_are_told_and_the_engine_comes_back_by_itself_when_they_end",
+        ),
     ),
     8: Row(
         "reboot with order ids rolled back",
@@ -91,8 +97,9 @@ ROWS: dict[int, Row] = {
     ),
     12: Row(
         "fill while nobody listens",
-        "replayed once",
+        "replayed once, with the time of its execution",
         (
+            TIMES + "test_a_fill_that_nobody_heard_is_replayed_once_with_the_time_of_its_execution",
             FILLS + "test_fills_while_the_gateway_is_away_are_replayed_and_orders_flow_again",
             FILLS + "test_fills_while_the_engine_is_down_are_booked_at_the_next_start",
             RECONCILIATION + "test_execution_that_was_never_told_comes_with_the_replay_and_no_break_remains",
@@ -177,8 +184,12 @@ ROWS: dict[int, Row] = {
     ),
     24: Row(
         "error 100",
-        "nothing is sent too fast on one line",
-        (LINK + "test_a_gateway_that_rejects_what_is_too_fast_gets_nothing_too_fast",),
+        "45 a second over all connections; what IB refused all the same is found out and not sent again",
+        (
+            PACE + "test_all_connections_together_stay_below_ibs_limit_and_nothing_is_refused",
+            PACE + "test_what_ib_refuses_as_too_fast_is_found_out_and_never_sent_again",
+            LINK + "test_a_gateway_that_rejects_what_is_too_fast_gets_nothing_too_fast",
+        ),
     ),
     25: Row(
         "an answer that does not come",

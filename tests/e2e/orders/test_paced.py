@@ -36,6 +36,25 @@ async def test_an_order_behind_150_requests_waits_for_none_of_them(desk: Desk) -
     sender.clear()
 
 
+async def test_what_books_are_compared_by_waits_neither_for_the_data_of_its_own_line_nor_for_that_of_others(
+    connect: Connect,
+) -> None:
+    budget = Budget()
+    master, busy = connect(0, budget=budget), connect(1, budget=budget)
+    for one in (master, busy):
+        await one.connect_once()
+        for _ in range(150):
+            one.ib.reqMarketDataType(1)
+    began = asyncio.get_running_loop().time()
+    await requests.ask(master.ib.reqPositionsAsync(), "positions", timeout_s=10)
+    await requests.ask(master.ib.reqAllOpenOrdersAsync(), "open orders", timeout_s=10)
+    assert asyncio.get_running_loop().time() - began < 4.0  # behind the data of both it would be ten
+    assert master._sender.waiting > 0
+    for one in (master, busy):
+        one._sender.clear()
+        one.disconnect()
+
+
 async def test_an_order_waits_for_its_turn_where_a_halt_reaches_it(desk: Desk) -> None:
     spy = await requests.qualify(desk.connection.ib, Stock("SPY", "SMART", "USD"))
     loop, sender = asyncio.get_running_loop(), desk.connection._sender

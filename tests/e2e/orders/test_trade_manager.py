@@ -336,7 +336,7 @@ def test_order_that_waits_for_its_pace_is_not_overtaken_but_dropped_with_its_lin
     late.orderRef = "T/late"
 
     async def _place_late() -> None:
-        while not budget.take(20, time.monotonic(), urgent=True):
+        while not budget.take(20, time.monotonic()):
             pass  # use up this second, so that the next order waits
         ib.placeOrder(strategy.broker.ticket(ref).contract, late)
         assert strategy.connection._sender.orders_wait

@@ -19,6 +19,8 @@ from trading.models import CommandState, EngineCommand, EngineEvent, EngineLease
 from trading.services import enqueue, wait_for
 
 EXAMPLES: dict[str, Any] = {
+    "accept_margin": True,
+    "weight": "0.25",
     "symbol": "ALPHA",
     "order_ref": "ALPHA/1",
     "client_id": 3,
@@ -71,6 +73,13 @@ def test_every_kind_takes_its_arguments_and_no_others(kind: str) -> None:
         with pytest.raises(ConfigError) as caught:
             check_args(kind, {})
         assert name in caught.value.fields["errors"]
+
+
+@pytest.mark.parametrize("weight", ["1.1", "-0.1", 0.5, "", None])
+def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_args("margin_plan", {"symbol": "ALPHA", "weight": weight})
+    assert "weight" in caught.value.fields["errors"]
 
 
 @pytest.mark.parametrize("symbol", ["", "../x", "A B", "1A", "A" * 33, 5, None])

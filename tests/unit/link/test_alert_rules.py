@@ -37,7 +37,7 @@ def due(alert: Standing, record: Record = UNSENT, rules: Rules = RULES, after: t
 
 def test_an_alert_that_stands_is_sent_once() -> None:
     assert due(WARNING)
-    assert not due(WARNING, succeeded("warning", NOW), after=timedelta(days=3))
+    assert not due(WARNING, succeeded("warning", "It broke", NOW), after=timedelta(days=3))
 
 
 def test_below_the_threshold_nothing_is_sent() -> None:
@@ -45,12 +45,12 @@ def test_below_the_threshold_nothing_is_sent() -> None:
 
 
 def test_it_is_sent_again_when_it_escalates_and_not_when_it_eases() -> None:
-    assert due(CRITICAL, succeeded("warning", NOW))
-    assert not due(WARNING, succeeded("critical", NOW), after=timedelta(days=1))
+    assert due(CRITICAL, succeeded("warning", "It broke", NOW))
+    assert not due(WARNING, succeeded("critical", "It broke", NOW), after=timedelta(days=1))
 
 
 def test_critical_repeats_until_somebody_acknowledges() -> None:
-    sent = succeeded("critical", NOW)
+    sent = succeeded("critical", "It broke", NOW)
     assert not due(CRITICAL, sent, after=timedelta(hours=3))
     assert due(CRITICAL, sent, after=timedelta(hours=4))
     assert not due(replace(CRITICAL, is_acknowledged=True), sent, after=timedelta(hours=4))
@@ -90,7 +90,11 @@ def test_a_channel_takes_so_many_an_hour_and_critical_ones_still_find_room() -> 
 
 
 def test_a_record_survives_its_row() -> None:
-    for record in (Record(), succeeded("critical", NOW), failed(succeeded("warning", NOW), "refused", NOW)):
+    for record in (
+        Record(),
+        succeeded("critical", "It broke", NOW),
+        failed(succeeded("warning", "It broke", NOW), "refused", NOW),
+    ):
         assert Record.from_json(record.as_json()) == record
 
 

@@ -18,13 +18,13 @@ def bars(symbol: str = "SPY", end: str = "20261201-15:00:00", size: str = "5 sec
     return HistoryAsk(f"{symbol}{end}{size}{kind}", f"{symbol}{kind}", size, kind)
 
 
-@given(st.lists(st.tuples(st.floats(0, 0.2), st.integers(0, 4), st.booleans()), max_size=300))
-def test_no_second_ever_has_more_than_the_limits(steps: list[tuple[float, int, bool]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 0.2), st.integers(0, 4), st.sampled_from([0, 4, 10])), max_size=300))
+def test_no_second_ever_has_more_than_the_limits(steps: list[tuple[float, int, int]]) -> None:
     budget, now = Budget(messages_per_s=60), 0.0
     sent: list[tuple[float, int]] = []
-    for pause, client_id, urgent in steps:
+    for pause, client_id, kept in steps:
         now += pause
-        if budget.take(client_id, now, urgent=urgent) == 0:
+        if budget.take(client_id, now, kept=kept) == 0:
             sent.append((now, client_id))
     for at, client_id in sent:
         second = [one for one in sent if at <= one[0] < at + 1]
@@ -32,13 +32,14 @@ def test_no_second_ever_has_more_than_the_limits(steps: list[tuple[float, int, b
         assert sum(1 for one in second if one[1] == client_id) <= pacing.PER_CONNECTION
 
 
-def test_data_leaves_a_share_of_every_second_to_orders() -> None:
+def test_data_leaves_a_share_of_every_second_to_books_and_both_to_orders() -> None:
     budget = Budget()
-    data = sum(1 for _ in range(100) if budget.take(1, 0.0, urgent=False) == 0)
-    orders = sum(1 for _ in range(100) if budget.take(2, 0.0, urgent=True) == 0)
-    assert (data, orders) == (35, 10)
-    assert budget.take(2, 0.5, urgent=True) == pytest.approx(pacing.WINDOW_S - 0.5)
-    assert budget.take(2, pacing.WINDOW_S, urgent=True) == 0
+    data = sum(1 for _ in range(100) if budget.take(1, 0.0, kept=pacing.KEPT_FROM_DATA) == 0)
+    books = sum(1 for _ in range(100) if budget.take(3, 0.0, kept=pacing.KEPT_FROM_BOOKS) == 0)
+    orders = sum(1 for _ in range(100) if budget.take(2, 0.0) == 0)
+    assert (data, books, orders) == (35, 6, 4)
+    assert budget.take(2, 0.5) == pytest.approx(pacing.WINDOW_S - 0.5)
+    assert budget.take(2, pacing.WINDOW_S) == 0
 
 
 def test_the_thirty_third_socket_is_never_tried() -> None:

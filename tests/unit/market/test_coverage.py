@@ -22,7 +22,7 @@ def ns(text: str) -> int:
     return int(pd.Timestamp(text, tz=NEW_YORK).value)
 
 
-def whole(timeframe: str, first: str, last: str) -> np.ndarray:  # type: ignore[type-arg]
+def whole(timeframe: str, first: str, last: str) -> np.ndarray:
     table = table_of("XNYS", pd.Timestamp(first).date(), pd.Timestamp(last).date())
     return expected_starts(table, parse_timeframe(timeframe), ns(first), ns(last))
 

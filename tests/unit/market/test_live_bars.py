@@ -17,12 +17,19 @@ from tests.support.reactive import MINUTE_NS, OPEN_NS
 from tests.unit.market.test_shared_lines import Rig as LinesRig
 from tests.unit.market.test_shared_lines import stock
 from trading.market import live_bars as module
-from trading.market.live_bars import Following, LiveBars
+from trading.market.live_bars import LiveBars
+from trading.market.live_feed import Following
 from trading.market.live_history import PastBars, bars_of_frame
 from trading.market.live_windows import FIVE_SECONDS_NS
 from trading.market.time_manager import TimeManager
 
-LENGTHS_NS = {"5_secs": FIVE_SECONDS_NS, "1_min": MINUTE_NS, "5_min": 5 * MINUTE_NS, "30_min": 30 * MINUTE_NS}
+LENGTHS_NS = {
+    "5_secs": FIVE_SECONDS_NS,
+    "30_secs": MINUTE_NS // 2,
+    "1_min": MINUTE_NS,
+    "5_min": 5 * MINUTE_NS,
+    "30_min": 30 * MINUTE_NS,
+}
 DAY_NS = 24 * 60 * MINUTE_NS
 
 
@@ -120,6 +127,7 @@ async def filled(condition: Callable[[], object]) -> None:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FILL_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "HISTORY_AGAIN_S", 0.0)
 
     async def at_once(work: Callable[..., Any], *args: Any) -> Any:
         return work(*args)
@@ -296,15 +304,49 @@ async def test_no_history_at_all_is_told_and_it_begins_with_live_bars() -> None:
     assert starts(following, "1m") == [0]
 
 
-async def test_history_that_cannot_be_asked_for_is_tried_at_the_first_bar_again() -> None:
+async def test_history_that_cannot_be_asked_for_at_once_is_asked_for_again() -> None:
     market = Market()
     market.now_ns = OPEN_NS + 60 * MINUTE_NS
     market.fails = [TransientError("no answer", code="no_answer")]
     following = await market.follow("1m", depth=20)
+    assert market.told == ["No history of SPY 1m could be read; it is asked for again."]
     assert len(following.feeds["1m"].series) == 0
     await market.run(60)
     await settle()
     assert starts(following, "1m") == list(range(61))
+
+
+async def test_history_that_comes_late_stands_before_what_the_line_brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HISTORY_AGAIN_S", 0.2)
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    market.fails = [TransientError("no answer", code="no_answer")]
+    following = await market.follow("1m", depth=20)
+    view = following.feeds["1m"].indicator("sma", 3, {})
+    await market.run(120)
+    assert starts(following, "1m") == [], "what closed waits for what came before it"
+    await filled(lambda: len(following.feeds["1m"].series))
+    assert starts(following, "1m") == list(range(62))
+    assert view.value == pytest.approx(float(following.feeds["1m"].series.close[-3:].mean()))
+    await market.run(60)
+    assert [(end - OPEN_NS) // MINUTE_NS for _, end, _ in market.turns] == [63]
+
+
+async def test_history_that_never_comes_is_not_asked_for_without_end() -> None:
+    market = Market()
+    market.fails = [TransientError("no answer", code="no_answer")] * 50
+    following = await market.follow("1m")
+    await market.run(300)
+    assert len(market.asked) == 6
+    assert starts(following, "1m") == list(range(5))
+
+
+async def test_seconds_begin_with_what_was_asked_for_not_with_all_of_today() -> None:
+    market = Market()
+    market.now_ns = OPEN_NS + 60 * MINUTE_NS
+    following = await market.follow("5s", "30s", depth=20)
+    assert len(following.feeds["5s"].series) == 20
+    assert len(following.feeds["30s"].series) == 120
 
 
 async def test_regular_hours_leave_out_what_comes_before_the_open() -> None:

@@ -13,8 +13,9 @@ import pytest
 from strategies.exceptions import LedgerError, OrderDeniedError
 from tests.unit.orders.evidence import AAPL, NOW, draft
 from trading.orders.drafts import FLATTEN
-from trading.orders.facts import AccountFigures, Desk, Holding, MarginImpact, OpenOrder, Quote, Standing
+from trading.orders.facts import AccountFigures, Desk, Holding, OpenOrder, Quote, Standing
 from trading.orders.limits import LimitBook, LimitRow
+from trading.orders.margins import MarginBase, MarginView, MarginWanted
 from trading.orders.risk import MAX_ACTIVE_PER_SIDE, RiskFacts, check_order
 from trading.orders.trading_state import Override, OverrideAction, TradingState
 
@@ -292,12 +293,22 @@ def test_the_two_hundred_and_first_order_of_a_day_holds_the_strategy() -> None:
 
 
 def test_margin_of_an_order_is_asked_only_where_it_is_set() -> None:
-    impact = MarginImpact(None, None, Decimal(100), Decimal(99), None)
-    wanted = desk(row("what_if_margin", "1"), what_if=lambda: impact)
-    assert denial(draft(), facts(desk=wanted)) == "what_if_margin"
-    silent = desk(row("what_if_margin", "1"), what_if=lambda: replace(impact, initial_margin_after=None))
-    assert denial(draft(), facts(desk=silent)) == "what_if_margin"
-    check_order(draft(), facts(desk=desk(what_if=lambda: impact)))
+    asked = row("what_if_margin", "1")
+    with pytest.raises(MarginWanted) as caught:
+        check_order(draft(), facts(desk=desk(asked, read_margins=MarginView)))
+    [move] = caught.value.moves
+    assert (move.legs, move.units, move.held) == (((AAPL.con_id, 1),), Decimal(100), (Decimal(0),))
+    small = MarginView(MarginBase(Decimal(900), Decimal(1000), {}), {move: Decimal(100)})
+    check_order(draft(), facts(desk=desk(asked, read_margins=lambda: small)))
+    large = replace(small, changes={move: Decimal(101)})
+    refused = refusal(draft(), facts(desk=desk(asked, read_margins=lambda: large)))
+    assert (refused.code, refused.fields["value"], refused.fields["source"]) == ("what_if_margin", "1001", "strategy")
+    check_order(draft(side="SELL"), facts(position="100", desk=desk(asked, read_margins=lambda: large)))
+    check_order(draft(), facts(desk=desk(read_margins=lambda: large)))
+
+
+def test_margin_that_nobody_can_ask_denies() -> None:
+    assert denial(draft(), facts(desk=desk(row("what_if_margin", "1")))) == "what_if_margin"
 
 
 def test_times_of_hours_are_half_open() -> None:

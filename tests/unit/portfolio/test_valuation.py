@@ -9,11 +9,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from portfolio.models import EquitySnapshot, Mark
 from portfolio.services import (
     allocate_strategy,
     ensure_account,
+    ensure_instruments,
     fold_batch,
     open_account,
     rates_of,
@@ -22,7 +25,7 @@ from portfolio.services import (
     strategy_equity,
     take_equity_snapshot,
 )
-from portfolio.valuation import value_of
+from portfolio.valuation import figures_of, value_of
 from strategies.exceptions import LedgerError
 from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
@@ -116,7 +119,7 @@ def test_fee_in_another_currency_is_in_the_realised_profit() -> None:
     record_marks({265598: Decimal(55)}, NOW)
     fold_batch(ACCOUNT, [fill(2, 10, 55), fee(2, "2", "EUR")], owner_of, NOW)
     record_account_values(ACCOUNT, [("ExchangeRate", "1.5", "EUR")], NOW)
-    value = value_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT))
+    value = value_of("ALPHA", figures_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT), NOW))
     assert value.realized_pnl == -1 - 3
     assert value.equity == 20_000 + value.realized_pnl + value.unrealized_pnl
 
@@ -140,6 +143,17 @@ def test_marks_of_unknown_instruments_and_no_numbers_are_left_out() -> None:
     assert Mark.objects.get().price == 52
 
 
+def test_what_cannot_be_a_price_of_its_kind_replaces_none() -> None:
+    option = contract(77, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    ensure_instruments([contract(), option, contract(78, "CL", sec_type="FUT", multiplier=Decimal(1000))])
+    record_marks({265598: Decimal(51), 77: Decimal(2), 78: Decimal(5)}, NOW)
+    record_marks({265598: Decimal(-1), 77: Decimal(-1)}, LATER)
+    record_marks({265598: Decimal(0)}, LATER)
+    assert {row.pk: row.price for row in Mark.objects.all()} == {265598: 51, 77: 2, 78: 5}
+    record_marks({77: Decimal(0), 78: Decimal("-37.63")}, LATER)
+    assert {row.pk: row.price for row in Mark.objects.all()} == {265598: 51, 77: 0, 78: Decimal("-37.63")}
+
+
 def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:
     trade()
     record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], NOW)
@@ -150,3 +164,40 @@ def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:
         strategy_equity(ACCOUNT, "ALPHA", later)  # the net liquidation is of three days ago as well
     record_account_values(ACCOUNT, [("NetLiquidation", "100000", "USD")], later)
     assert strategy_equity(ACCOUNT, "ALPHA", later) == 20_000  # sizing takes weight times net liquidation
+
+
+def queries_of_a_snapshot(minutes: int) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=minutes))
+    return len(captured)
+
+
+def test_a_snapshot_of_many_owners_asks_no_more_than_one_of_few() -> None:
+    """The message thread writes it, and what asks once for each owner holds up the fills of a hundred strategies."""
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    few = queries_of_a_snapshot(1)
+    for number in range(40):
+        symbol = f"S{number:02d}"
+        Strategy.objects.create(symbol=symbol, filename="a.py")
+        allocate_strategy(ACCOUNT, symbol, Decimal(1_000), "USD", NOW)
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=2))
+    assert queries_of_a_snapshot(3) == few
+    taken = EquitySnapshot.objects.filter(taken_at=NOW + timedelta(minutes=3))
+    assert taken.filter(owner__startswith="S").count() == 40
+    assert set(taken.values_list("grain", flat=True)) == {60}
+
+
+def test_an_owner_that_was_left_out_of_the_last_snapshot_keeps_its_own_grid() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW)
+    Mark.objects.all().delete()
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=1))  # without a price ALPHA cannot be valued
+    record_marks({265598: Decimal(55)}, NOW)
+    take_equity_snapshot(ACCOUNT, NOW + timedelta(minutes=1, seconds=10))
+    grains = dict(
+        EquitySnapshot.objects.filter(taken_at=NOW + timedelta(minutes=1, seconds=10)).values_list("owner", "grain")
+    )
+    assert (grains["ALPHA"], grains["Discretionary"]) == (60, 0)

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from trading import risk_control
-from trading.engine.kill import FLATTEN, GLOBAL_CANCEL, HALT
+from trading.engine.kill import GLOBAL_CANCEL, HALT, is_of_account
 from trading.management.commands.book import run, told
 
 HELP = """
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             raise CommandError("Levels 4 and 5 reach manual orders and positions; add --yes.", returncode=2)
         if level < HALT and not owner:
             raise CommandError("Levels 1 and 2 need --strategy.", returncode=2)
-        if level in (HALT, GLOBAL_CANCEL) or (level == FLATTEN and not owner):
+        if is_of_account(level, owner):
             file = risk_control.halt_file()
             file.write(options["reason"], options["user"] or "cli")
             self.stdout.write(f"{file.path} is written; the engine sends nothing new.")
