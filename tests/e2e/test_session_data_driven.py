@@ -192,6 +192,15 @@ def test_data_driven_signal_generation(session_files: Path) -> None:
     assert figures["positions"] == ({"AAPL": f"{held:f}"} if held else {})
 
 
+def test_the_first_bar_of_a_whole_day_may_be_traded(session_files: Path) -> None:
+    """Its bars are complete from the first one on, also for the rule that asks for complete bars."""
+    config = {"module": "recorder", "config": {"pairs": [["AAPL", "1m"]], "every": 1}}
+    run = session(raw_session([config]), frames_of({"AAPL": 6})).go()
+    assert run.desk.fills[0].time_ns == int(minutes(6).index[1].value)
+    assert len(run.desk.fills) == DAY_MINUTES - 1
+    assert run.metrics["totals"]["denied"] == 0
+
+
 def held_after(run: Run) -> list[Decimal]:
     """Return the position after each fill."""
     return list(accumulate(fill.quantity for fill in run.desk.fills))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -28,7 +28,7 @@ from trading.backtest.book import Holding
 from trading.backtest.contracts import BacktestFill, BacktestOrder, InstrumentTerms, Models, NoSlippage, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
-from trading.backtest.lane import Lane
+from trading.backtest.lane import HasQuality, Lane
 from trading.backtest.outcome import named_rows
 from trading.backtest.sessions import edges, sessions_around
 from trading.brokers.fees import FixedStockFees
@@ -63,14 +63,14 @@ def models_of(backtest: BacktestConfig) -> Models:
 
 
 class _Quality:
-    """How whole the bars are that orders meet, as the session said last."""
+    """How whole the bars are that orders meet, as the session's data have it."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], float] = {}
+        self.data: HasQuality | None = None
 
     def get_bar_quality(self, symbol: str, interval: str) -> float:
-        """Return it in per cent, 0 while nobody said."""
-        return self.known.get((symbol, interval), 0.0)
+        """Return it in per cent, 0 before there are data."""
+        return 0.0 if self.data is None else self.data.get_bar_quality(symbol, interval)
 
 
 class SimulatedDesk:
@@ -88,6 +88,10 @@ class SimulatedDesk:
         self._lock = threading.Lock()
         entries = [entry for entry in config.session_data_config.strategies if entry.enabled]
         self._cash = config.backtest_config.initial_capital / max(len(entries), 1)
+
+    def follow(self, data: HasQuality) -> None:
+        """Ask these data how complete bars are."""
+        self._quality.data = data
 
     # -- symbols and strategies
 
@@ -126,15 +130,14 @@ class SimulatedDesk:
 
     # -- time
 
-    def meet(self, now_ns: int, symbols: Mapping[str, float]) -> None:
-        """Let the bars that end now meet the orders that were there before; symbols with the quality of their bars."""
+    def meet(self, now_ns: int, symbols: Iterable[str]) -> None:
+        """Let the bars of symbols that end now meet the orders that were there before."""
         self._desk.at += 1
         self._desk.now_ns = now_ns
-        for symbol, quality in symbols.items():
+        for symbol in symbols:
             lane = self._lanes.get(symbol)
             if lane is None:
                 continue
-            self._quality.known[lane.track.pair] = quality
             ends = lane.track.ends
             while lane.row < len(ends) and ends[lane.row] <= now_ns:
                 row = lane.row
