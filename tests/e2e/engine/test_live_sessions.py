@@ -36,9 +36,9 @@ def open_market(transactional_db: None) -> None:
     if usual.is_early_close and usual.regular_close is not None:
         opens = min(opens, usual.regular_close.astimezone(NEW_YORK) - timedelta(minutes=30))
     closes = min(midnight + timedelta(hours=23, minutes=59), now + timedelta(hours=3))
-    opens, closes = (one.replace(second=0, microsecond=0).time() for one in (opens, closes))
+    first, last = (one.replace(second=0, microsecond=0).time() for one in (opens, closes))
     MarketHours.objects.create(
-        group=GROUP, valid_from=now.date(), regular_open=opens, regular_close=closes, reason="the test's own"
+        group=GROUP, valid_from=now.date(), regular_open=first, regular_close=last, reason="the test's own"
     )
     Holiday.objects.create(group=GROUP, day=now.date(), name="open for the test", closes_at=closes, is_open=True)
 
@@ -133,7 +133,8 @@ def test_pause_keeps_bars_from_strategies_and_resume_goes_on(trader: Rig) -> Non
     until(lambda: alpha.told, 30.0)
     assert trader.result(trader.do("pause_session", session="desk"))["phase"] == "paused"
     until(lambda: run_of().phase == "paused", what="the page shows it")
-    data = engine.sessions._sessions["desk"].system.get_session_data()
+    system: Any = engine.sessions._sessions["desk"].system
+    data = system.get_session_data()
     bars = data.get_bars_ref("SPY", "5s")
     told, count = len(alpha.told), len(bars)
     until(lambda: len(bars) >= count + 2, 30.0, "bars are taken in meanwhile")
@@ -152,7 +153,7 @@ def test_a_lost_line_is_ridden_out_without_a_bar_twice(trader: Rig) -> None:
     alpha = strategy_of(engine, "alpha")
     until(lambda: Execution.objects.filter(owner="ALPHA").exists(), 60.0)
     trader.stop_server()
-    until(lambda: not engine.session.connection.connected, 20.0)
+    until(lambda: not engine.session.connected, 20.0)
     heard = len(alpha.told)
     trader.start_server()
     until(lambda: len(alpha.told) >= heard + 2, 90.0, "bars come again")
