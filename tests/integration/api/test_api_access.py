@@ -70,6 +70,7 @@ def test_schema_holds_every_group_of_routes() -> None:
         "arctic",
         "audit",
         "data",
+        "backtest",
     }
     assert len(READS) >= 15
     assert len(WRITES) >= 11
