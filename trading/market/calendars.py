@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError
@@ -157,6 +156,8 @@ def _calendar(name: str, first: date, last: date) -> tuple[Any, date, date]:
 
 def _local(days: Days, at: time, zone: str) -> Nanos:
     """Return a local time on each day, in epoch nanoseconds; a time that a change of clocks skips moves forward."""
+    import pandas as pd  # costs a second: a web process starts without it
+
     since_midnight = pd.Timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
     stamps = pd.DatetimeIndex(days.astype("datetime64[ns]")) + since_midnight
     aware = stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), dtype=bool), nonexistent="shift_forward")

@@ -20,6 +20,9 @@ from trading.services import enqueue, wait_for
 
 EXAMPLES: dict[str, Any] = {
     "accept_margin": True,
+    "session": "desk",
+    "ticker": "SPY",
+    "scanner": "gap",
     "weight": "0.25",
     "symbol": "ALPHA",
     "order_ref": "ALPHA/1",

@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import talib
-from talib import stream
-from talib._ta_lib import InsufficientHistory  # type: ignore[attr-defined]  # the stubs leave it out
 
 from strategies.bar_series import Floats
+from trading.market.indicators.talib_door import functions, streams, too_short
 from trading.market.session_table import Indices
 
 NAN = math.nan
@@ -69,7 +67,7 @@ class Talib:
         self._width = 1
 
     def whole(self, at: Moment, *columns: Floats) -> Number:
-        found = getattr(talib, self._function)(*columns, **self._parameters)
+        found = getattr(functions(), self._function)(*columns, **self._parameters)
         self._width = len(found) if isinstance(found, tuple) else 1
         if not self._open(columns):
             self._waiting = list(zip(*(column.tolist() for column in columns), strict=True))
@@ -89,8 +87,8 @@ class Talib:
 
     def _open(self, columns: Sequence[Floats]) -> bool:
         try:
-            self._stream = getattr(stream, self._function)(*columns, **self._parameters)
-        except InsufficientHistory:
+            self._stream = getattr(streams(), self._function)(*columns, **self._parameters)
+        except too_short():
             return False
         return True
 
@@ -149,7 +147,7 @@ class Extreme:
     def __init__(self, bars: int, *, highest: bool) -> None:
         self._kept: deque[float] = deque(maxlen=bars)
         self._bars = bars
-        self._function = talib.MAX if highest else talib.MIN
+        self._function = functions().MAX if highest else functions().MIN
         self._pick: Callable[[deque[float]], float] = max if highest else min
 
     def whole(self, at: Moment, column: Floats) -> Floats:
