@@ -162,7 +162,11 @@ class EngineCore(RiskSide, StrategySide):
         self._rates = Periodic("rates", RATES_EVERY_S, self._keep_rates)
         self.schedule = Schedule(self)
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
-        self._jobs = [
+        self._jobs = self._make_jobs()
+        self._log_handler = EventLogHandler(self.publisher.log)
+
+    def _make_jobs(self) -> list[Periodic]:
+        return [
             self._rates,
             self._watching,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
@@ -180,7 +184,6 @@ class EngineCore(RiskSide, StrategySide):
             ),
             Periodic("margin", MARGIN_LOOK_S, self.margin_shares.look),
         ]
-        self._log_handler = EventLogHandler(self.publisher.log)
 
     # -- life
 

@@ -321,7 +321,8 @@ def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_fille
     until(lambda: len(alpha.reactive.seen) >= 1, 30.0)
     now = datetime.now(UTC)
     always = (now - timedelta(hours=1), now + timedelta(hours=1))
-    engine.risk.hours.put(alpha._followed["SPY"].con_id, (always,), now)  # only silence of an open market means something
+    # Only silence of an open market means something.
+    engine.risk.hours.put(alpha._followed["SPY"].con_id, (always,), now)
     rig.gateway.fault("outage 0.2 data=dead")
     until(lambda: not engine.gate.is_open, what="the outage begins")
     assert engine.gate.wait_open(20)
