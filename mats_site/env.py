@@ -72,8 +72,10 @@ class Environment:
     messages_per_s: int
     market_lines: int
     strategies_per_connection: int
-    notification_queue: int
     margin_every_s: int
+    notification_queue: int
+    job_time_limit_s: float
+    job_memory_mb: int
     alert_channels: tuple[Channel, ...]  # their addresses are secrets, which a channel never shows
     alert_quiet: QuietHours
     alert_repeat_s: float
@@ -243,8 +245,10 @@ def read_environment() -> Environment:
         strategies_per_connection=_whole(
             env, "MATS_STRATEGIES_PER_CONNECTION", 8, 1, 98, "a number of strategies that share a connection"
         ),
-        notification_queue=_whole(env, "MATS_NOTIFICATION_QUEUE", 1_000, 1, MOST_QUEUED, "a number of notifications"),
         margin_every_s=_whole(env, "MATS_MARGIN_EVERY_S", 300, 0, 86_400, "a number of seconds; 0 switches it off"),
+        notification_queue=_whole(env, "MATS_NOTIFICATION_QUEUE", 1_000, 1, MOST_QUEUED, "a number of notifications"),
+        job_time_limit_s=float(_whole(env, "MATS_JOB_TIME_LIMIT_S", 86_400, 1, 30 * 86_400, "seconds")),
+        job_memory_mb=_whole(env, "MATS_JOB_MEMORY_MB", 4_096, 128, 1_048_576, "megabytes"),
         alert_channels=parse_channels(env.str("MATS_ALERT_URLS", default="").split(), "MATS_ALERT_URLS"),
         alert_quiet=parse_quiet(env.str("MATS_ALERT_QUIET", default=""), "MATS_ALERT_QUIET"),
         alert_repeat_s=_positive(env, "MATS_ALERT_REPEAT_H", 4.0) * 3600.0,

@@ -1,4 +1,5 @@
-"""The three roles: viewer reads; operator starts, stops, halts, edits strategies; admin manages access, risk, calendars.
+"""The three roles: viewer reads; operator starts, stops, halts, edits strategies, sessions, scanners; admin manages
+access, risk and calendars.
 
 Rule: the groups belong to MATS; ``migrate`` restores exactly these rights. Other cuts of rights: make another group.
 """
@@ -15,6 +16,10 @@ _BOOKS = Q(content_type__app_label__in=["strategies", "portfolio", "trading"])
 _VIEW = _BOOKS & Q(codename__startswith="view_")
 _STRATEGY = Q(content_type__app_label="strategies", content_type__model="strategy")
 _OPERATE = Q(content_type__app_label="trading", codename__in=["operate", "run_work"])
+_SESSIONS = Q(
+    content_type__app_label="trading",
+    content_type__model__in=["sessionconfig", "scannerconfig"],  # the right run_session among them
+) & ~Q(codename__startswith="view_")
 _RISK = Q(
     content_type__app_label="trading",
     content_type__model__in=["risklimit", "riskoverride", "risklock"],
@@ -25,9 +30,9 @@ _ACCESS = Q(content_type__app_label="auth", content_type__model__in=["user", "gr
 )
 RIGHTS = {
     VIEWER: _VIEW,
-    OPERATOR: _VIEW | _STRATEGY | _OPERATE,
+    OPERATOR: _VIEW | _STRATEGY | _OPERATE | _SESSIONS,
     # the books stay read-only for everyone
-    ADMIN: _VIEW | _STRATEGY | _OPERATE | _RISK | _CALENDAR | _ACCESS,
+    ADMIN: _VIEW | _STRATEGY | _OPERATE | _SESSIONS | _RISK | _CALENDAR | _ACCESS,
 }
 
 

@@ -97,7 +97,7 @@ def open_account(
 def allocate_strategy(
     account_id: str, strategy: str, amount: Decimal, currency: str, now: datetime
 ) -> list[CashFact] | None:
-    """Move cash from Discretionary to a strategy, once; None when it was allocated before or the amount is zero.
+    """Move cash from Discretionary to a strategy, once; None when it was allocated before or there is none to give.
 
     Discretionary may go below zero in a currency that the account borrows or converts: the sum over owners is kept.
     """
@@ -105,7 +105,7 @@ def allocate_strategy(
     amount = exact(amount)
     with transaction.atomic():
         take_turn()
-        if not amount or Movement.objects.filter(key=key).exists():
+        if amount <= 0 or Movement.objects.filter(key=key).exists():  # an account in debt gives nothing
             return None
         books = Books(account_id, now)
         books.load(set(), set(), set())

@@ -22,6 +22,7 @@ from portfolio.changes import books_changed
 from portfolio.contract_effects import CONTRACT_EFFECTS, name_owner, rescale_mark
 from portfolio.effects import CASH_EFFECTS, Act, check_owners
 from portfolio.facts import Booking
+from portfolio.in_kind import IN_KIND_EFFECTS
 from portfolio.ledger.events import Event, Fee, Reassignment, as_details, parse_details, refused
 from portfolio.models import Account, Adjustment, AdjustmentKind, AdjustmentState, Execution, Instrument
 from portfolio.refolding import Refolder
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 KEY_LENGTH = 80  # the keys of its movements are made of it
 REASON_LENGTH = 400
-EFFECTS = {**CASH_EFFECTS, **CONTRACT_EFFECTS}
+EFFECTS = {**CASH_EFFECTS, **IN_KIND_EFFECTS, **CONTRACT_EFFECTS}
 
 
 def propose_adjustment(

@@ -89,6 +89,7 @@ _KNOWN = (
     "commission_currency",
     "divided",
     "recorded_at",
+    "executed_at",
 )
 _REVISION = ("commission", "commission_currency", "superseded")
 
@@ -110,6 +111,7 @@ class Booked:
     commission_currency: str
     divided: bool = False  # among several owners; its movements say how
     recorded_at: datetime | None = None  # None: in this batch
+    executed_at: datetime | None = None
     source: FillSnapshot | None = None  # still to be inserted
 
 
@@ -375,7 +377,7 @@ class Books:
             booked.price,
             fill.cum_quantity,
             fill.exchange,
-            fill.executed_at,
+            booked.executed_at or fill.executed_at,
             self.now,
             booked.commission,
             booked.commission_currency,

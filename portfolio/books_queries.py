@@ -35,7 +35,10 @@ M = TypeVar("M", bound=models.Model)
 
 @dataclass(frozen=True, slots=True)
 class Consolidated:
-    """One contract over all owners; money in its own currency, None when a part is unknown."""
+    """One contract over all owners; money in its own currency, None when a part is unknown.
+
+    Where owners hold both sides there is no average cost: what is left of two costs is no price.
+    """
 
     con_id: int
     symbol: str
@@ -180,6 +183,7 @@ def _bases() -> dict[int, Decimal]:
 
 def _together(views: list[PositionView], basis: dict[int, Decimal]) -> Consolidated:
     first, quantity = views[0], sum((view.quantity for view in views), Decimal(0))
+    sides = {view.quantity > 0 for view in views if view.quantity}
     return Consolidated(
         con_id=first.con_id,
         symbol=first.symbol,
@@ -188,7 +192,7 @@ def _together(views: list[PositionView], basis: dict[int, Decimal]) -> Consolida
         multiplier=first.multiplier,
         quantity=quantity,
         average_cost=average_cost(quantity, basis.get(first.con_id, Decimal(0)), first.multiplier)
-        if quantity
+        if len(sides) == 1
         else None,
         mark=first.mark,
         stale=any(view.stale for view in views),

@@ -67,7 +67,7 @@ UNEXPLAINED = Cause(
     "unexplained",
     "Nothing in the books and none of the broker's executions of the day explains it.",
     "Look in the broker's statement for a transfer, a corporate action or a trade of an earlier day: import the Flex "
-    "statement, or book an adjustment.",
+    "statement, or book an adjustment (a receipt or delivery for units that moved without a trade).",
 )
 
 

@@ -32,8 +32,8 @@ class ConsolidatedRow:
     """What one owner holds of one contract.
 
     Units: prices and ``market_value`` in ``currency``; ``weight`` is the fraction of net liquidation; ``pnl_pct`` a
-    fraction of the average cost, positive when it is a gain, also of a short. ``fx_rate``: base units for one unit of
-    the currency. Unknown is None.
+    fraction of the average cost, positive when it is a gain, also of a short. ``worth_in_base``: base units for one
+    unit of the currency, to multiply with. Unknown is None.
     """
 
     account_id: str
@@ -56,7 +56,7 @@ class ConsolidatedRow:
     market_value_base: Decimal | None
     weight: Decimal | None
     pnl_pct: Decimal | None
-    fx_rate: Decimal | None
+    worth_in_base: Decimal | None
 
 
 def consolidated(account_id: str, now: datetime | None = None) -> list[ConsolidatedRow]:
@@ -141,7 +141,7 @@ class _Merge:
             market_value_base=base,
             weight=None if base is None or not self.net else exact(base / self.net),
             pnl_pct=_gain(quantity, average, mark),
-            fx_rate=self._in_base(ONE, instrument.currency),
+            worth_in_base=self._in_base(ONE, instrument.currency),
         )
 
     def _in_base(self, amount: Decimal | None, currency: str) -> Decimal | None:

@@ -5,8 +5,9 @@ Rule: five fields (minute, hour, day, month, weekday); no seconds, so that nothi
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice, takewhile
+from zoneinfo import ZoneInfo  # noqa: F401 - for the examples
 
 from cronsim import CronSim, CronSimError
 
@@ -50,6 +51,19 @@ def last_due(text: str, now: datetime) -> datetime:
     """
     moment = now.astimezone(UTC).replace(second=0, microsecond=1)  # its own minute counts, too
     return next(CronSim(check_cron(text), moment, reverse=True))
+
+
+def last_due_in(text: str, now: datetime, zone: tzinfo) -> datetime:
+    """Return the latest time of a schedule whose fields are local to a zone, that is not after ``now``.
+
+    >>> last_due_in("35 9 * * *", datetime(2026, 3, 2, 15, tzinfo=UTC), ZoneInfo("America/New_York")).isoformat()
+    '2026-03-02T14:35:00+00:00'
+
+    Raises: ConfigError (bad_cron).
+    """
+    moment = now.astimezone(zone).replace(second=0, microsecond=1)
+    found: datetime = next(CronSim(check_cron(text), moment, reverse=True))
+    return found.astimezone(UTC)
 
 
 def next_due(text: str, now: datetime) -> datetime:

@@ -19,12 +19,14 @@ from portfolio.ledger.events import (
     DISCRETIONARY,
     CashFlow,
     CashTransfer,
+    Delivery,
     Event,
     Exercise,
     Fee,
     Income,
     PositionTransfer,
     Reassignment,
+    Receipt,
     refused,
 )
 from portfolio.ledger.journal import cost_of_part, in_place, refold, unit_price
@@ -81,7 +83,7 @@ def check_owners(event: Event) -> None:
 
 
 def _owners(event: Event) -> dict[str, str]:
-    if isinstance(event, CashFlow | Fee):
+    if isinstance(event, CashFlow | Fee | Receipt | Delivery):
         return {"owner": event.owner}
     if isinstance(event, CashTransfer | PositionTransfer | Reassignment):
         return {"from": event.giver, "to": event.receiver}

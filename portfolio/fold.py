@@ -9,7 +9,8 @@ Owns: the rules of a batch. Leaves: arithmetic (``ledger``), loading and writing
   currency and is realised there: nothing is converted.
 * The highest revision of an execution is in force. A later one reverses its predecessor, fee included, and posts anew,
   whatever it corrects: size, price, side or contract; one that arrives after its successor is recorded as superseded
-  and moves nothing. One to a quantity of zero takes the fill back: nothing is posted in its place.
+  and moves nothing. One to a quantity of zero takes the fill back: nothing is posted in its place. It happened when
+  its predecessor did, whatever time it gives: dividends, days and splits go by when the fill was.
 * A commission of an execution that was walked back when the books were opened, and that nobody knew then, was in the
   broker's cash already: what the opening left out for it is booked with it, and the account's cash does not move.
 * What contradicts the books (a booked id with other content, a second fee that differs, a correction that names another
@@ -168,6 +169,7 @@ class _Fold:
             self._post(booked)
         elif before.revision < booked.revision:
             change, corrects = booked.quantity - before.quantity, before.exec_id
+            booked.executed_at = before.executed_at  # a correction may say when it was made: the fill was before
             replace_revision(self.books, before, booked)
         else:
             booked.superseded, change = True, ZERO
@@ -197,6 +199,7 @@ class _Fold:
             price=exact(fill.price),
             commission=None,
             commission_currency="",
+            executed_at=fill.executed_at,
             source=fill,
         )
 
@@ -279,7 +282,7 @@ class _Fold:
             quantity_change=change,
             price=fill.price,
             currency=fill.contract.currency,
-            executed_at=fill.executed_at,
+            executed_at=booked.executed_at or fill.executed_at,
             commission=booked.commission,
             cum_quantity=fill.cum_quantity,
             average_price=fill.average_price,

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from portfolio.bulk import read_rows
 from portfolio.ledger.quotes import in_money, magnifier_of, may_be_magnified
+from portfolio.ledger.validity import price_fault
 from portfolio.models import FormerTicker, Instrument, Movement
 from strategies.events import ContractSnapshot, FillSnapshot
 from strategies.exceptions import LedgerError
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _NAMES = ("symbol", "exchange", "primary_exchange", "local_symbol", "trading_class")
 _FACTS = ("sec_type", "currency", "multiplier")
+UNDESCRIBED = "unknown_magnifier"  # code of what waits until IB has described its contract
 
 
 def ensure_instruments(contracts: Iterable[ContractSnapshot]) -> dict[int, Instrument]:
@@ -111,7 +113,7 @@ def fill_in_money(fill: FillSnapshot, row: Instrument) -> FillSnapshot:
         raise LedgerError(
             f"Execution {fill.exec_id} of {row} at {fill.price} may be quoted in a part of {row.currency}; it waits "
             "until IB has described the contract.",
-            code="unknown_magnifier",
+            code=UNDESCRIBED,
             exec_id=fill.exec_id,
             con_id=row.con_id,
         )
@@ -122,12 +124,18 @@ def fill_in_money(fill: FillSnapshot, row: Instrument) -> FillSnapshot:
 
 
 def marks_in_money(marks: Mapping[int, Decimal]) -> dict[int, Decimal]:
-    """Return quoted prices of known contracts in their currencies; one whose unit is not known is left out."""
+    """Return quoted prices of known contracts in their currencies; one whose unit is not known is left out.
+
+    What cannot be a price of its kind, as −1 for a stock, is left out as well: nothing is worth that.
+    """
     found = {}
     for row in instruments_by_id(marks):
         magnifier = magnifier_of(row.sec_type, row.currency, row.price_magnifier)
-        if magnifier is None:
-            logger.warning("price left out, its unit is not known con_id=%s symbol=%s", row.con_id, row.symbol)
+        fault = price_fault(row.sec_type, marks[row.con_id])
+        if fault:
+            logger.warning("price left out con_id=%s price=%s reason=%s", row.con_id, marks[row.con_id], fault)
+        elif magnifier is None:
+            logger.debug("price left out, its unit is not known con_id=%s symbol=%s", row.con_id, row.symbol)
         else:
             found[row.con_id] = in_money(marks[row.con_id], magnifier)
     return found

@@ -34,6 +34,7 @@ from portfolio.valuation import the_account
 from strategies.audit import storable
 from strategies.events import FillSnapshot, StatusSnapshot, TradeSnapshot
 from strategies.exceptions import LedgerError
+from strategies.models import DISCRETIONARY, Strategy
 from strategies.ports import StrategyPosition
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class PortfolioManager:
     async def process_fill(self, strategy: str, trade: TradeSnapshot | None, fill: FillSnapshot) -> FoldResult:
         """Book one fill for its strategy; booking it again changes nothing.
 
-        Raises: LedgerError when it cannot be booked.
+        Raises: LedgerError when it cannot be booked: nobody has that name, or it is of another account
+        (other_account).
         """
         return await asyncio.to_thread(self._process_fill, strategy, fill)
 
@@ -228,7 +230,7 @@ class PortfolioManager:
         import pandas as pd
 
         names = ("equity", "cash", "realized_pnl", "unrealized_pnl")
-        points = [row for row in queries.equity_series(strategy, since) if until is None or row.taken_at <= until]
+        points = queries.equity_series(strategy, since, until)
         index = pd.DatetimeIndex([row.taken_at for row in points], tz="UTC", name="ts")
         table = {
             name: [float("nan") if (value := getattr(row, name)) is None else float(value) for row in points]
@@ -295,7 +297,15 @@ class PortfolioManager:
 
     @_reading
     def _process_fill(self, strategy: str, fill: FillSnapshot) -> FoldResult:
-        account = fill.account or the_account().account_id
+        account = the_account().account_id
+        if fill.account not in ("", account):
+            raise LedgerError(
+                f"Execution {fill.exec_id} is of account {fill.account}, the books are of {account}.",
+                code="other_account",
+                exec_id=fill.exec_id,
+            )
+        if strategy != DISCRETIONARY and not Strategy.objects.filter(symbol=strategy).exists():
+            raise LedgerError(f"There is no strategy {strategy} that could own {fill.exec_id}.", code="unknown_owner")
         result = services.fold_batch(account, [fill], lambda _: strategy, timezone.now())
         self.clear_cache()
         return result

@@ -22,6 +22,7 @@ from django.db import transaction
 
 from portfolio.facts import FoldResult
 from portfolio.fold import OwnerOf, fold_batch
+from portfolio.instruments import UNDESCRIBED
 from portfolio.models import ParkedReport, ParkedState
 from strategies.crashpoints import reach
 from strategies.events import CommissionSnapshot, ContractSnapshot, FillSnapshot, LegSnapshot
@@ -75,7 +76,9 @@ def park(report: Report, error: BaseException, now: datetime) -> ParkedReport:
             row.save()
         reach("park")
     if is_new:
-        logger.error("report parked key=%s kind=%s reason=%s", row.key, "fill" if is_fill else "commission", row.reason)
+        level = logging.INFO if row.code == UNDESCRIBED else logging.ERROR  # IB is being asked: no trouble yet
+        kind = "fill" if is_fill else "commission"
+        logger.log(level, "report parked key=%s kind=%s reason=%s", row.key, kind, row.reason)
     return row
 
 
@@ -87,7 +90,7 @@ def parked_waiting(con_id: int | None = None) -> list[ParkedReport]:
 
 def parked_contracts() -> list[ContractSnapshot]:
     """Return the contracts of reports that wait until IB has said how they are quoted."""
-    rows = ParkedReport.objects.filter(state=ParkedState.WAITING, code="unknown_magnifier").order_by("id")
+    rows = ParkedReport.objects.filter(state=ParkedState.WAITING, code=UNDESCRIBED).order_by("id")
     reports = [decode(row.payload) for row in rows]
     return [report.contract for report in reports if isinstance(report, FillSnapshot)]
 

@@ -8,7 +8,6 @@ Units: Decimal, money in the row's own ``currency`` unless a name says base; awa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +18,9 @@ from django.utils import timezone
 
 from portfolio.accounts import net_liquidation, rates_of
 from portfolio.daily import DailyPnl
+from portfolio.fill_queries import FillView as FillView
+from portfolio.fill_queries import count_fills
+from portfolio.fill_queries import fills as fills
 from portfolio.freshness import stands
 from portfolio.fx_rates import to_decimal
 from portfolio.ledger.fx import Rates
@@ -32,9 +34,7 @@ from portfolio.models import (
     BreakState,
     CashBalance,
     EquitySnapshot,
-    Execution,
     Mark,
-    Movement,
     Position,
 )
 from portfolio.snapshots import GRIDS
@@ -75,29 +75,6 @@ class CashView:
     currency: str
     amount: Decimal
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FillView:
-    """One execution with its fee; ``id`` pages backwards."""
-
-    id: int
-    exec_id: str
-    owner: str
-    con_id: int
-    symbol: str
-    sec_type: str
-    currency: str
-    side: str
-    quantity: Decimal  # unsigned
-    price: Decimal
-    commission: Decimal | None
-    commission_currency: str
-    realized_pnl: Decimal  # of this fill, net of its fee when that is in the instrument's currency
-    executed_at: datetime
-    order_ref: str
-    exchange: str
-    superseded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +182,6 @@ def cash(account_id: str | None = None, owner: str | None = None) -> list[CashVi
     return [CashView(row.account_id, row.owner, row.currency, row.amount, row.updated_at) for row in rows]
 
 
-def fills(owner: str | None = None, limit: int = 100, before_id: int | None = None) -> list[FillView]:
-    """Return the latest fills, newest first; ``before_id`` continues a page."""
-    rows = Execution.objects.select_related("instrument").order_by("-id")
-    if owner is not None:
-        rows = rows.filter(owner=owner)
-    if before_id is not None:
-        rows = rows.filter(id__lt=before_id)
-    page = list(rows[: max(0, limit)])
-    return [_fill_view(row, pnl) for row, pnl in zip(page, _realized(page), strict=True)]
-
-
 def open_breaks(account_id: str | None = None) -> list[BreakView]:
     """Return the open breaks of positions and cash, oldest first."""
     rows = Break.objects.filter(state=BreakState.OPEN).select_related("instrument").order_by("id")
@@ -235,7 +201,9 @@ def open_breaks(account_id: str | None = None) -> list[BreakView]:
     ]
 
 
-def equity_series(owner: str = "", since: datetime | None = None, *, max_points: int = 2000) -> list[EquityView]:
+def equity_series(
+    owner: str = "", since: datetime | None = None, until: datetime | None = None, *, max_points: int = 2000
+) -> list[EquityView]:
     """Return an owner's equity over time, oldest first, thinned evenly to ``max_points``; owner "" is the account.
 
     Oldest and newest are always among them. However long the series, only a few thousand rows are looked at: the
@@ -244,6 +212,8 @@ def equity_series(owner: str = "", since: datetime | None = None, *, max_points:
     every = EquitySnapshot.objects.filter(account_id=account_id_or_none(), owner=owner)
     if since is not None:
         every = every.filter(taken_at__gte=since)
+    if until is not None:
+        every = every.filter(taken_at__lte=until)
     limit, rows = 2 * max_points, every
     for number in range(len(GRIDS) + 1):
         rows = every.filter(grain__in=GRIDS[number - 1 :]) if number else every
@@ -334,7 +304,7 @@ def strategy_summary(symbol: str) -> StrategySummary:
         daily_realized_pnl=_or_none(DailyPnl().realized, account_id, symbol, timezone.now()),
         positions=positions(account_id, symbol, include_flat=True),
         cash=cash(account_id, symbol),
-        fills=Execution.objects.filter(account_id=account_id, owner=symbol).count(),
+        fills=count_fills(account_id, symbol),
     )
 
 
@@ -362,40 +332,6 @@ def _position_view(row: Position, mark: Mark | None, now: datetime) -> PositionV
         market_value=value,
         unrealized_pnl=gain,
         updated_at=row.updated_at,
-    )
-
-
-def _realized(page: Iterable[Execution]) -> list[Decimal]:
-    """Return what each execution realised, in its instrument's currency, by one query."""
-    rows = list(page)
-    found: dict[int, Decimal] = {}
-    currency = {row.pk: row.instrument.currency for row in rows}
-    booked = Movement.objects.filter(execution_id__in=[row.pk for row in rows])
-    for key, amount, ccy in booked.values_list("execution_id", "realized_pnl", "currency"):
-        if ccy == currency[key]:
-            found[key] = found.get(key, ZERO) + amount
-    return [found.get(row.pk, ZERO) for row in rows]
-
-
-def _fill_view(row: Execution, realized: Decimal) -> FillView:
-    return FillView(
-        id=row.pk,
-        exec_id=row.exec_id,
-        owner=row.owner,
-        con_id=row.instrument_id,
-        symbol=row.instrument.symbol,
-        sec_type=row.instrument.sec_type,
-        currency=row.instrument.currency,
-        side=row.side,
-        quantity=abs(row.quantity),
-        price=row.price,
-        commission=row.commission,
-        commission_currency=row.commission_currency,
-        realized_pnl=realized,
-        executed_at=row.executed_at,
-        order_ref=row.order_ref,
-        exchange=row.exchange,
-        superseded=row.superseded,
     )
 
 

@@ -38,8 +38,15 @@ _FLOW_EVENTS = (
     AdjustmentKind.TRANSFER_CASH,
     AdjustmentKind.TRANSFER_POSITION,
     AdjustmentKind.REBALANCE,
+    AdjustmentKind.RECEIPT,
+    AdjustmentKind.DELIVERY,
 )
-_OUTER_EVENTS = (AdjustmentKind.DEPOSIT, AdjustmentKind.WITHDRAWAL)
+_OUTER_EVENTS = (
+    AdjustmentKind.DEPOSIT,
+    AdjustmentKind.WITHDRAWAL,
+    AdjustmentKind.RECEIPT,
+    AdjustmentKind.DELIVERY,
+)
 _HALF_AT_MOST = timedelta(hours=1)
 
 

@@ -21,6 +21,7 @@ from portfolio.models import Adjustment, AdjustmentKind, AdjustmentState, Moveme
 from portfolio.refolding import NOW, Refolder, adjustment_ref, execution_ref, moment_of
 from portfolio.shares import by_quantity, holdings_of
 from strategies.exceptions import ConflictError
+from strategies.models import DISCRETIONARY
 
 _ON_CONTRACTS = (
     AdjustmentKind.SPLIT,
@@ -28,6 +29,8 @@ _ON_CONTRACTS = (
     AdjustmentKind.EXPIRY,
     AdjustmentKind.EXERCISE,
     AdjustmentKind.TRANSFER_POSITION,
+    AdjustmentKind.RECEIPT,
+    AdjustmentKind.DELIVERY,
 )
 
 
@@ -57,7 +60,7 @@ def check_independent(row: Adjustment) -> None:
             f"Adjustment {first.pk} ({first.key}) was booked later and stands on {row.pk}; undo it first.",
             code="depended_on",
         )
-    if row.kind == AdjustmentKind.TRANSFER_POSITION:
+    if row.kind in {AdjustmentKind.TRANSFER_POSITION, AdjustmentKind.RECEIPT}:
         _check_still_held(row)
 
 
@@ -71,9 +74,10 @@ def _ids(rows: QuerySet[Movement], column: str) -> Iterable[int]:
 
 def _check_still_held(row: Adjustment) -> None:
     """The receiver of a position must still have it: else the undo would trade what it sold."""
+    receiver = row.details.get("to") or row.details.get("owner") or DISCRETIONARY
     received = Movement.objects.filter(adjustment_id=row.pk, kind=MovementKind.TRANSFER)
     for movement in received:
-        if movement.owner != row.details["to"] or movement.instrument_id is None:
+        if movement.owner != receiver or movement.instrument_id is None:
             continue
         later = Movement.objects.filter(
             account_id=row.account_id, owner=movement.owner, instrument_id=movement.instrument_id, id__gt=movement.pk

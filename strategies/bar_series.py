@@ -184,6 +184,25 @@ class BarSeries(Sequence[Bar]):
             _visible(volume, end),
         )
 
+    def prefix(self, count: int) -> BarSeries:
+        """Return the first bars, visible or not, as a series of its own that shares the columns.
+
+        Raises: ConfigError (bad_bars) for more than there are.
+        """
+        starts, columns = self.whole()
+        if not 0 <= count <= len(starts):
+            raise ConfigError(f"{self.symbol} {self.interval}: {len(starts)} bars, not {count}.", code="bad_bars")
+        made = BarSeries.__new__(BarSeries)
+        made.symbol, made.interval, made.count = self.symbol, self.interval, count
+        open_, high, low, close, volume = (column[:count] for column in columns)
+        made._columns = (starts[:count], open_, high, low, close, volume)
+        return made
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Tell whether all bars are there, behind the cursor too; else the series grows."""
+        return not self._columns[0].flags.writeable
+
     @property
     def starts(self) -> Nanos:
         """Return the starts of the visible bars, a read-only view."""
@@ -218,6 +237,39 @@ class BarSeries(Sequence[Bar]):
     def volume(self) -> Floats:
         """Return the visible volumes, a read-only view."""
         return _visible(self._columns[5], self.count)
+
+    # One number of the last visible bar, in a fifth of the time that the column's view would take.
+
+    @property
+    def last_open(self) -> float:
+        """Return the last open; an IndexError without bars."""
+        return self._last(1)
+
+    @property
+    def last_high(self) -> float:
+        """Return the last high; an IndexError without bars."""
+        return self._last(2)
+
+    @property
+    def last_low(self) -> float:
+        """Return the last low; an IndexError without bars."""
+        return self._last(3)
+
+    @property
+    def last_close(self) -> float:
+        """Return the last close; an IndexError without bars."""
+        return self._last(4)
+
+    @property
+    def last_volume(self) -> float:
+        """Return the last volume; an IndexError without bars."""
+        return self._last(5)
+
+    def _last(self, column: int) -> float:
+        count = self.count
+        if count < 1:
+            raise IndexError(f"{self.symbol} {self.interval} has no bars")
+        return self._columns[column].item(count - 1)
 
     def __len__(self) -> int:
         return self.count
@@ -288,7 +340,7 @@ def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[F
     problems = (
         ("does not come after the bar before it", np.concatenate(([False], steps < 0))),
         ("is there twice", np.concatenate(([False], steps == 0))),
-        ("has an unset number", ~np.isfinite(np.column_stack(columns)).all(axis=1)),
+        ("has an unset number", ~np.logical_and.reduce([np.isfinite(column) for column in columns])),
         (
             "has a high below or a low above its open or close",
             (high < np.maximum(open_, close)) | (low > np.minimum(open_, close)),

@@ -4,6 +4,7 @@ Owns: what is read where, the top-up of a stale tail, slicing by dates. Leaves: 
 requests (``bar_requests``), writing: what IB answers is handed to ``keep``, and only what joins on to the stored bars.
 Rule: a frame has no hole that nobody asked for and never mixes prices before and after a split: when the store cannot
 be completed without one of them, IB answers alone, or the strategy is told.
+Bars of one contract are never completed by those of another that has its ticker (``series_names``).
 Shape: frames indexed by the bar's start (UTC), float columns open, high, low, close, volume.
 """
 
@@ -12,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from strategies.bar_requests import COLUMNS, Download, empty_bars, fetch_bars, shaped
 from strategies.exceptions import ConfigError, MatsError, NotFoundError
-from strategies.timeframes import SERIES_SUFFIX, TIMEFRAMES, Timeframe, parse_timeframe, series_name
+from strategies.series_names import Listing, is_own_name, owner_of
+from strategies.timeframes import SERIES_SUFFIX, TIMEFRAMES, Timeframe, parse_timeframe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +36,12 @@ EARLIER = timedelta(days=5)  # weekends and holidays before the first stored bar
 SAME_PRICE = 0.02  # fraction; IB revises a close by less, the smallest usual split moves it by more
 _TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}", re.ASCII)
 
-Keep = Callable[[str, str, "pd.DataFrame", bool, datetime | None], None]
-"""Takes series, timeframe key, closed bars, whether of regular hours only, and the stored bar that they join on to."""
+Keep = Callable[[str, str, "pd.DataFrame", bool, datetime | None, Listing], None]
+"""Takes series, timeframe key, closed bars, whether of regular hours only, the stored bar that they join on to, and
+whose bars they are."""
+
+Identify = Callable[["Contract"], Awaitable[int]]
+"""Returns the id of the contract that is meant."""
 
 
 def names_library(universe: str) -> bool:
@@ -56,7 +62,8 @@ def resolve_universe(ac: Any, universe: str) -> list[str]:
     if ac is None or library not in ac.list_libraries():
         return names
     if not symbol:
-        return sorted({SERIES_SUFFIX.sub("", name) for name in ac[library].list_symbols()})
+        stored = {SERIES_SUFFIX.sub("", name) for name in ac[library].list_symbols()}
+        return sorted(name for name in stored if not is_own_name(name))
     if not ac.has_symbol(library, symbol):
         raise NotFoundError(f"ArcticDB has no universe {library}/{symbol}.", code="unknown_universe")
     frame = ac.read(library, symbol).data
@@ -78,11 +85,20 @@ class _Stored:
 class BarReader:
     """Reads bars of one timeframe at a time; the store is read in a worker thread, IB on the caller's loop."""
 
-    def __init__(self, ac: Any, download: Download, now: Callable[[], datetime], keep: Keep | None = None) -> None:
+    def __init__(
+        self,
+        ac: Any,
+        download: Download,
+        now: Callable[[], datetime],
+        keep: Keep | None = None,
+        identify: Identify | None = None,
+    ) -> None:
+        """``download`` asks IB for bars, ``identify`` for a contract's id; ``keep`` stores what IB answered."""
         self._ac = ac
         self._download = download
         self._now = now
         self._keep = keep
+        self._identify = identify
 
     async def read(
         self,
@@ -102,10 +118,12 @@ class BarReader:
         frame = parse_timeframe(timeframe)
         since = None if start == "max" else _moment(start, self._now(), is_end=False)
         until = _moment(end, self._now(), is_end=True)
-        stored = _Stored(empty_bars())
+        stored, series = _Stored(empty_bars()), ""
         if not force_download and self._ac is not None:
-            stored = await asyncio.to_thread(self._stored, series_name(contract), frame, since, until, use_rth)
-        ask = _Ask(contract, frame, since, until, use_rth, is_kept=not force_download)
+            series = await self._series(contract, frame)
+            if series:
+                stored = await asyncio.to_thread(self._stored, series, frame, since, until, use_rth)
+        ask = _Ask(contract, frame, since, until, use_rth, series)
         bars = await self._with_head(ask, stored, await self._completed(ask, stored))
         if since is not None:
             bars = bars[bars.index >= since]
@@ -115,6 +133,37 @@ class BarReader:
                 f"Neither ArcticDB nor IB has {frame.key} bars of {contract.symbol} there.", code="no_bars"
             )
         return bars
+
+    async def _series(self, contract: Contract, frame: Timeframe) -> str:
+        """Return the name of the series that answers for a contract; empty where none does."""
+        listing = _listing(contract)
+        said = await asyncio.to_thread(self._metadata, f"{listing.wish}_{frame.key}")
+        if said is None or owner_of(said) in (0, listing.con_id):
+            return listing.wish
+        return await self._name_of(contract, listing, said)
+
+    async def _name_of(self, contract: Contract, listing: Listing, said: Mapping[str, Any]) -> str:
+        """Return the series of a contract whose ticker names a series that may be another's; empty without one.
+
+        IB tells which contract is meant. Where it cannot be asked the currency decides: in one currency a ticker is
+        hardly ever two stocks.
+        """
+        con_id = listing.con_id
+        if not con_id and self._identify is not None:
+            try:
+                con_id = await self._identify(contract)
+            except MatsError as error:
+                logger.info("symbol=%s not identified reason=%s", listing.symbol, error.message)
+        if con_id:
+            return listing.wish if con_id == owner_of(said) else replace(listing, con_id=con_id).own
+        return listing.wish if said.get("currency") == listing.currency else ""
+
+    def _metadata(self, name: str) -> Mapping[str, Any] | None:
+        """Return what a series says of itself, None when there is none."""
+        found: Mapping[str, Any] | None = None
+        if self._ac.has_symbol(LIBRARY, name):
+            found = self._ac.metadata(LIBRARY, name)
+        return found
 
     def _stored(self, series: str, frame: Timeframe, since: datetime | None, until: datetime, use_rth: bool) -> _Stored:
         key = f"{series}_{frame.key}"
@@ -194,10 +243,14 @@ class BarReader:
         """Have closed bars stored; a store that cannot take them is no reason to keep a strategy from trading."""
         newest = self._now() - ask.frame.length
         closed: pd.DataFrame = bars[bars.index <= newest]
-        if self._keep is None or not ask.is_kept or closed.empty:
+        if self._keep is None or not ask.series or closed.empty:
             return
         try:
-            await asyncio.to_thread(self._keep, series_name(ask.contract), ask.frame.key, closed, ask.use_rth, after)
+            con_id = ask.contract.conId or (await self._identify(ask.contract) if self._identify is not None else 0)
+            if not con_id:  # of a ticker alone nobody could tell later whose bars they are
+                return
+            listing = replace(_listing(ask.contract), con_id=con_id)
+            await asyncio.to_thread(self._keep, ask.series, ask.frame.key, closed, ask.use_rth, after, listing)
         except MatsError as error:
             logger.warning("symbol=%s bars not kept reason=%s", ask.contract.symbol, error.message)
 
@@ -211,7 +264,11 @@ class _Ask:
     since: datetime | None
     until: datetime
     use_rth: bool
-    is_kept: bool
+    series: str  # empty: what IB answers is not stored
+
+
+def _listing(contract: Contract) -> Listing:
+    return Listing(contract.conId, contract.symbol, contract.secType or "STK", contract.currency)
 
 
 def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> datetime:

@@ -124,11 +124,7 @@ def load_strategy_class(filename: str, folders: Sequence[Path] | None = None) ->
 
     Raises: LoadError; the message names file and reason, the code the case.
     """
-    path = find_file(filename, folders)
-    source = _read(path)
-    sha256 = hashlib.sha256(source).hexdigest()
-    code = _compile(filename, path, source)
-    module = _run(filename, path, sha256, code)
+    module, path, sha256 = load_module(filename, folders)
     cls = _choose_class(filename, module)
     model = _params_model(filename, module, cls)
     kind = REACTIVE if issubclass(cls, ReactiveStrategy) else IMPERATIVE
@@ -136,6 +132,17 @@ def load_strategy_class(filename: str, folders: Sequence[Path] | None = None) ->
     if kind == REACTIVE and model is None:
         params = {**gate_defaults(), **params}  # so that every world that runs the file draws the same lines
     return LoadedStrategy(cls, module, path, sha256, params, model, kind)
+
+
+def load_module(filename: str, folders: Sequence[Path] | None = None) -> tuple[ModuleType, Path, str]:
+    """Run the file as a fresh module, whatever it holds; return it, its path and the SHA-256 of what ran.
+
+    Raises: LoadError as ``find_file``, or syntax_error, import_failed.
+    """
+    path = find_file(filename, folders)
+    source = _read(path)
+    sha256 = hashlib.sha256(source).hexdigest()
+    return _run(filename, path, sha256, _compile(filename, path, source)), path, sha256
 
 
 def load_strategy_module(name: str, folders: Sequence[Path] | None = None) -> LoadedStrategy:

@@ -42,6 +42,7 @@ class MarketAccess(StrategyLife):
     def __init__(self) -> None:
         super().__init__()
         self._subscribed: list[RealTimeBarList] = []
+        self._con_ids: dict[tuple[str, str, str], int] = {}
 
     def on_bar(self, contract: Contract, bar: RealTimeBar) -> Any:
         """React to a completed 5-second bar of ``subscribe_bars``, each exactly once and in order. May be async."""
@@ -159,7 +160,14 @@ class MarketAccess(StrategyLife):
     @property
     def _reader(self) -> BarReader:
         manager = self.strategy_manager
-        return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars)
+        return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars, self._identify)
+
+    async def _identify(self, contract: Contract) -> int:
+        """Return the id of the contract that is meant; IB is asked once for each."""
+        key = (contract.symbol, contract.secType, contract.currency)
+        if key not in self._con_ids:
+            self._con_ids[key] = (await self.qualify(contract)).conId
+        return self._con_ids[key]
 
     async def _historical_bars(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
         qualified = await self.qualify(contract)

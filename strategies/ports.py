@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from strategies.events import QueueMessage
+from strategies.series_names import Listing
 
 if TYPE_CHECKING:
     from ib_async import IB, Contract, Order, Trade
@@ -215,7 +216,9 @@ class EnginePort(Protocol):
     def log(self, strategy_symbol: str, text: str, level: str = "info") -> None:
         """Write a line to the strategy's page. Thread-safe."""
 
-    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
         """Have closed bars stored that IB answered: all after the stored bar ``after``; None: a new series. Blocking.
 
         Raises: MatsError when they cannot be handed over; the strategy goes on.

@@ -17,8 +17,8 @@ from trading.engine import proofs
 from trading.engine.lease import lease_holder
 from trading.engine.lifecycle import StrategyState
 from trading.engine.order_rows import order_rows_after
-from trading.market import calendar_rows
 from trading.growth import ask_margin
+from trading.market import calendar_rows
 from trading.models import CommandState, EngineCommand, StrategyRun
 from trading.orders.reserves import order_needs
 from trading.risk_services import bump

@@ -6,7 +6,7 @@ Rule: a request is a row; nothing reports success before the engine acknowledged
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -88,9 +88,12 @@ def _same_request(key: str, kind: str, args: dict[str, Any]) -> EngineCommand:
     return earlier
 
 
-def wait_for(command_id: UUID | str, timeout_s: float) -> EngineCommand:
+def wait_for(
+    command_id: UUID | str, timeout_s: float, seen: Callable[[EngineCommand], object] = lambda _: None
+) -> EngineCommand:
     """Return the command as soon as it is finished, or as it stands when the time is over. Blocks its thread.
 
+    ``seen`` is called with the command at each look before that: what it says of how far it is stands in ``result``.
     Raises: NotFoundError when there is no such command.
     """
     deadline = time.monotonic() + timeout_s
@@ -102,4 +105,5 @@ def wait_for(command_id: UUID | str, timeout_s: float) -> EngineCommand:
             left = deadline - time.monotonic()
             if command.state in FINISHED or left <= 0:
                 return command
+            seen(command)
             bell.wait(min(left, _POLL_S))

@@ -16,7 +16,7 @@ from django.db import transaction
 
 from strategies import audit
 from strategies.exceptions import ConfigError, ConflictError, NotFoundError
-from trading.work_models import Job, JobKind, JobState
+from trading.work_models import BacktestRun, Job, JobKind, JobState
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,18 @@ def _check_ingest(args: Mapping[str, Any]) -> None:
     read_args(args, settings.MATS.mats_home)
 
 
-CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest}
+def _check_backtest(args: Mapping[str, Any]) -> None:
+    from trading.backtest.wish import MARKET_DATA, SAMPLE, parse_wish
+
+    if parse_wish(args).source not in (MARKET_DATA, SAMPLE):
+        raise ConfigError(
+            "The source is market_data or sample; files come from the command line alone.",
+            code="bad_backtest",
+            errors={"source": "Choose market_data or sample."},
+        )
+
+
+CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest, JobKind.BACKTEST: _check_backtest}
 
 
 def ask_for(kind: str, args: Mapping[str, Any], *, actor: str, source: str, now: datetime | None = None) -> Job:
@@ -76,3 +87,13 @@ def ask_to_stop(job_id: int, *, actor: str, source: str, now: datetime | None = 
         job.save(update_fields=["cancel_wanted", "state", "ended_at"])
         audit.record("job.stop", f"{job.kind} {job.pk}", actor=actor, source=source, now=moment)
     return job
+
+
+def forget_run(row: BacktestRun, *, actor: str, source: str) -> None:
+    """Delete a backtest with its report and series, and write down who did."""
+    from trading.backtest.store import forget  # brings pandas, which a web process starts without
+
+    audit.record(
+        "backtest.deleted", row.name, actor=actor, source=source, before={"metrics": row.metrics}, now=datetime.now(UTC)
+    )
+    forget(row)

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -158,8 +159,17 @@ class ArcticClient:
         return int(found.version)
 
     def drop_library(self, name: str) -> None:
-        """Delete a library that exists, with everything in it; only ``writer`` calls this."""
+        """Delete everything in a library that exists; only ``writer`` calls this.
+
+        On LMDB its empty folder stays: a process that has it open would go on reading the deleted file, which shows
+        nothing of what is written to a new one of that name, and nothing closes a single library safely.
+        """
         with self._lock:
+            if self.folder is not None:
+                library = self.library(name)
+                for symbol in self.list_symbols(name):
+                    guarded(self.uri, partial(library.delete, symbol))
+                return
             self._libraries.pop(name, None)
             guarded(self.uri, lambda: self._arctic.delete_library(name))
 

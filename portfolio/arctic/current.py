@@ -117,7 +117,7 @@ class _View:
 
     def __init__(self, account: Account) -> None:
         self._gaps = _gaps(account)
-        self.held: dict[tuple[str, int], tuple[Decimal, Decimal]] = {}
+        self.held: dict[tuple[str, int], tuple[Decimal, Decimal | None]] = {}  # quantity, basis; None is unknown
         for row in Position.objects.filter(account=account).values_list(
             "owner", "instrument_id", "quantity", "cost_basis"
         ):
@@ -131,15 +131,27 @@ class _View:
     def _add_gaps(self, account: Account) -> None:
         costs = dict(BrokerHolding.objects.filter(account=account).values_list("instrument_id", "average_cost"))
         for con_id, gap in self._gaps.items():
-            quantity, basis = self.held.get((DISCRETIONARY, con_id), (ZERO, ZERO))
-            # IB's average cost has the multiplier in it, as a basis has.
-            self.held[DISCRETIONARY, con_id] = (quantity + gap, basis + gap * costs.get(con_id, ZERO))
+            rest = self.held.get((DISCRETIONARY, con_id), (ZERO, None))[0] + gap
+            self.held[DISCRETIONARY, con_id] = (rest, self._rest_basis(con_id, rest, costs.get(con_id)))
+
+    def _rest_basis(self, con_id: int, rest: Decimal, cost: Decimal | None) -> Decimal | None:
+        """Return what IB's holding cost beyond the strategies' parts; None where that gives no price.
+
+        IB's average cost has the multiplier in it, as a basis has, and fees, which these have not: it is an estimate.
+        """
+        if cost is None or not rest:
+            return None
+        parts = [part for (owner, held), part in self.held.items() if held == con_id and owner != DISCRETIONARY]
+        given = sum((quantity for quantity, _ in parts), ZERO)
+        basis = cost * (given + rest) - sum((basis or ZERO for _, basis in parts), ZERO)
+        return basis if basis * rest >= 0 else None
 
     def position(self, owner: str, con_id: int) -> dict[str, Any]:
         instrument, mark = self._instruments[con_id], self._marks.get(con_id)
         quantity, basis = self.held[owner, con_id]
         units = quantity * instrument.multiplier
         value = None if mark is None else units * mark.price
+        gain = value - basis if value is not None and basis else None
         return {
             "timestamp": None if mark is None else mark.marked_at,
             "row_type": "POSITION",
@@ -152,10 +164,10 @@ class _View:
             "currency": instrument.currency,
             "multiplier": instrument.multiplier,
             "position": quantity,
-            "average_cost": basis / units if units else None,
+            "average_cost": basis / units if units and basis is not None else None,
             "market_price": None if mark is None else mark.price,
             "market_value": value,
-            "pnl %": (value - basis) / abs(basis) * _HUNDRED if value is not None and basis else None,
+            "pnl %": gain / abs(basis) * _HUNDRED if gain is not None and basis else None,
             "unexplained": self._gaps.get(con_id, ZERO) if owner == DISCRETIONARY else ZERO,
             **self._in_base(value, instrument.currency),
         }

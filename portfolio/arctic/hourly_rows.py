@@ -139,9 +139,11 @@ def _equity(row: Row) -> Row:
         "account": row["account_id"],
         "strategy": row["owner"],
         "symbol": "EQUITY",
+        "asset_class": "EQUITY",
         "currency": row["currency"],
         "multiplier": ONE,
         "quantity": row["equity"],
+        "avg_cost": ONE,
         "realized_pnl": row["realized_pnl"],
         "unrealized_pnl": row["unrealized_pnl"],
     }

@@ -29,6 +29,7 @@ SCHEMAS: dict[str, Schema] = {
     "portfolio_history": PORTFOLIO_HISTORY,
     "fx_rates": FX_RATES,
 }
+MADE_ANEW = {"strategy": 2}  # raised when rows of the same columns get other values: the symbols are written anew
 STRATEGY_PREFIX = "strategy_"
 _BY_OWNER = frozenset({"fills", "positions", "orders"})
 _BY_ACCOUNT = frozenset({"account_summary", "portfolio_history", "fx_rates"})
@@ -64,7 +65,9 @@ class Target:
     @property
     def shape(self) -> str:
         """The columns and their types as one text, kept with the data: another shape is written anew."""
-        return ",".join(f"{name}:{kind}" for name, kind in self.schema.items())
+        columns = ",".join(f"{name}:{kind}" for name, kind in self.schema.items())
+        made = MADE_ANEW.get(self.schema_name)
+        return f"{made};{columns}" if made else columns
 
 
 Batch = dict[Target, list[Record]]

@@ -65,6 +65,25 @@ class PositionTransfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """Units that came into the account without a trade, at what they cost; a negative quantity is a short position."""
+
+    owner: str
+    con_id: int
+    quantity: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Units that left the account without a trade, at what they cost."""
+
+    owner: str
+    con_id: int
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Income:
     """A dividend or the tax on it, in total; without owners by what each held."""
 
@@ -132,7 +151,18 @@ class Reassignment:
 
 
 Event = (
-    CashFlow | CashTransfer | Fee | PositionTransfer | Income | Split | SymbolChange | Expiry | Exercise | Reassignment
+    CashFlow
+    | CashTransfer
+    | Fee
+    | PositionTransfer
+    | Receipt
+    | Delivery
+    | Income
+    | Split
+    | SymbolChange
+    | Expiry
+    | Exercise
+    | Reassignment
 )
 
 
@@ -315,6 +345,15 @@ def _transfer_position(reader: _Reader) -> PositionTransfer:
     return PositionTransfer(giver, receiver, reader.con_id(), reader.positive("quantity"), price)
 
 
+def _receipt(reader: _Reader) -> Receipt:
+    owner, con_id = reader.text("owner", DISCRETIONARY), reader.con_id()
+    return Receipt(owner, con_id, reader.nonzero("quantity"), reader.number("price"))
+
+
+def _delivery(reader: _Reader) -> Delivery:
+    return Delivery(reader.text("owner", DISCRETIONARY), reader.con_id(), reader.positive("quantity"))
+
+
 def _income(reader: _Reader) -> Income:
     event = Income(reader.con_id(), reader.currency(), reader.nonzero("amount"), reader.owners())
     if event.owners and sum((part for _, part in event.owners), ZERO) != event.amount:
@@ -379,6 +418,8 @@ _PARSERS: dict[str, Callable[[_Reader], Event]] = {
     "transfer_cash": _transfer,
     "rebalance": _rebalance,
     "transfer_position": _transfer_position,
+    "receipt": _receipt,
+    "delivery": _delivery,
     "dividend": _income,
     "tax": _income,
     "split": _split,

@@ -164,7 +164,7 @@ def cross(currency: str, base: str, thirds: Mapping[str, Quote], pair: PairQuote
 
 
 def better(one: Quote | None, other: Quote | None) -> Quote | None:
-    """Return the quote to use: a fresh one before a stale one, then IB's account rate, then the later.
+    """Return the quote to use: a fresh one before a stale one, of fresh ones IB's account rate, else the later.
 
     >>> old, new = Quote(ONE, datetime(2026, 3, 1), "account", True), Quote(ONE, datetime(2026, 3, 2), "spot")
     >>> better(old, new) is new and better(None, old) is old
@@ -176,4 +176,5 @@ def better(one: Quote | None, other: Quote | None) -> Quote | None:
 
 
 def _merit(quote: Quote) -> tuple[bool, bool, float]:
-    return not quote.stale, quote.source == ACCOUNT, quote.as_of.timestamp() if quote.as_of else float("inf")
+    is_fresh = not quote.stale
+    return is_fresh, is_fresh and quote.source == ACCOUNT, quote.as_of.timestamp() if quote.as_of else float("inf")

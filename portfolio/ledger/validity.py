@@ -58,6 +58,8 @@ def check_fill(fill: FillSnapshot) -> None:
     Raises: LedgerError code bad_execution, bad_price, unknown_contract, unknown_currency or unsupported_contract.
     """
     contract = fill.contract
+    if not fill.exec_id.strip():
+        raise _refuse(fill, "bad_execution", "has no id")
     if contract.sec_type in UNSUPPORTED:
         raise _refuse(fill, "unsupported_contract", f"is of a {contract.sec_type}, which these books do not keep")
     if contract.con_id <= 0:

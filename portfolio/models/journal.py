@@ -43,7 +43,9 @@ class Execution(models.Model):
         max_digits=28, decimal_places=10, help_text="Filled so far on the order, as IB said."
     )
     exchange = models.CharField(max_length=32, blank=True, help_text="Where it traded.")
-    executed_at = models.DateTimeField(db_index=True, help_text="IB's time, UTC.")
+    executed_at = models.DateTimeField(
+        db_index=True, help_text="IB's time, UTC; of a correction that of what it corrects."
+    )
     recorded_at = models.DateTimeField(help_text="When the ledger committed it, UTC.")
     commission = ExactDecimalField(max_digits=28, decimal_places=10, null=True, help_text="Null until IB reports it.")
     commission_currency = models.CharField(max_length=3, blank=True, help_text="Currency of the commission.")
@@ -85,6 +87,8 @@ class AdjustmentKind(models.TextChoices):
     WITHDRAWAL = "withdrawal", "Withdrawal"
     TRANSFER_CASH = "transfer_cash", "Transfer of cash between owners"
     TRANSFER_POSITION = "transfer_position", "Transfer of a position between owners"
+    RECEIPT = "receipt", "Units received without a trade"
+    DELIVERY = "delivery", "Units delivered without a trade"
     REBALANCE = "rebalance", "Rebalancing to a target weight"
     REASSIGNMENT = "reassignment", "Assignment of an execution to another owner"
     DIVIDEND = "dividend", "Dividend"

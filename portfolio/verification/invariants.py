@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Count, Max, Min, Q
 
+from portfolio.fx_rates import to_decimal
 from portfolio.ledger.money import ZERO, plain
-from portfolio.ledger.reconciliation import compare
+from portfolio.ledger.reconciliation import CENT, compare, compare_money
 from portfolio.models import (
     Account,
+    AccountValue,
     Adjustment,
     AdjustmentKind,
     AdjustmentState,
@@ -31,7 +33,7 @@ from portfolio.models import (
     Movement,
     MovementKind,
 )
-from portfolio.reconcile import ledger_quantities
+from portfolio.reconcile import ledger_cash, ledger_quantities
 from portfolio.verification.checks import Check, Progress
 from portfolio.verification.streams import shares_of_executions
 from strategies.audit import verify_chain
@@ -39,6 +41,7 @@ from strategies.models import DISCRETIONARY, Strategy
 
 _CHUNK = 5_000
 _PROGRESS = 50_000
+_CALM = timedelta(minutes=5)
 _FLOWS = (
     MovementKind.OPENING,
     MovementKind.ALLOCATION,
@@ -47,7 +50,7 @@ _FLOWS = (
     MovementKind.WITHDRAWAL,
 )
 _BETWEEN_OWNERS = ("transfer_cash", "transfer_position", "rebalance", "reassignment")
-_PURE_FLOWS = ("deposit", "withdrawal", "transfer_cash", "rebalance")
+_PURE_FLOWS = ("deposit", "withdrawal", "transfer_cash", "rebalance", "receipt", "delivery")
 NOT_AT_REST = {
     "I10": "A failed or partial query changes nothing",
     "I12": "No new order while down, unreconciled, or broken",
@@ -100,6 +103,8 @@ def cash_is_what_ib_holds(progress: Progress | None) -> Check:
         check.note = "no complete check against IB has ended yet"
         return check
     check.checked = reconciled
+    for account in Account.objects.exclude(reconciled_at=None):
+        _hold_against_figures(check, account)
     for row in Break.objects.filter(kind="cash", state=BreakState.OPEN):
         pending = row.cause.get("pending_commissions")
         check.fail(
@@ -107,6 +112,44 @@ def cash_is_what_ib_holds(progress: Progress | None) -> Check:
             + (f", commissions not reported yet: {pending}" if pending else "")
         )
     return check
+
+
+def _hold_against_figures(check: Check, account: Account) -> None:
+    """Compare cash with IB's figures as they were stored last, where both are of one moment.
+
+    IB repeats its figures every three minutes, so nothing may have moved for a while before them. Futures are left to
+    the reconciliation, which has IB's marks of that moment.
+    """
+    at, theirs = _stored_cash(account)
+    if at is None:
+        return
+    mine = Movement.objects.filter(account=account)
+    unknown = Execution.objects.filter(account=account, superseded=False, commission=None)
+    if mine.filter(booked_at__gt=at - _CALM).exists() or unknown.exists():
+        check.note = (
+            f"cash moved, or commissions were unknown, at IB's last figures ({at:%F %T}): only breaks are named"
+        )
+        return
+    told = set(
+        Break.objects.filter(account=account, kind="cash", state=BreakState.OPEN).values_list("currency", flat=True)
+    )
+    for one in compare_money(theirs, ledger_cash(account.account_id)):
+        if one.tolerance == CENT and one.currency not in told:
+            check.fail(
+                f"{account.account_id} {one.currency}: IB {plain(one.broker_amount)} at {at:%F %T}, expected "
+                f"{plain(one.expected_amount)} (and no open break names it)"
+            )
+
+
+def _stored_cash(account: Account) -> tuple[datetime | None, dict[str, Decimal]]:
+    """Return IB's cash by currency as it was stored last, and when; rows of older answers are none of it."""
+    for tag in ("CashBalance", "TotalCashBalance"):
+        rows = AccountValue.objects.filter(account=account, tag=tag).exclude(currency__in=["", "BASE"])
+        at = rows.aggregate(at=Max("updated_at"))["at"]
+        found = {row.currency: to_decimal(row.value) for row in rows.filter(updated_at=at)} if at else {}
+        if found and None not in found.values():
+            return at, {currency: amount for currency, amount in found.items() if amount is not None}
+    return None, {}
 
 
 def snapshots_add_up(progress: Progress | None) -> Check:

@@ -232,3 +232,22 @@ def test_analytics_draw_every_chart_and_say_why_a_figure_is_unknown(page: Page, 
     expect(figures.locator("tr", has_text="Beta")).to_contain_text("No benchmark is set.")
     expect(page.locator("#weights tbody tr")).to_have_count(1)
     page.screenshot(path=str(SHOTS / "analytics-trend.png"), full_page=True)
+
+
+def test_the_flex_page_shows_live_how_far_an_import_is(page: Page, site: Site, books: None) -> None:
+    command = EngineCommand.objects.create(kind="import_flex", args={}, source="cli", created_at=seed.now())
+    open_live(page, site, "/flex/")
+    row = page.locator("#imports-region .progress-row")
+    expect(row).to_contain_text("The import is queued.")
+    for number in (1, 2):
+        command.state = "accepted"
+        text = f"Flex statement: slice {number} of 4, {500 * number:,} of 1,900 executions and fees booked."
+        command.result = {"slice": number, "slices": 4, "done": 500 * number, "of": 1_900, "text": text}
+        command.save()
+        answer(command, "accepted")
+        expect(row).to_contain_text(f"slice {number} of 4, {500 * number:,} of 1,900")
+        expect(row.locator("progress")).to_have_attribute("value", str(number))
+        expect(row.locator("progress")).to_have_attribute("max", "4")
+    keep(page, "flex-progress")
+    answer(command)
+    expect(page.locator("#imports-region")).to_be_hidden()

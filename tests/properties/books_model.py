@@ -298,6 +298,12 @@ class Model:
         self._swap(state, giver, con_id, -quantity, cash)
         self._swap(state, receiver, con_id, quantity, -cash)
 
+    def _units(self, state: State, owner: str, con_id: int, quantity: Fraction, cash: Fraction) -> None:
+        """Units against cash, and that cash over the border; a future's notional stays out of it."""
+        self._swap(state, owner, con_id, quantity, cash)
+        if self.contracts[con_id].sec_type != "FUT":
+            self._flow(state, {(owner, self.contracts[con_id].currency): -cash})
+
     def _split(self, state: State, con_id: int, ratio: Fraction) -> None:
         for held in _of(state, con_id).values():
             after = rounded(held.quantity * ratio)

@@ -251,6 +251,13 @@ def _money(held: Holdings, cash: Money, currency: str, amount: Fraction) -> None
     cash[currency] += amount
 
 
+def _units(held: Holdings, cash: Money, con_id: int, quantity: Fraction, cost: Fraction) -> None:
+    """Units come or go without a trade; a future at notional, as it is held here."""
+    held[con_id] += quantity
+    if con_id == FUTURE.con_id:
+        cash["USD"] -= cost
+
+
 def _split(held: Holdings, cash: Money, con_id: int, ratio: Fraction) -> None:
     held[con_id] *= ratio
 
@@ -274,6 +281,7 @@ def _exercise(held: Holdings, cash: Money, contracts: Fraction) -> None:
 _HAPPENS: dict[str, Callable[..., None]] = {
     "trade": _trade,
     "money": _money,
+    "units": _units,
     "split": _split,
     "change": _change,
     "expiry": _expiry,

@@ -32,7 +32,7 @@ from portfolio.rebalance import apply
 from strategies.events import ContractSnapshot
 from strategies.models import Strategy
 from tests.properties.books_desk import decimal
-from tests.properties.books_model import NOBODY, ZERO
+from tests.properties.books_model import NOBODY, ZERO, Held
 from tests.properties.books_rig import ACCOUNT, own_clocks
 from tests.properties.books_trading import Trading, amounts, currencies, owners, prices, sizes
 from tests.properties.books_venue import FOREIGN, FUTURE, OPTION, RENAMED, STOCK
@@ -129,6 +129,39 @@ class Books(Trading):
                 refuses=abs(held.quantity) < size,
             )
         )
+
+    @rule(
+        target=bookings,
+        owner=owners,
+        of=st.sampled_from([STOCK, FOREIGN, OPTION, FUTURE]),
+        size=sizes,
+        short=st.booleans(),
+        price=st.one_of(st.just(Decimal(0)), prices),
+    )
+    def receive_units(self, owner: str, of: ContractSnapshot, size: int, short: bool, price: Decimal) -> Any:
+        quantity = Fraction(-size if short else size)
+        cost = quantity * Fraction(price) * Fraction(of.multiplier)
+        details = {"owner": owner, "con_id": of.con_id, "quantity": Decimal(int(quantity)), "price": price}
+        return self._units("receipt", details, quantity, cost, self._held(owner, of).quantity * quantity < 0)
+
+    @rule(target=bookings, owner=owners, of=st.sampled_from([STOCK, FOREIGN, OPTION]), size=sizes)
+    def deliver_units(self, owner: str, of: ContractSnapshot, size: int) -> Any:
+        held = self._held(owner, of)
+        moved = Fraction(size) * (1 if held.quantity > 0 else -1)
+        details = {"owner": owner, "con_id": of.con_id, "quantity": Decimal(size)}
+        return self._units("delivery", details, -moved, -held.cost_of(moved), abs(held.quantity) < size)
+
+    def _held(self, owner: str, of: ContractSnapshot) -> Held:
+        return self.desk.model.fold().held[owner, of.con_id]
+
+    def _units(self, kind: str, details: dict[str, Any], quantity: Fraction, cost: Fraction, refuses: bool) -> Any:
+        data = {"owner": details["owner"], "con_id": details["con_id"], "quantity": quantity, "cash": -cost}
+        key = self.desk.book(
+            kind, details, lambda key: self.desk.model.book(key, "units", self.venue.now, **data), refuses=refuses
+        )
+        if key:
+            self.venue.act("units", con_id=details["con_id"], quantity=quantity, cost=cost)
+        return _kept(key)
 
     @rule(target=bookings, of=contracts, currency=currencies, amount=amounts, tax=st.booleans(), named=st.booleans())
     def dividend(self, of: ContractSnapshot, currency: str, amount: Decimal, tax: bool, named: bool) -> Any:

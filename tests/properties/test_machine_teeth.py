@@ -73,6 +73,10 @@ def _steps(m: Books) -> Iterator[Any]:
     cash = m.move_cash("ALPHA", "BETA", "USD", Decimal(5))
     yield m.undo(cash)
     yield m.move_position(NOBODY, "ALPHA", STOCK, 10, None)
+    came = m.receive_units("BETA", OPTION, 4, False, Decimal(3))
+    yield came
+    yield m.deliver_units("BETA", OPTION, 3)
+    yield m.undo(came)
     yield m.nonsense(STOCK, "nan", False)
     yield m.trade_of_an_unknown_owner(STOCK, 7, Decimal(50), fee, "with", True)
     yield m.reconcile()

@@ -99,7 +99,7 @@ def test_indicator_in_steps_is_the_indicator_at_once_on_real_minutes(name: str) 
     spec = REGISTRY[name]
     period = 3 if name.startswith("trailing") else spec.period.usual if spec.period else 0
     frame = read_sample()["SPXL"].iloc[:2500]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").asi8.tolist()
+    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").tolist()
     bars = [Bar(start, *row) for start, row in zip(starts, frame.to_numpy().tolist(), strict=True)]
     request = make_request(name, "1m", period)
     for one, other in zip(whole(request, bars), in_steps(request, bars, 700), strict=True):

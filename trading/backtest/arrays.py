@@ -8,7 +8,7 @@ new bars share one code, so that the loop looks up what is to be done instead of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
 from trading.backtest.contracts import BacktestSpec, InstrumentTerms
 from trading.backtest.sessions import edges, sessions_around
+from trading.market.derived import derive
 from trading.market.session_table import SessionTable
 
 Pair = tuple[str, str]
@@ -56,8 +57,10 @@ class Clock:
     sets: Sequence[tuple[int, ...]]
 
 
-def lay_out(spec: BacktestSpec) -> list[Track]:
+def lay_out(spec: BacktestSpec, wanted: Iterable[Pair] = ()) -> list[Track]:
     """Return the tracks in the order of the run: base series in the spec's order, then the others by length.
+
+    ``wanted`` pairs that the spec lacks are made of the symbol's base bars.
 
     Raises: ConfigError naming pair, row and reason.
     """
@@ -71,12 +74,26 @@ def lay_out(spec: BacktestSpec) -> list[Track]:
         raise ConfigError("The run has no bars.", code="no_bars")
     bases = base_pairs(spec.bars)
     tracks = [_track(spec, pair, series, start, end, pair in bases) for pair, series in spec.bars.items()]
+    by_symbol = {track.series.symbol: track for track in tracks if track.is_base}
+    for symbol, interval in dict.fromkeys(wanted):
+        if (symbol, interval) not in spec.bars and symbol in by_symbol:
+            made = _made(by_symbol[symbol], interval)
+            tracks.append(_track(spec, (symbol, interval), made, start, end, False))
     if not any(track.first < track.last for track in tracks):
         raise ConfigError(
             f"No bar ends between {_text(start)} and {_text(end)}.",
             code="no_bars",
         )
     return sorted(tracks, key=lambda track: (not track.is_base, 0 if track.is_base else track.interval.seconds))
+
+
+def _made(base: Track, interval: str) -> BarSeries:
+    """Longer bars of base bars.
+
+    Raises: ConfigError (not_derivable, unknown_interval).
+    """
+    starts, columns = derive(*base.series.whole(), base.interval, parse_interval(interval), base.sessions)
+    return BarSeries.from_columns(base.series.symbol, interval, starts, columns)
 
 
 def base_pairs(bars: Mapping[Pair, BarSeries]) -> set[Pair]:
@@ -101,7 +118,9 @@ def _track(spec: BacktestSpec, pair: Pair, series: BarSeries, start: int, end: i
             f"The bars given as {symbol} {text} are those of {series.symbol} {series.interval}.", code="bad_bars"
         )
     interval = parse_interval(text)
-    stamps, _ = series.whole()
+    stamps, columns = series.whole()
+    if not series.is_laid_out:  # it grew bar by bar, and may go on: the run has its own cursor
+        series = BarSeries.from_columns(symbol, text, stamps, columns)
     if not len(stamps):
         raise ConfigError(f"{symbol} {text} has no bars.", code="no_bars")
     table = sessions_around(terms_of_symbol(spec, symbol).exchange, stamps, spec.overrides)

@@ -19,7 +19,7 @@ from strategies.reactive import StrategyContext
 from trading.backtest import actions
 from trading.backtest.arrays import Track, lay_out, merge, terms_of_symbol
 from trading.backtest.checks import check_spec
-from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop, StrategyEntry
+from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
 from trading.backtest.lane import Lane
@@ -66,31 +66,30 @@ class _Run:
 
     def __init__(self, spec: BacktestSpec) -> None:
         self._spec = spec
-        self._tracks = lay_out(spec)
+        self._runners = [Runner(entry) for entry in spec.strategies]
+        wanted = [pair for runner in self._runners for pair in runner.subscriptions]
+        self._tracks = lay_out(spec, wanted)
         check_spec(spec, self._tracks)
         self._clock = merge(self._tracks)
         self._desk = Desk(spec.models)
-        self._now = RunClock(self._clock.moments, spec.overrides)
-        self._lanes = {
-            track.series.symbol: Lane(track, terms_of_symbol(spec, track.series.symbol), self._desk)
-            for track in self._tracks
-            if track.is_base
-        }
-        self._actions = actions.dated(spec.actions, self._lanes, self._clock.moments)
-        self._warnings: list[str] = [text for lane in self._lanes.values() for text in lane.warnings()]
-        self._feeds = {track.pair: Feed(track) for track in self._tracks if not track.is_base}
+        self._now = RunClock(spec.overrides, (track.sessions for track in self._tracks))
+        self._now.follow(self._clock.moments)
+        data = RunData(self._now)
+        self._lanes: dict[str, Lane] = {}
         for track in self._tracks:
             track.series.count = track.first
-        self._data = RunData(spec.bars)
-        self._runners = [self._runner(entry) for entry in spec.strategies]
+            terms = terms_of_symbol(spec, track.series.symbol)
+            data.add_series(track.series, exchange=terms.exchange)
+            if track.is_base:
+                self._lanes[track.series.symbol] = Lane(track, terms, self._desk, data)
+        self._feeds = {track.pair: Feed(track) for track in self._tracks if not track.is_base}
+        self._actions = actions.dated(spec.actions, self._lanes, self._clock.moments)
+        self._warnings: list[str] = [text for lane in self._lanes.values() for text in lane.warnings()]
+        known = {track.pair for track in self._tracks}
+        for runner in self._runners:
+            context = StrategyContext(data, self._now, None, "backtest")
+            runner.attach(context, Executor(runner.entry, self._lanes, self._desk), known)
         self._steps: list[Step] = []
-
-    def _runner(self, entry: StrategyEntry) -> Runner:
-        if entry.kind != "reactive":
-            raise ConfigError(f"{entry.name} is {entry.kind}; here run reactive strategies.", code="bad_strategy")
-        executor = Executor(entry, self._lanes, self._desk)
-        context = StrategyContext(self._data, self._now, None, "backtest")
-        return Runner(entry, context, executor, self._spec.bars)
 
     def run(self, progress: Progress | None, should_stop: ShouldStop | None) -> BacktestResult:
         """Set up, go through the moments, tidy up."""

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from math import inf
+from typing import Protocol
 
 from strategies.bar_series import nanos_of
 from strategies.exceptions import OrderDeniedError
@@ -33,19 +34,26 @@ _OPEN_DEADLINE_NS = 120_000_000_000
 _NEAR = 1e-9  # of a price: closer than that a float is no proof of being out of reach
 
 
+class HasQuality(Protocol):
+    """Who knows how whole bars are."""
+
+    def get_bar_quality(self, symbol: str, interval: str) -> float:
+        """Return it in per cent, 0 for an unknown pair."""
+
+
 class Lane:
     """One symbol's market. Rows are those of its base series."""
 
     __slots__ = (
-        "_begin", "_begin_rows", "_close_ns", "_closes", "_day_ends", "_day_last", "_decimal_close", "_desk", "_due",
-        "_end", "_end_rows", "_half", "_half_f", "_highs", "_last_whole", "_lows", "_open_ns", "_opens",
+        "_begin", "_begin_rows", "_close_ns", "_closes", "_data", "_day_ends", "_day_last", "_decimal_close", "_desk",
+        "_due", "_end", "_end_rows", "_half", "_half_f", "_highs", "_last_whole", "_lows", "_open_ns", "_opens",
         "_participation", "_session", "_share", "_starts", "_taken", "_turn", "_unlimited", "_volumes", "models",
-        "quality", "row", "series", "symbol", "terms", "track", "working",
+        "row", "series", "symbol", "terms", "track", "working",
     )  # fmt: skip
 
-    def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk) -> None:
+    def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk, data: HasQuality) -> None:
         self.track, self.series, self.symbol = track, track.series, track.series.symbol
-        self.quality = 100.0
+        self._data = data
         self.row = track.first  # the bar that comes next
         self.working: list[WorkingOrder] = []
         self._desk, self.terms = desk, terms
@@ -97,6 +105,11 @@ class Lane:
         if self._decimal_close is None or self._decimal_close[0] != row:
             self._decimal_close = (row, Decimal(repr(self._closes[row])))
         return self._decimal_close[1]
+
+    @property
+    def quality(self) -> float:
+        """Return how complete the bars of the present session are, 0–100."""
+        return self._data.get_bar_quality(*self.track.pair)
 
     def last_float(self) -> float:
         """Return the last visible close, infinite before the first bar."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from strategies.bar_series import BarSeries
 from strategies.exceptions import ConfigError, StrategyError
 from strategies.reactive import ReactiveStrategy, StrategyContext
 from trading.backtest.arrays import Pair
@@ -22,64 +21,87 @@ logger = logging.getLogger(__name__)
 
 
 class Runner:
-    """A strategy in a run."""
+    """A strategy in a run: made first, because it says what it wants to see, then given its books.
 
-    def __init__(
-        self, entry: StrategyEntry, context: StrategyContext, executor: Executor, bars: Mapping[Pair, BarSeries]
-    ) -> None:
-        self.entry, self.context, self.executor = entry, context, executor
-        self._bars = bars
+    Raises: ConfigError (bad_strategy) for what is no reactive strategy.
+    """
+
+    def __init__(self, entry: StrategyEntry) -> None:
+        if entry.kind != "reactive":
+            raise ConfigError(f"{entry.name} is {entry.kind}; here run reactive strategies.", code="bad_strategy")
+        self.entry = entry
         self.errors: list[str] = []
         self.is_running = True
         self.stopped_at: int | None = None  # how many moments it lived through
-        made = entry.make(entry.name, dict(entry.config))
+        self.subscriptions: tuple[Pair, ...] = ()
+        self.strategy: ReactiveStrategy
+        self.executor: Executor
+        self._context: StrategyContext
+        self._known: Container[Pair] = ()
+        self.guard(self._make)
+
+    def _make(self) -> None:
+        made = self.entry.make(self.entry.name, dict(self.entry.config))
         if not isinstance(made, ReactiveStrategy):
-            raise ConfigError(f"{entry.name} is a {type(made).__name__}, no reactive strategy.", code="bad_strategy")
-        self.strategy: ReactiveStrategy = made
-        self.subscriptions = self._subscribed()
+            raise ConfigError(
+                f"{self.entry.name} is a {type(made).__name__}, no reactive strategy.", code="bad_strategy"
+            )
+        self.strategy = made
+        self.subscriptions = self._wanted()
+
+    def _wanted(self) -> tuple[Pair, ...]:
+        """What the strategy wants to be told of, each pair once."""
+        return tuple(dict.fromkeys((symbol, interval) for symbol, interval in self.strategy.get_subscriptions()))
+
+    def attach(self, context: StrategyContext, executor: Executor, known: Container[Pair]) -> None:
+        """Give the strategy its books, and what there is to see.
+
+        Raises: ConfigError (no_bars, other_currency).
+        """
+        self._context, self.executor, self._known = context, executor, known
+        self._check(self.subscriptions)
+
+    def _check(self, pairs: Iterable[Pair]) -> None:
+        for symbol, interval in pairs:
+            if (symbol, interval) not in self._known:
+                raise ConfigError(
+                    f"{self.entry.name} subscribes to {symbol} {interval}, of which the run has no bars.",
+                    code="no_bars",
+                )
+        self.executor.keep_currency(symbol for symbol, _ in pairs)
 
     @property
     def on_bars(self) -> Callable[[str, str], Any]:
         """Return the strategy's own hook, bound once."""
         return self.strategy.on_bars
 
-    def _subscribed(self) -> tuple[Pair, ...]:
-        """What the strategy wants to be told of, each pair once.
-
-        Raises: ConfigError (no_bars) for a pair that the run does not have.
-        """
-        pairs = dict.fromkeys((symbol, interval) for symbol, interval in self.strategy.get_subscriptions())
-        for symbol, interval in pairs:
-            if (symbol, interval) not in self._bars:
-                raise ConfigError(
-                    f"{self.entry.name} subscribes to {symbol} {interval}, of which the run has no bars.",
-                    code="no_bars",
-                )
-        self.executor.keep_currency(symbol for symbol, _ in pairs)
-        return tuple(pairs)
-
     def set_up(self) -> None:
         """Let the strategy prepare; subscriptions are read again after it."""
 
         def act() -> None:
-            if self.strategy.setup(self.context):
-                self.subscriptions = self._subscribed()
-            else:
+            if not self.strategy.setup(self._context):
                 raise StrategyError(f"setup of {self.entry.name} answered that it cannot run.")
+            self.subscriptions = self._wanted()
+            self._check(self.subscriptions)
 
-        self.guard(act)
+        if self.is_running:
+            self.guard(act)
         if not self.is_running:
             self.stopped_at = 0
 
     def tear_down(self) -> None:
         """Let the strategy tidy up, unless it was stopped."""
         if self.is_running:
-            self.guard(lambda: self.strategy.teardown(self.context))
+            self.guard(lambda: self.strategy.teardown(self._context))
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Call user code; what it raises stops the strategy."""
+        """Call user code; what it raises stops the strategy, but for what says that the run itself cannot be."""
         try:
             act()
+        except ConfigError as error:
+            if error.code == "bad_strategy":
+                raise
+            self.failed()
         except Exception:  # noqa: BLE001 - the border of user code; ``failed`` keeps the traceback
             self.failed()
 

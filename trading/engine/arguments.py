@@ -28,6 +28,8 @@ _EXEC_ID = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .&/-]{0,31}")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_TICKER = re.compile(r"[A-Z][A-Z0-9. ]{0,11}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,10})?", re.ASCII)
 _KINDS = (
@@ -35,6 +37,8 @@ _KINDS = (
     "withdrawal",
     "transfer_cash",
     "transfer_position",
+    "receipt",
+    "delivery",
     "dividend",
     "tax",
     "interest",
@@ -188,6 +192,9 @@ CHECKS: dict[str, Check] = {
     "order_type": _one_of(frozenset(TYPES)),
     "stop_price": _decimal,
     "symbol": _symbol,
+    "session": _matching(_NAME),
+    "scanner": _matching(_NAME),
+    "ticker": _matching(_TICKER, "must be a ticker in capitals"),
     "strategy": _symbol,
     "owner": _symbol,
     "from_owner": _symbol,

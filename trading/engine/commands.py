@@ -29,6 +29,7 @@ from trading.engine.readiness import require_connection
 from trading.engine.requests import Request, request_of
 from trading.engine.risk_commands import RISK_HANDLERS, allow_resume, allow_start
 from trading.engine.runner import Runner
+from trading.engine.session_commands import SESSION_HANDLERS
 from trading.engine.specs import SPECS, CommandSpec, check_args
 from trading.engine.supervisor import ENDED, SETTLED, find_strategy
 from trading.models import EngineCommand, Order
@@ -69,7 +70,8 @@ def begin(engine: StrategyManager, symbol: str, *, accepted: bool = False) -> tu
     try:
         return engine.supervisor.start(symbol), margin
     except MatsError:
-        engine.planner.forget(symbol)
+        if all(runner.symbol != symbol for runner in engine.supervisor.alive()):  # else somebody else started it
+            engine.planner.forget(symbol)
         raise
 
 
@@ -119,7 +121,8 @@ def start_all(engine: StrategyManager, args: Args) -> Result:
             "error_code": "",
             "margin": margin["text"],
         }
-    return {"strategies": outcomes}
+    left = [f"{symbol} was not started: {row['error']}" for symbol, row in outcomes.items() if not row["started"]]
+    return {"strategies": outcomes, "note": " ".join(left)}
 
 
 def stop_all(engine: StrategyManager, args: Args) -> Result:
@@ -209,7 +212,7 @@ HANDLERS: dict[str, Callable[[StrategyManager, Args], Result]] = {
 def bind(engine: StrategyManager) -> dict[str, Callable[[EngineCommand], Result]]:
     """Return what the dispatcher calls for each kind of command."""
     bound: dict[str, Callable[[EngineCommand], Result]] = {
-        kind: partial(_with_args, engine, handler) for kind, handler in HANDLERS.items()
+        kind: partial(_with_args, engine, handler) for kind, handler in (HANDLERS | SESSION_HANDLERS).items()
     }
     return bound | {
         kind: partial(_with_request, engine, handler)

@@ -58,9 +58,11 @@ from trading.engine.publisher import Publisher
 from trading.engine.risk_side import RiskSide
 from trading.engine.schedule import LOOK_EVERY_S, Schedule
 from trading.engine.session import MasterSession
+from trading.engine.sessions import LiveSessions
 from trading.engine.strategy_side import StrategySide
 from trading.engine.supervisor import Supervisor
 from trading.engine.tellers import alert_sender, link_watch
+from trading.engine.undescribed import is_under_way
 from trading.engine.writer import LedgerWriter
 from trading.ib.connection import IBConnection
 from trading.ib.history_span import SharedSpan
@@ -81,6 +83,7 @@ BEATS_EVERY_S = 5.0
 RATES_EVERY_S = 60.0
 ALERTS_EVERY_S = 2.0
 CALENDAR_EVERY_S = 30.0
+SESSIONS_EVERY_S = 5.0
 DRAIN_S = 30.0
 PARCELS_EVERY_S = 1.0
 START_FIRST = timedelta(seconds=10)  # for so long ArcticDB waits for a start
@@ -116,6 +119,7 @@ class EngineCore(RiskSide, StrategySide):
         self._currencies_known: set[str] = set()
         self._equity: Future[Any] = Future()  # the latest snapshot of it
         self._equity.set_result(None)
+        self.session_claims = {}
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -129,12 +133,7 @@ class EngineCore(RiskSide, StrategySide):
             on_trouble=self._on_ledger_trouble,
             on_parked=self._on_parked,
         )
-        self.budget = Budget(
-            sockets=self.settings.max_clients,
-            messages_per_s=self.settings.messages_per_s,
-            lines=self.settings.market_lines,
-            history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
-        )
+        self.budget = _budget(self.settings)
         self.link = link_watch(self.settings, self.message_queue)
         self.data_watch = DataWatch(self.risk.hours, self.message_queue)
         self.gate.reset_hold = self.link.hold
@@ -153,6 +152,7 @@ class EngineCore(RiskSide, StrategySide):
             self.make_connection, lambda up, text: self.publisher.connection(99, "queue", "Message queue", up, text)
         )
         self.market = LiveMarket(self.session, self.budget, lambda: self.ac, self.keep_bars)
+        self.sessions = LiveSessions(cast(Any, self))
         self.trade_manager = TradeManager(cast(Any, self))
         self._watching = self._begin_order_side()
         self.dispatcher = Dispatcher(self.lease, commands.bind(cast(Any, self)), self.on_stale)
@@ -166,6 +166,7 @@ class EngineCore(RiskSide, StrategySide):
         self._log_handler = EventLogHandler(self.publisher.log)
 
     def _make_jobs(self) -> list[Periodic]:
+        """Return what is done by the clock, in the order in which it is started."""
         return [
             self._rates,
             self._watching,
@@ -177,6 +178,7 @@ class EngineCore(RiskSide, StrategySide):
             Periodic("rebalance", LOOK_EVERY_S, self.schedule.rebalance),
             Periodic("projector", 1.0, self._project),
             Periodic("parcels", PARCELS_EVERY_S, self._take_parcels, self.on_stale),
+            Periodic("sessions", SESSIONS_EVERY_S, self.sessions.tick),
             Periodic("calendar", CALENDAR_EVERY_S, lambda: void(calendar_rows.refresh())),
             *(
                 Periodic(f"alerts-{one.name}", ALERTS_EVERY_S, partial(self.alert_sender.turn_of, one))
@@ -206,6 +208,7 @@ class EngineCore(RiskSide, StrategySide):
         self._heartbeat.start()
         fail_orphans(self.lease)
         self.market.open()
+        self.sessions.open()
         self.session.start()
         self.dispatcher.start()
         for job in self._jobs:
@@ -229,6 +232,7 @@ class EngineCore(RiskSide, StrategySide):
             return self._abandon()
         self.state_message = "Stopping the strategies."
         self.publisher.engine("stopping", self.state_message)
+        self.sessions.stop_all(self.stop_grace_s)
         self.supervisor.close()
         timeout_s = self.settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
         ended = self.supervisor.stop_all(timeout_s, self.stop_grace_s)
@@ -335,7 +339,11 @@ class EngineCore(RiskSide, StrategySide):
 
     def _on_parked(self, slot: Slot, error: BaseException) -> None:
         what = slot.item.name if isinstance(slot.item, Job) else str(slot.item and slot.item["type"])
-        self.publisher.log("error", "", f"A {what} message could not be booked and was set aside: {error}", __name__)
+        if is_under_way(error):
+            self.publisher.log("info", "", f"A {what} message waits until IB has described its contract.", __name__)
+        else:
+            text = f"A {what} message could not be booked and was set aside: {error}"
+            self.publisher.log("error", "", text, __name__)
         self.session.request_check()
 
     def _record_status(self, strategy: str, trade: Any, status: Any) -> Any:
@@ -417,6 +425,8 @@ class EngineCore(RiskSide, StrategySide):
             if rows:
                 self.message_queue.submit(lambda: StrategyRun.objects.bulk_update(rows, ["heartbeat_at"]), "heartbeats")
             self._tell_store(str(self.projection.status()["alert"]))
+        if self.folding.undescribed.take_overdue():
+            self.message_queue.submit(lambda: self.folding.undescribed.report(datetime.now(UTC)), "undescribed")
 
     def _tell_store(self, words: str) -> None:
         """Have the alert of the research store follow what is measured; at the start it may stand from before."""
@@ -451,6 +461,16 @@ class EngineCore(RiskSide, StrategySide):
         """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
         if self.account_id and self.session.connected and self._equity.done():
             self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+
+
+def _budget(settings: EngineSettings) -> Budget:
+    """Return what all connections of an engine may use; small bars are counted with every process of its home."""
+    return Budget(
+        sockets=settings.max_clients,
+        messages_per_s=settings.messages_per_s,
+        lines=settings.market_lines,
+        history_span=SharedSpan(settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
+    )
 
 
 def void(_: object) -> None:

@@ -19,7 +19,7 @@ from portfolio.bulk import insert_rows
 from portfolio.facts import Booking, BreakFact, CashFact, CommissionFact, EquityFact, ExecutionFact, PositionFact
 from strategies.crashpoints import reach
 from strategies.ordering import take_turn
-from trading.models import Alert, EngineCommand, EngineEvent, Order, StrategyRun
+from trading.models import Alert, CommandState, EngineCommand, EngineEvent, Order, StrategyRun
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -45,6 +45,7 @@ class EventKind(StrEnum):
     ALERT = "alert"
     ADJUSTMENT = "adjustment"
     RISK = "risk"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def strategy_payload(run: StrategyRun) -> dict[str, Any]:
 
 
 def command_payload(command: EngineCommand) -> dict[str, Any]:
-    """Describe a command and its outcome; the user by name."""
+    """Describe a command and its outcome; the user by name, and of one that runs how far it said it is."""
     return {
         "id": str(command.id),
         "kind": command.kind,
@@ -144,6 +145,7 @@ def command_payload(command: EngineCommand) -> dict[str, Any]:
         "error": command.error,
         "error_code": command.error_code,
         "user": command.user.get_username() if command.user else "",
+        "progress": command.result if command.state == CommandState.ACCEPTED else None,
         "note": str(command.result.get("note", "")) if isinstance(command.result, dict) else "",
     }
 

@@ -2,7 +2,7 @@
 
 Leaves: reading, comparing and booking to ``portfolio.flex``. Rule: downloading, reading and comparing, which may take
 minutes, happen on the command's own thread. The executions of a statement are jobs of the message thread, a slice each,
-so that live fills are booked between them; the rest is one more job.
+so that live fills are booked between them; the rest is one more job. Each step is told where pages and tools see it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trading.engine import check_alerts, events
 from trading.engine.books_commands import Handler, account_of, refresh
 from trading.engine.events import Event, EventKind
 from trading.engine.reconciler import write_result
-from trading.engine.requests import Request, Result, in_books, slice_in_books
+from trading.engine.requests import Request, Result, in_books, note_progress, slice_in_books
 from trading.orders import services as orders
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ def import_flex(engine: StrategyManager, request: Request) -> Result:
 def fetch_flex(engine: StrategyManager, request: Request) -> Result:
     """Download the statement from IB and read it into the books."""
     account_of(engine)
+    note_progress(engine, request, {"text": "Waiting for IB to make the statement, up to five minutes."})
     return _import(engine, request, fetch_statement(engine.stop_event))
 
 
 def _import(engine: StrategyManager, request: Request, sha256: str) -> Result:
     account = account_of(engine)
+    note_progress(engine, request, {"text": "Reading the statement and comparing its executions with the books."})
     prepared = prepare(sha256, account_id=account)
-    _fold_in_slices(engine, request, prepared)
+    done = _fold_in_slices(engine, request, prepared)
 
     def _work(now: datetime) -> Result:
         report = import_statement(prepared, account_id=account, actor=request.actor, now=now, owner_of=orders.owner_of)
@@ -64,15 +66,19 @@ def _import(engine: StrategyManager, request: Request, sha256: str) -> Result:
         )
         return {**result, "text": report.summary}
 
+    rest = {"text": "Booking what is no execution, and comparing the end of the statement with the books."}
+    note_progress(engine, request, {**done, **rest})
     result = in_books(engine, request, _work)
     refresh(engine)
     return result
 
 
-def _fold_in_slices(engine: StrategyManager, request: Request, prepared: Prepared) -> None:
-    """Book the executions of a large statement slice by slice; the command's result and the log tell how far it is."""
+def _fold_in_slices(engine: StrategyManager, request: Request, prepared: Prepared) -> Result:
+    """Book the executions of a large statement slice by slice, telling how far it is; return what was told last."""
+    told: Result = {}
     done, of = 0, len(prepared.foldable)
-    for part in prepared.slices(SLICE):
+    parts = list(prepared.slices(SLICE))
+    for number, part in enumerate(parts, start=1):
         outcomes: list[tuple[Finding, Outcome]] = []
 
         def _work(now: datetime) -> Result:
@@ -86,7 +92,7 @@ def _fold_in_slices(engine: StrategyManager, request: Request, prepared: Prepare
             write_result(changes, now)
             _settle_parked(changes, request, now)
             last = done + len(part)  # noqa: B023
-            text = f"Flex statement: {last:,} of {of:,} executions and fees are in the books."
+            text = f"Flex statement: slice {number} of {len(parts)}, {last:,} of {of:,} executions and fees booked."  # noqa: B023
             events.write([Event(EventKind.LOG, events.log_payload("info", "", text, __name__), at=now)])
             audit.record(
                 "flex.slice",
@@ -96,11 +102,12 @@ def _fold_in_slices(engine: StrategyManager, request: Request, prepared: Prepare
                 after={"done": last, "of": of, "booked": len(changes.new_executions)},
                 now=now,
             )
-            return {"done": last, "of": of, "text": text}
+            return {"slice": number, "slices": len(parts), "done": last, "of": of, "text": text}  # noqa: B023
 
-        slice_in_books(engine, request, _work)
+        told = slice_in_books(engine, request, _work)
         prepared.folded += outcomes
         done += len(part)
+    return told
 
 
 def _settle_parked(changes: FoldResult, request: Request, now: datetime) -> None:

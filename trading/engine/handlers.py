@@ -27,6 +27,7 @@ from trading.engine.check_alerts import report_contradictions, report_parked
 from trading.engine.events import Event, EventKind
 from trading.engine.message_queue import Job, MessageQueue, Slot
 from trading.engine.risk_alerts import halt_overfilled
+from trading.engine.undescribed import Undescribed, is_under_way
 from trading.models import Order
 from trading.orders import services as orders
 from trading.orders.rows import OrderBatch
@@ -82,6 +83,7 @@ class Folding:
         self._refused: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._holding = True
+        self.undescribed = Undescribed()
         self.on_positions: Callable[[], object] = lambda: None  # called after a commit that moved positions
         self.on_currencies: Callable[[frozenset[str]], object] = lambda _: None  # after one that moved cash, with which
 
@@ -119,14 +121,20 @@ class Folding:
         return after
 
     def park(self, item: QueueMessage, error: BaseException) -> bool:
-        """Keep an execution or a fee that cannot be booked; tell whether that is news. Others are only reported."""
+        """Keep an execution or a fee that cannot be booked; tell whether that is news. Others are only reported.
+
+        One whose contract is yet to be described is no trouble: the news brings about the check that asks for it.
+        """
         if item["type"] not in ("fill", "commission"):
             return self._is_news(item)
         now = datetime.now(UTC)
         row = books.park(item["fill"] if item["type"] == "fill" else item["commission"], error, now)
         if row.state != ParkedState.WAITING:
             return False  # an operator let go of it
-        report_parked(row, now)
+        if is_under_way(error):
+            self.undescribed.note()
+        else:
+            report_parked(row, now)
         return row.times == 1
 
     def _is_news(self, item: QueueMessage) -> bool:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ib_async import IB, Contract
 
@@ -29,6 +29,9 @@ from trading.market.live_bars import LiveBars
 from trading.market.live_feed import Following, Trouble, Turn
 from trading.market.live_history import PastBars
 from trading.market.shared_lines import SharedLines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,15 @@ class LiveMarket:
             f"bars of {contract.symbol}",
             timeout_s=HISTORY_TIMEOUT_S,
         )
+
+    async def read(
+        self, contract: Contract, timeframe: str, first: datetime, until: datetime, *, fresh: bool = False
+    ) -> pd.DataFrame:
+        """Return bars of regular hours that start in [first, until]: the store first, IB for what is missing.
+
+        ``fresh`` asks IB alone. On the master's loop. Shape and errors: as ``BarReader.read``.
+        """
+        return await self._reader().read(contract, timeframe, first, until, use_rth=True, force_download=fresh)
 
     async def _present(self) -> int:
         """Return IB's time: a replayed market has its own."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from portfolio import services as books
 from portfolio.causes import BrokerDay
 from portfolio.facts import AccountRow, BrokerPosition, FoldResult
+from portfolio.instruments import UNDESCRIBED
 from portfolio.ledger.reconciliation import compare
 from portfolio.models import Account, Break, BreakKind, BreakState
 from strategies import audit
@@ -27,7 +28,13 @@ from strategies.exceptions import LedgerError, TransientError
 from trading.engine import events
 from trading.engine.broker_state import AccountAnswer, BrokerState, Heard, Orders
 from trading.engine.cash_check import CashCheck, CashLook, CheckTimes
-from trading.engine.check_alerts import clear_settled, report_breaks, report_contradictions, report_day
+from trading.engine.check_alerts import (
+    clear_settled,
+    report_breaks,
+    report_contradictions,
+    report_day,
+    report_waiting,
+)
 from trading.engine.day_check import look_at_day, settle_day
 from trading.engine.events import Event, EventKind
 from trading.engine.gate import Gate
@@ -117,8 +124,9 @@ class Reconciler:
                 self._release_fills()
             answers = await self._state.orders()
             await self._job(lambda: self._resolve(answers, heard), "resolve_unconfirmed")
-        await self._learn(await self._job(books.parked_contracts, "parked_contracts"))
-        await self._job(self._retry_parked, "retry_parked")
+        unknown = await self._job(books.parked_contracts, "parked_contracts")
+        await self._learn(unknown)
+        await self._job(lambda: self._retry_parked({one.con_id for one in unknown}), "retry_parked")
         day = self._day = await self._compare_day(heard, asked_at, since)
         breaks = await self._compare()
         waiting = await self._compare_cash()
@@ -145,11 +153,13 @@ class Reconciler:
         books.note_reconciled(self._state.account, now)
         allocate_missing(self._state.account)
 
-    def _retry_parked(self) -> None:
-        """Try anew what could not be booked: its reason may be gone."""
+    def _retry_parked(self, asked: Collection[int]) -> None:
+        """Try anew what could not be booked: its reason may be gone. IB was ``asked`` to describe these contracts."""
         now = _now()
-        for result in books.retry_parked(self._state.account, orders.owner_of, now).results:
+        outcome = books.retry_parked(self._state.account, orders.owner_of, now)
+        for result in outcome.results:
             write_result(result, now)
+        report_waiting((row for row in outcome.waiting if row.code != UNDESCRIBED or row.con_id in asked), now)
         clear_settled(now)
 
     # -- account and opening

@@ -2,7 +2,8 @@
 
 Owns: who asks, the key under which a deed happens once, the way through the message thread.
 Rule: the deed, its events, its audit entry and the command's outcome are one transaction. An engine that dies leaves
-either all of them or a command that did nothing; the same key asked again does nothing twice.
+either all of them or a command that did nothing; the same key asked again does nothing twice. How far a long deed is
+stands in the result of its command while it runs, and is told to the pages each time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from django.db import transaction
 
 from strategies import audit
 from strategies.exceptions import MatsError, StaleEpochError, TransientError
+from trading.engine import events
+from trading.engine.events import Event, EventKind
 from trading.models import CommandState, EngineCommand
 
 if TYPE_CHECKING:
@@ -129,6 +132,11 @@ def slice_in_books(engine: StrategyManager, request: Request, work: Callable[[da
     return in_books(engine, request, work, is_last=False)
 
 
+def note_progress(engine: StrategyManager, request: Request, progress: Result) -> None:
+    """Have a running command say where it is, in its place among the jobs; returns at once and never fails the deed."""
+    engine.message_queue.submit(lambda: _tell(request, progress), "progress")
+
+
 def _wait_on(result: Callable[[float], Result | MatsError | None]) -> Result | MatsError | None:
     try:
         return result(BOOKS_WAIT_S)
@@ -139,5 +147,17 @@ def _wait_on(result: Callable[[float], Result | MatsError | None]) -> Result | M
 
 
 def _note(request: Request, result: Result, *, is_last: bool) -> None:
-    ended = {"state": CommandState.DONE, "finished_at": datetime.now(UTC)} if is_last else {}
+    if not is_last:
+        _tell(request, result)
+        return
+    ended = {"state": CommandState.DONE, "finished_at": datetime.now(UTC)}
     EngineCommand.objects.filter(pk=request.command_id).update(result=result, **ended)
+
+
+def _tell(request: Request, progress: Result) -> None:
+    """Store how far a command is, and tell it; one that ended meanwhile keeps its outcome."""
+    command = EngineCommand.objects.select_related("user").filter(pk=request.command_id).first()
+    if command is not None and command.state == CommandState.ACCEPTED:
+        command.result = progress
+        command.save(update_fields=["result"])
+        events.write([Event(EventKind.COMMAND, events.command_payload(command))])

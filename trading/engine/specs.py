@@ -126,6 +126,12 @@ SPECS: dict[str, CommandSpec] = {
         "Ask IB what a strategy could bind at a weight", ("symbol",), ("weight",), expires_in_s=15.0, trail=UNTOLD
     ),
     "read_margin": CommandSpec("Read whose margin the account's is", expires_in_s=15.0, trail=UNTOLD),
+    "start_session": CommandSpec("Start a live session", ("session",)),
+    "pause_session": CommandSpec("Have a session's strategies hear nothing", ("session",), priority=10),
+    "resume_session": CommandSpec("Have a paused session's strategies hear of bars again", ("session",)),
+    "stop_session": CommandSpec("End a live session", ("session",), priority=10),
+    "promote_symbol": CommandSpec("Add a symbol to a running session", ("session", "ticker")),
+    "run_scanner": CommandSpec("Scan once, now", ("scanner",), expires_in_s=120.0),
     "take_snapshot": CommandSpec("Keep the books of this hour now", trail=BY_SERVICE),
 }
 

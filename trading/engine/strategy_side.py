@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from strategies.loader import LoadedStrategy, load_strategy_class
 from strategies.models import Strategy
 from strategies.ports import Broker
 from strategies.reactive import ReactiveStrategy
+from strategies.series_names import Listing
 from strategies.services import effective_params, store_params
 from trading.brokers.live import LiveBroker
 from trading.engine.order_side import OrderSide
@@ -50,6 +51,7 @@ class StrategySide(OrderSide):
     publisher: Publisher
     supervisor: Supervisor
     trade_manager: TradeManager
+    session_claims: dict[str, Callable[[int, Mapping[str, Any]], Any]]
     _allocate_asked: bool
     _arctic_client: Any
     _state_lock: threading.Lock
@@ -73,7 +75,13 @@ class StrategySide(OrderSide):
         return strategy
 
     def _instance(self, loaded: LoadedStrategy, client_id: int, params: Mapping[str, Any], symbol: str) -> Any:
-        """Return an instance for the engine: a reactive strategy is given the life of every other."""
+        """Return an instance for the engine: a reactive strategy is given the life of every other.
+
+        One that a running session decides for gets a life that only carries out the session's signals.
+        """
+        claim = self.session_claims.get(symbol)
+        if claim is not None:
+            return claim(client_id, params)
         if not issubclass(loaded.cls, ReactiveStrategy):
             return loaded.cls(client_id, self, params, broker_type="live", strategy_symbol=symbol)
         return ReactiveLife(
@@ -134,10 +142,12 @@ class StrategySide(OrderSide):
     def ac(self, client: Any) -> None:
         self._arctic_client = client
 
-    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
         """Have bars stored that a strategy asked IB for: handed over as any process does, written within a second."""
         try:
-            keep_bars(series, timeframe, bars, use_rth, after)
+            keep_bars(series, timeframe, bars, use_rth, after, of)
         finally:
             database.close()  # on a worker thread of a strategy's loop, which keeps connections open else
 

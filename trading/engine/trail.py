@@ -24,6 +24,8 @@ _SUBJECTS = (
     "alert",
     "client_id",
     "sha256",
+    "session",
+    "scanner",
 )
 
 

@@ -26,6 +26,7 @@ from strategies.events import QueueMessage
 from strategies.exceptions import StaleEpochError
 from trading.engine import doorbell
 from trading.engine.message_queue import Job, MessageQueue, Slot
+from trading.engine.undescribed import is_under_way
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +237,10 @@ class LedgerWriter:
         self._commit([Slot(job, slot.arrived_ns)])
         failed = not job.future.done() or job.future.exception() is not None
         if failed or job.future.result():
-            logger.error("message set aside: %r", item, exc_info=error)
+            if not failed and is_under_way(error):
+                logger.info("message waits for its contract: %r", item)
+            else:
+                logger.error("message set aside: %r", item, exc_info=error)
             self._on_parked(slot, error)
         self._queue.forget(item)
 

@@ -1,6 +1,7 @@
 """Closed bars on their way to ArcticDB: collected, then appended in batches by one thread.
 
-Owns: the waiting bars and their thread. Leaves: names and format (``portfolio.arctic.market_data``).
+Owns: the waiting bars and their thread. Leaves: names and format (``portfolio.arctic.market_data``). Bars wait under
+their contract, and go where a series of it is or may begin.
 Rule: an append costs the same for one bar as for a thousand, so bars wait some seconds; a failed append keeps them, up
 to a bound, because bars can be asked for again and must not eat the engine's memory.
 """
@@ -11,9 +12,10 @@ import logging
 import threading
 from collections import defaultdict
 
-from portfolio.arctic.market_data import Bar, append_bars
+from portfolio.arctic.market_data import Bar, append_bars, series_of
 from portfolio.arctic.writer import ArcticWriter
-from strategies.exceptions import MatsError
+from strategies.exceptions import ConflictError, MatsError
+from strategies.series_names import Listing
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ TIMEFRAME = "5_secs"
 
 
 class BarStore:
-    """Takes closed bars from any thread and appends them to ``market_data/<SYMBOL>_<timeframe>``."""
+    """Takes closed bars from any thread and appends them to the series of their contracts."""
 
     def __init__(
         self, writer: ArcticWriter | None = None, *, timeframe: str = TIMEFRAME, flush_every_s: float = FLUSH_EVERY_S
@@ -31,7 +33,8 @@ class BarStore:
         self._writer = writer if writer is not None else ArcticWriter()
         self._timeframe = timeframe
         self._flush_every_s = flush_every_s
-        self._waiting: dict[str, list[Bar]] = defaultdict(list)
+        self._waiting: dict[Listing, list[Bar]] = defaultdict(list)
+        self._names: dict[Listing, str] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -54,10 +57,10 @@ class BarStore:
             return not self._thread.is_alive()
         return True
 
-    def add(self, symbol: str, bar: Bar) -> None:
-        """Take a closed bar; the oldest waiting one is dropped when too many wait."""
+    def add(self, listing: Listing, bar: Bar) -> None:
+        """Take a closed bar of a contract; the oldest waiting one is dropped when too many wait."""
         with self._lock:
-            waiting = self._waiting[symbol]
+            waiting = self._waiting[listing]
             waiting.append(bar)
             if len(waiting) > KEPT_PER_SYMBOL:
                 del waiting[0]
@@ -67,20 +70,32 @@ class BarStore:
         with self._lock:
             taken, self._waiting = self._waiting, defaultdict(list)
         written = 0
-        for symbol, bars in taken.items():
+        for listing, bars in taken.items():
             try:
-                written += append_bars(self._writer, symbol, self._timeframe, bars, use_rth=False)
+                written += self._append(listing, bars)
                 self._in_trouble = False
             except MatsError as error:
-                self._keep(symbol, bars)
+                self._keep(listing, bars)
                 if not self._in_trouble:
-                    logger.warning("bars wait symbol=%s reason=%s", symbol, error.message)
+                    logger.warning("bars wait symbol=%s reason=%s", listing.symbol, error.message)
                 self._in_trouble = True
         return written
 
-    def _keep(self, symbol: str, bars: list[Bar]) -> None:
+    def _append(self, listing: Listing, bars: list[Bar]) -> int:
+        name = self._names.get(listing) or series_of(self._writer.client, listing)
+        try:
+            written = append_bars(self._writer, name, self._timeframe, bars, listing, use_rth=False)
+        except ConflictError:
+            self._names.pop(listing, None)  # the series was replaced meanwhile: another name is found the next time
+            raise
+        if listing not in self._names:
+            logger.info("bars recorded con_id=%s symbol=%s series=%s", listing.con_id, listing.symbol, name)
+        self._names[listing] = name
+        return written
+
+    def _keep(self, listing: Listing, bars: list[Bar]) -> None:
         with self._lock:
-            self._waiting[symbol] = [*bars, *self._waiting[symbol]][-KEPT_PER_SYMBOL:]
+            self._waiting[listing] = [*bars, *self._waiting[listing]][-KEPT_PER_SYMBOL:]
 
     def _run(self) -> None:
         while not self._stop.wait(self._flush_every_s):

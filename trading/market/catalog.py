@@ -24,10 +24,11 @@ from portfolio.arctic.market_data import ACTIONS, split_name
 from portfolio.arctic.parcels import is_protected
 from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError, NotFoundError
+from strategies.series_names import is_own_name
 from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendar_rows import load_overrides
 from trading.market.calendars import Overrides
-from trading.market.coverage import Coverage, Gap, measure, table_of
+from trading.market.coverage import Coverage, Gap, hours_of, measure, table_of
 from trading.market.frames import nanos_of_index
 
 BARS, TABLE = "bars", "table"
@@ -91,6 +92,8 @@ def list_series(client: ArcticClient, *, query: str = "", budget_s: float = 1.5)
         if wanted in f"{library}/{name}".lower()
     ]
     overrides = load_overrides()
+    if any(one.calendar for one in found):
+        hours_of("XNYS")  # loads the calendars, which takes a second and would use the time up
     deadline = time.monotonic() + budget_s
     newest = sorted(found, key=lambda one: one.written_at or datetime.min.replace(tzinfo=UTC), reverse=True)
     measured = {
@@ -154,7 +157,8 @@ def _calendar_of(series: str, kind: str, metadata: dict[str, Any]) -> tuple[str,
         return named, ""
     if "calendar" in metadata or _PAIR.fullmatch(series):
         return "", "no calendar"
-    if re.search(r"\.\d+$", series):
+    stock = (metadata.get("sec_type", "STK"), metadata.get("currency", "USD"))
+    if stock != ("STK", "USD") or (is_own_name(series) and "sec_type" not in metadata):
         return "", "no calendar is known for this contract"
     return "XNYS", ""
 

@@ -7,13 +7,14 @@ come from. Rule: nothing that is stored is replaced here unless the caller says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 
 from portfolio.models import ArcticParcel
 from strategies.exceptions import TransientError
+from strategies.series_names import Listing
 from trading.alerts import raise_alert
 from trading.models import Severity
 
@@ -35,9 +36,15 @@ def report_refused(row: ArcticParcel) -> None:
 
 
 def keep_bars(
-    series: str, timeframe: str, bars: pd.DataFrame, use_rth: bool, after: datetime | None, source: str = "get_data"
+    series: str,
+    timeframe: str,
+    bars: pd.DataFrame,
+    use_rth: bool,
+    after: datetime | None,
+    of: Listing,
+    source: str = "get_data",
 ) -> ArcticParcel:
-    """Hand closed bars over that join on to the stored bar ``after``; None begins a series.
+    """Hand closed bars of a contract over that join on to the stored bar ``after``; None begins a series.
 
     Raises: TransientError when the database or the disk does not take them.
     """
@@ -48,7 +55,9 @@ def keep_bars(
     from portfolio.arctic.parcels import APPEND, JOIN, submit
 
     join = 0 if after is None else pd.Timestamp(after).value
-    metadata: Mapping[str, Any] = {"symbol": series, "timeframe": timeframe, "use_rth": use_rth, JOIN: join}
+    said = {**of.as_metadata(), "symbol": series, "timeframe": timeframe, "use_rth": use_rth}
+    # Of a new series: IB has applied the splits that came up to now.
+    metadata: Mapping[str, Any] = {**said, "split_basis": f"{datetime.now(UTC):%Y-%m-%d}", JOIN: join}
     try:
         return submit(LIBRARY, symbol_name(series, timeframe), bars, mode=APPEND, metadata=metadata, source=source)
     except DatabaseError as error:

@@ -23,6 +23,7 @@ from ib_async import IB, Contract, RealTimeBar, RealTimeBarList, Ticker
 from portfolio.arctic.market_data import Bar
 from portfolio.models import Instrument, Position
 from strategies.exceptions import TransientError
+from strategies.series_names import Listing
 from trading.ib import codes
 from trading.ib.mapping import to_decimal
 from trading.ib.silence import Stream
@@ -59,17 +60,9 @@ class Wanted:
     currency: str
 
     @property
-    def series(self) -> str:
-        """Return the name that its bars are kept under: a ticker names the stock, never an option or future on it.
-
-        >>> Wanted(1, "SPY", "STK", "ARCA", "USD").series, Wanted(2, "SPY", "OPT", "SMART", "USD").series
-        ('SPY', 'SPY.2')
-        >>> Wanted(3, "EUR", "CASH", "IDEALPRO", "USD").series
-        'EUR.USD'
-        """
-        if self.sec_type == "CASH":
-            return f"{self.symbol}.{self.currency}"
-        return self.symbol if self.sec_type == "STK" else f"{self.symbol}.{self.con_id}"
+    def listing(self) -> Listing:
+        """Return what its bars are of."""
+        return Listing(self.con_id, self.symbol, self.sec_type, self.currency)
 
     def contract(self) -> Contract:
         """Return the contract to ask for."""
@@ -307,7 +300,7 @@ class MarketRecorder:
         volume = max(to_decimal(bar.volume), Decimal(0))  # −1 where there are no trades
         start = bar.time.astimezone(UTC)
         self._on_bar(wanted.con_id, wanted.symbol, start, ohlc, volume)
-        self._store.add(wanted.series, Bar(start, *ohlc, volume))
+        self._store.add(wanted.listing, Bar(start, *ohlc, volume))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

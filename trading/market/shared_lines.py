@@ -1,8 +1,8 @@
 """Real-time bars on one connection, shared: an instrument has one line, however many listen to it.
 
 Owns: who listens to what, opening and closing lines, asking again after a reconnect, IB's limit of lines.
-Leaves: what is made of the bars (``live_bars``), the count of lines of all connections (``trading.ib.pacing``),
-noticing lines that fall silent (``trading.ib.silence``).
+Leaves: what is made of the bars (``live_bars``), the count of lines of all connections (``trading.ib.pacing``), which
+lines fall silent (``trading.ib.silence``).
 Rule: a line that somebody listens to is never closed. One that nobody listens to stays open while there is room, since
 a strategy that is restarted wants it back, and the one longest unused goes first when room is needed. Without room a
 new line is refused with a sentence, never silently left out. IB objects are touched on the connection's loop alone; the

@@ -217,6 +217,7 @@ class Migration(migrations.Migration):
                 ('fills', models.IntegerField(default=0, help_text='Executions.')),
                 ('seconds', models.FloatField(help_text='Wall time of the run alone.', null=True)),
                 ('metrics', models.JSONField(default=dict, help_text='Figures of the whole and of each strategy; null: undefined.')),
+                ('curves', models.JSONField(default=dict, help_text='Equity and drawdown of each strategy, thinned for pages.')),
                 ('warnings', models.JSONField(default=list, help_text='What a reader must know.')),
                 ('error', models.TextField(blank=True, help_text='Why it failed.')),
                 ('created_by', models.CharField(help_text='Who asked for it.', max_length=150)),

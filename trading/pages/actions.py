@@ -40,6 +40,7 @@ from trading.pages import tickets, uploads
 from trading.pages.forms import number, read_details, read_moment, read_reason
 from trading.queries import engine_state
 from trading.risk_control import may_release
+from trading.session_services import RUN_SESSION
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +217,35 @@ def _order(request: HttpRequest) -> Order:
     return find_order(str(request.POST.get("order_ref", ""))[:64])
 
 
+def _session_command(kind: str, *, confirmed: bool) -> Callable[[HttpRequest], list[Ask]]:
+    def read(request: HttpRequest) -> list[Ask]:
+        _require(request, RUN_SESSION)
+        posted = _texts(request)
+        if confirmed and posted.get("confirm") != "yes":
+            raise _bad("confirm", "Tick what is meant.")
+        return [Ask(kind, {"session": posted.get("session", "")})]
+
+    return read
+
+
+def promote_symbol(request: HttpRequest) -> list[Ask]:
+    """Add a symbol to a running session."""
+    _require(request, RUN_SESSION)
+    posted = _texts(request)
+    return [Ask("promote_symbol", {"session": posted.get("session", ""), "ticker": posted.get("ticker", "")})]
+
+
+def run_scanner(request: HttpRequest) -> list[Ask]:
+    """Scan once, now."""
+    _require(request, RUN_SESSION)
+    return [Ask("run_scanner", {"scanner": _texts(request).get("scanner", "")})]
+
+
+def _require(request: HttpRequest, right: str) -> None:
+    if not request.user.has_perm(right):
+        raise PermissionDenied
+
+
 def kill(request: HttpRequest) -> list[Ask]:
     """Do a kill level; the ones that reach manual orders or positions want a tick."""
     posted = _texts(request)
@@ -262,6 +292,12 @@ ACTIONS: dict[str, tuple[str, Callable[[HttpRequest], list[Ask]]]] = {
     "kill": ("Kill switch", kill),
     "read-margin": ("Read the margin", read_margin),
     "start-over-limit": ("Start", start_over_limit),
+    "start-session": ("Start the session", _session_command("start_session", confirmed=True)),
+    "pause-session": ("Pause the session", _session_command("pause_session", confirmed=False)),
+    "resume-session": ("Resume the session", _session_command("resume_session", confirmed=True)),
+    "stop-session": ("Stop the session", _session_command("stop_session", confirmed=True)),
+    "promote-symbol": ("Promote", promote_symbol),
+    "run-scanner": ("Scan", run_scanner),
     "flex-fetch": ("Download the statement", flex_fetch),
     "flex-upload": ("Import the statement", flex_upload),
 }

@@ -70,6 +70,21 @@ KINDS: dict[str, KindForm] = {
             Field("price", "Price", "number", required=False, hint="Empty: the giver's average cost"),
         ),
     ),
+    "receipt": KindForm(
+        "Receipt",
+        "Units came into the account without a trade: from another broker, a spin-off, shares for nothing.",
+        (
+            _OWNER_OR_NONE,
+            _CONTRACT,
+            Field("quantity", "Quantity", "number", hint="Negative: a short position"),
+            Field("price", "Cost per unit", "number", hint="0: given for nothing"),
+        ),
+    ),
+    "delivery": KindForm(
+        "Delivery",
+        "Units left the account without a trade; they go at what they cost, and nothing is realised.",
+        (_OWNER_OR_NONE, _CONTRACT, Field("quantity", "Quantity", "number", hint="Unsigned")),
+    ),
     "dividend": KindForm(
         "Dividend", "Divided by what each owner held, to the cent.", (_CONTRACT, _CURRENCY, _SIGNED, _SHARES)
     ),

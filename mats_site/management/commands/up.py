@@ -27,8 +27,8 @@ class Command(BaseCommand):
     """Start gateway, engine and web; watch them; stop them in order."""
 
     help = (
-        "Start the paper gateway, the engine and the web server, print the page's address and keep them running. "
-        "Ctrl-C stops all in order. Everything continues where it was when started again. "
+        "Start the paper gateway, the engine, the worker and the web server, print the page's address and keep them "
+        "running. Ctrl-C stops all in order. Everything continues where it was when started again. "
         "With MATS_EMBEDDED_GATEWAY=false (or --no-gateway) the engine connects to the TWS or IB Gateway at "
         "MATS_IB_HOST:MATS_IB_PORT instead, and no demo strategies are created."
     )
@@ -97,6 +97,7 @@ class Command(BaseCommand):
             children.append(Child("gateway", gateway, logs / "gateway.out"))
         daphne = ["-b", mats.web_host, "-p", str(mats.web_port), "mats_site.asgi:application"]
         children.append(Child("web", [sys.executable, "-m", "daphne", *daphne], logs / "web.out"))
+        children.append(Child("worker", [*manage, "run_jobs"], logs / "worker.out", stop_timeout_s=30))
         # Last in, first out: the engine stops while the gateway still answers its cancels and drains.
         children.append(Child("engine", [*manage, "run_engine"], logs / "engine.out", mats.stop_timeout_s + 30))
         return children

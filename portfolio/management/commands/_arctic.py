@@ -1,4 +1,4 @@
-"""What the ArcticDB commands share: errors as one clear line, and progress on one."""
+"""What commands share: ArcticDB's errors as one clear line, and progress on one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,22 @@ def clear_errors() -> Iterator[None]:
 @contextmanager
 def progress_line(out: TextIO) -> Iterator[Callable[[str, int], None]]:
     """Give a callback that shows counts in place on a terminal, and nothing in a log; the line is gone at the end."""
+    with text_line(out) as show_text:
+
+        def show(what: str, count: int) -> None:
+            show_text(f"{what} {count:,}")
+
+        yield show
+
+
+@contextmanager
+def text_line(out: TextIO) -> Iterator[Callable[[str], None]]:
+    """Give a callback that shows a text in place on a terminal, and nothing in a log; the line is gone at the end."""
     terminal = out.isatty()
 
-    def show(what: str, count: int) -> None:
+    def show(text: str) -> None:
         if terminal:
-            out.write(f"\r{what} {count:,}\x1b[K")
+            out.write(f"\r{text}\x1b[K")
             out.flush()
 
     try:

@@ -152,7 +152,21 @@ def test_an_order_whose_executions_come_with_a_statement_is_filled_and_slices_te
     assert (row.state, row.filled, row.average_price) == (OrderState.FILLED.value, Decimal(50), Decimal(400))
     assert EngineEvent.objects.filter(kind="order", payload__order_ref=ref, payload__state="filled").exists()
     told = EngineEvent.objects.filter(kind="log", payload__text__startswith="Flex statement:").order_by("id")
-    assert [one.payload["text"].split(" of ")[0][-1] for one in told] == ["2", "4", "5"]
+    assert [one.payload["text"] for one in told] == [
+        f"Flex statement: slice {number} of 3, {done} of 5 executions and fees booked."
+        for number, done in ((1, 2), (2, 4), (3, 5))
+    ]
+    heard = EngineEvent.objects.filter(kind="command", payload__kind="import_flex").order_by("id")
+    steps = [one.payload["progress"] for one in heard if one.payload["state"] == "accepted"]
+    assert [
+        (step["slice"], step["slices"], step["done"], step["of"]) for step in steps if step and "slice" in step
+    ] == [
+        (1, 3, 2, 5),
+        (2, 3, 4, 5),
+        (3, 3, 5, 5),
+        (3, 3, 5, 5),  # what is no execution comes last, and the slices stay told
+    ]
+    until(lambda: heard.filter(payload__state="done", payload__progress=None).exists(), what="the end is told")
     assert AuditEntry.objects.filter(action="flex.slice").count() == 3
 
 
@@ -179,8 +193,8 @@ def test_an_engine_that_is_killed_between_slices_leaves_whole_slices_and_the_fil
     ] == []
     command.refresh_from_db()
     assert command.result is not None
-    assert command.result == {"done": 500, "of": 1100, "text": command.result["text"]}
-    assert "500 of 1,100" in command.result["text"]
+    assert command.result == {"slice": 1, "slices": 3, "done": 500, "of": 1100, "text": command.result["text"]}
+    assert "slice 1 of 3, 500 of 1,100" in command.result["text"]
 
     started(rig)
     command = rig.finished(command.id)

@@ -14,11 +14,13 @@ from portfolio.arctic.parcels import deliver, drain_if_free, submit
 from portfolio.models import ArcticParcel
 from portfolio.models.stores import ParcelState
 from strategies.exceptions import ConflictError
+from strategies.series_names import Listing
 from tests.e2e.engine.harness import Rig, until
 from trading.market.adjustments import action_frame
 from trading.market.ingest_store import store_actions, store_bars
 from trading.models import Alert
 
+AAPL = Listing(265598, "AAPL", "STK", "USD")
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 
@@ -64,10 +66,11 @@ def test_refused_parcel_raises_an_alert_that_names_the_reason(rig: Rig) -> None:
 
 def test_bars_that_a_strategy_asked_for_are_stored(rig: Rig) -> None:
     engine = rig.engine()
-    thread = threading.Thread(target=engine.keep_bars, args=("AAPL", "1_min", bars(3), True, None))
+    thread = threading.Thread(target=engine.keep_bars, args=("AAPL", "1_min", bars(3), True, None, AAPL))
     thread.start()
     thread.join(10)
     until(lambda: get_ac().has_symbol("market_data", "AAPL_1_min"), 30.0, "the bars")
-    engine.keep_bars("AAPL", "1_min", bars(4, first=1), True, bars(3).index[-1].to_pydatetime())
+    engine.keep_bars("AAPL", "1_min", bars(4, first=1), True, bars(3).index[-1].to_pydatetime(), AAPL)
     until(lambda: get_ac().row_count("market_data", "AAPL_1_min") == 5, 30.0, "the tail")
-    assert get_ac().metadata("market_data", "AAPL_1_min")["use_rth"] is True
+    said = get_ac().metadata("market_data", "AAPL_1_min")
+    assert (said["use_rth"], said["con_id"]) == (True, 265598)

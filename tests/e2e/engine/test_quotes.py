@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -13,14 +14,18 @@ from ib_async import Stock
 
 from portfolio.models import Break, CashBalance, Execution, Mark, ParkedReport, Position
 from portfolio.verification.report import verify_all
+from strategies.events import ContractSnapshot
 from strategies.exceptions import LedgerError
 from tests.e2e.engine.harness import DISCRETIONARY, Rig, until
 from tests.e2e.engine.test_derivatives import MES, call_in_the_money
 from tests.e2e.engine.test_reconciliation import QUICK, compared, happen, started
+from tests.unit.portfolio.builders import contract, fill
+from trading.engine.broker_state import BrokerState
 from trading.engine.manager import StrategyManager
+from trading.engine.undescribed import PATIENCE
 from trading.gateway.model import Contract
 from trading.ib import magnifiers
-from trading.models import Alert
+from trading.models import Alert, EngineEvent
 
 pytestmark = pytest.mark.e2e
 CENT = Decimal("0.01")
@@ -154,5 +159,50 @@ def test_the_first_fill_of_contracts_that_nobody_asked_for_is_booked_within_seco
     for con_id in (vod, future, call):
         happen(rig, partial(_bought, con_id))
     until(lambda: [held(con_id) for con_id in (vod, future, call)] == [2, 2, 2], 10.0, "all are booked")
-    until(lambda: not Alert.objects.filter(key__startswith="parked:", cleared_at=None).exists(), what="no alert stays")
     assert_equal(rig)
+    told = EngineEvent.objects.filter(kind="log", payload__level__in=["warning", "error"])
+    assert [
+        row.payload["text"] for row in told if "wait" in row.payload["text"] or "parked" in row.payload["text"]
+    ] == []
+    assert not Alert.objects.filter(key__startswith="parked:").exists()  # IB was asked, and answered in time
+    assert not Break.objects.exists()
+
+
+def test_a_contract_that_ib_does_not_describe_alarms_when_its_check_is_over_and_is_booked_once_it_does(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    describe = BrokerState.describe
+
+    async def nothing(state: BrokerState, con_ids: Iterable[int]) -> list[ContractSnapshot]:
+        asked.extend(con_ids)
+        return []
+
+    with monkeypatch.context() as patched:
+        engine = started(rig, replace(QUICK, compare_every_s=60.0))
+        patched.setattr(BrokerState, "describe", nothing)
+        future = id_of(rig, MES)
+        happen(rig, partial(_bought, future))
+        until(lambda: Alert.objects.filter(key__startswith="parked:fill:").exists(), 10.0, "the alarm")
+        assert set(asked) == {future}
+        waiting = ParkedReport.objects.values_list("code", "state", "con_id")
+        assert set(waiting) == {("unknown_magnifier", "waiting", future)}
+    assert BrokerState.describe is describe
+    engine.session.request_check()
+    until(lambda: held(future) == 2, 10.0, "it is booked")
+    until(lambda: not Alert.objects.filter(cleared_at=None).exclude(key="break:cash:USD").exists(), 15.0, "none stays")
+
+
+def test_an_execution_that_nobody_can_ask_about_alarms_when_it_has_waited_too_long(rig: Rig) -> None:
+    engine = started(rig)
+    engine.session.disconnect()
+    until(lambda: not engine.session.connected, what="the line is down")
+    future = contract(620, "MES", sec_type="FUT", exchange="CME", multiplier=Decimal(5), price_magnifier=None)
+    heard = replace(fill(1, 1, 5000, of=future), account=engine.account_id)
+    engine.message_queue.put({"type": "fill", "strategy": "", "trade": None, "fill": heard})
+    engine.process_messages()
+    waiting = ParkedReport.objects.get(state="waiting")
+    assert not Alert.objects.filter(key__startswith="parked:").exists()
+    engine.folding.undescribed._since = float("-inf")  # half a minute later
+    ParkedReport.objects.update(parked_at=waiting.parked_at - PATIENCE)
+    until(lambda: Alert.objects.filter(key=f"parked:{waiting.key}", cleared_at=None).exists(), 10.0, "the alarm")

@@ -30,6 +30,8 @@ SAMPLES = {
     "limit_id": "7",
     "override_id": "7",
     "lock_id": "7",
+    "run_id": "7",
+    "name": "day",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -60,6 +62,8 @@ def test_schema_holds_every_group_of_routes() -> None:
         "engine",
         "commands",
         "market",
+        "scanner",
+        "sessions",
         "risk",
         "alerts",
         "arctic",

@@ -6,6 +6,10 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 
+SESSIONS = {"trading.run_session"} | {
+    f"trading.{deed}_{model}" for deed in ("add", "change", "delete") for model in ("sessionconfig", "scannerconfig")
+}
+
 
 def rights(group: str) -> set[str]:
     """Return the group's rights as app.codename."""
@@ -22,6 +26,7 @@ def test_each_role_adds_to_the_one_below(db: None) -> None:
         "strategies.add_strategy",
         "strategies.change_strategy",
         "strategies.delete_strategy",
+        *SESSIONS,
     }
     assert {"mats_site.change_apikey", "auth.change_user"} <= admin - operator
 
@@ -31,7 +36,11 @@ def test_no_role_edits_the_books(db: None, group: str) -> None:
     books = {right for right in rights(group) if right.split(".")[0] in {"portfolio", "trading"}}
     managed = ("risklimit", "riskoverride", "risklock", "manage_risk", "markethours", "holiday")
     risk = {right for right in books if right.endswith(managed)}
-    assert {right for right in books - risk if ".view_" not in right} <= {"trading.operate", "trading.run_work"}
+    assert {right for right in books - risk if ".view_" not in right} <= {
+        "trading.operate",
+        "trading.run_work",
+        *SESSIONS,
+    }
     assert group == "admin" or {right for right in risk if ".view_" not in right} == set()
 
 

@@ -77,6 +77,10 @@ def test_a_subscription_to_what_is_not_there() -> None:
     refused(spec_of([entry], [days("X", ROWS)]), "no_bars", "S subscribes to Y 1d")
 
 
+def test_a_longer_interval_that_cannot_be_made() -> None:
+    refused(spec_of([scripted("S", [("X", "7m")], {})], [days("X", ROWS)]), "not_derivable", "7m", "1d")
+
+
 def test_bars_under_another_name() -> None:
     spec = BacktestSpec([], {("Y", "1d"): days("X", ROWS)}, *_year(), models=FREE)
     refused(spec, "bad_bars", "Y 1d", "X 1d")

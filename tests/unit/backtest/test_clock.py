@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 
 from strategies.bar_series import BarSeries, moment_of
 from strategies.reactive import ReactiveStrategy, Signal
@@ -171,3 +172,76 @@ def test_the_curve_has_a_point_for_every_base_bar_of_its_symbols() -> None:
     assert [moment_of(ns) for ns in outcome.equity_ns.tolist()] == [OPEN + timedelta(minutes=n) for n in range(1, 13)]
     assert outcome.equity_curve.tolist() == [100_000.0] * 12
     assert result.bars == 14
+
+
+def test_a_longer_interval_that_is_not_given_is_made_of_the_base_bars() -> None:
+    ones = minutes("X", [(float(100 + n), 101.0 + n, 99.0 + n, 100.5 + n, 10.0) for n in range(400)])
+    seen = []
+
+    def note(self: ReactiveStrategy, symbol: str, interval: str) -> None:
+        assert self.context is not None
+        seen.append((interval, self.context.get_current_time(), self.context.get_bars(symbol, interval)[-1]))
+
+    pairs = [("X", "5m"), ("X", "1d")]
+    run_backtest(spec_of([StrategyEntry("S", "reactive", making(note, pairs), {}, D(1))], [ones]))
+    fives_seen, days_seen = ([row for row in seen if row[0] == interval] for interval in ("5m", "1d"))
+    assert len(fives_seen) == 80
+    assert fives_seen[1][1] == OPEN + timedelta(minutes=10)
+    assert fives_seen[1][2][1:] == (105.0, 110.0, 104.0, 109.5, 50.0)
+    assert [row[1] for row in days_seen] == [OPEN + timedelta(minutes=390)]
+    assert days_seen[0][2][1:] == (100.0, 490.0, 99.0, 489.5, 3900.0)
+
+
+def test_indicators_are_read_through_the_cursor_and_know_no_future() -> None:
+    closes = [100.0, 101, 99, 102, 105, 103, 104, 108, 107, 110]
+    notes = []
+
+    def note(self: ReactiveStrategy, symbol: str, interval: str) -> None:
+        assert self.context is not None
+        average = self.context.get_indicator(symbol, interval, "sma", 3)
+        bars = self.context.get_bars(symbol, interval)
+        notes.append((average.value, average.previous, len(average.values), bars.last_close))
+
+    entry = StrategyEntry("S", "reactive", making(note, [("X", "1m")]), {}, D(1))
+    run_backtest(spec_of([entry], [minutes("X", [flat(close) for close in closes])]))
+    averages = [None, None, *(sum(closes[n - 2 : n + 1]) / 3 for n in range(2, 10))]
+    for place, (value, previous, length, close) in enumerate(notes):
+        assert (length, close) == (place + 1, closes[place])
+        for found, expected in ((value, averages[place]), (previous, averages[place - 1] if place else None)):
+            assert found == expected if expected is None else found == pytest.approx(expected)
+
+
+def test_quality_of_a_run_is_that_of_the_session_so_far() -> None:
+    starts, columns = minutes("X", [flat(100)] * 20).whole()
+    keep = np.array([n for n in range(20) if n not in (3, 4)])
+    bars = BarSeries.from_columns("X", "1m", starts[keep], [column[keep] for column in columns])
+    notes = []
+
+    def note(self: ReactiveStrategy, symbol: str, interval: str) -> None:
+        assert self.context is not None
+        notes.append(round(self.context.get_bar_quality(symbol, interval), 1))
+
+    plan = {0: [Signal("X", BUY, 1)], 5: [Signal("X", BUY, 1)]}
+    entries = [
+        StrategyEntry("S", "reactive", making(note, [("X", "1m")]), {}, D(1)),
+        scripted("Q", [("X", "1m")], plan, min_quality=95),
+    ]
+    result = run_backtest(spec_of(entries, [bars]))
+    assert notes[:4] == [100.0, 100.0, 100.0, 66.7]
+    assert notes[-1] == 90.0
+    assert [order.state for order in result.orders] == ["filled", "denied"]
+    assert result.orders[1].reason == "The bars of X are 75.0 % complete, below 95 %."
+
+
+def test_a_strategy_can_ask_the_clock_about_sessions() -> None:
+    notes = []
+
+    def note(self: ReactiveStrategy, symbol: str, interval: str) -> None:
+        assert self.context is not None
+        clock: Any = self.context.time_manager
+        notes.append(clock.next_close(self.context.get_current_time()))
+
+    entry = StrategyEntry("S", "reactive", making(note, [("X", "1m")]), {}, D(1))
+    run_backtest(spec_of([entry], [minutes("X", [flat(100)] * 391)]))
+    assert notes[0] == OPEN + timedelta(minutes=390)
+    assert notes[-1] == OPEN + timedelta(days=1, minutes=390)

@@ -110,6 +110,24 @@ def test_a_generator_of_signals_will_do() -> None:
     assert len(run(entry(one)).fills) == 19
 
 
+def test_a_constructor_or_subscriptions_that_fail_stop_that_strategy_alone() -> None:
+    class NoList(ReactiveStrategy):
+        def get_subscriptions(self) -> Sequence[tuple[str, str]]:
+            return [("X", "1m", "surplus")]  # type: ignore[list-item]
+
+        def on_bars(self, symbol: str, interval: str) -> None:
+            raise AssertionError("never called")
+
+    def broken(name: str, config: Any) -> ReactiveStrategy:
+        raise KeyError("universe")
+
+    for make, text in ((broken, "universe"), (NoList, "too many values")):
+        result = run(StrategyEntry("BAD", "reactive", make, {}, D(1)), good())
+        assert text in result.strategies["BAD"].errors[0]
+        assert result.strategies["BAD"].equity == 1
+        assert result.fills
+
+
 def test_setup_that_says_no_or_fails_keeps_a_strategy_from_running() -> None:
     class Refuses(ReactiveStrategy):
         def get_subscriptions(self) -> Sequence[tuple[str, str]]:

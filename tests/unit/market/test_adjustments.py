@@ -24,7 +24,7 @@ SAMPLE_DAYS = SAMPLE_FILE.with_name("us_stocks_1day_2000_2013.parquet")
 
 def days(closes: list[float], start: str = "2024-01-01") -> pd.DataFrame:
     index = pd.date_range(start, periods=len(closes), freq="D", tz="UTC", name="ts").as_unit("ns")
-    frame = pd.DataFrame({name: closes for name in ("open", "high", "low", "close")}, index=index, dtype="float64")
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes), index=index, dtype="float64")
     return frame.assign(volume=100.0)
 
 

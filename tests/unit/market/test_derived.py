@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -140,10 +141,10 @@ def test_pairs_of_intervals_that_do_not_fit_are_refused(source: str, target: str
 @pytest.mark.parametrize("symbol", ["SPY", "XBI", "IBB", "VXX"])
 def test_real_minutes_give_what_pandas_gives(symbol: str) -> None:
     frame = read_sample()[symbol]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").asi8
+    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").to_numpy()
     columns = tuple(np.ascontiguousarray(frame[name].to_numpy()) for name in ("open", "high", "low", "close", "volume"))
     calendar = table()
-    local = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
+    local: Any = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     for minutes_long in (5, 15, 60):
         got, values = derive(starts, columns, parse_interval("1m"), parse_interval(f"{minutes_long}m"), calendar)
@@ -161,10 +162,10 @@ def test_real_minutes_give_what_pandas_gives(symbol: str) -> None:
 
 def test_sample_days_are_whole_where_open_and_close_are_there() -> None:
     frame = read_sample()["SPY"]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").asi8
+    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").to_numpy()
     columns = tuple(np.ascontiguousarray(frame[name].to_numpy()) for name in ("open", "high", "low", "close", "volume"))
     got, values = derive(starts, columns, parse_interval("1m"), parse_interval("1d"), table())
-    local = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
+    local: Any = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
     local = local.between_time("09:30", "15:59")
     local = local[
         ~((local.index.date == date(2019, 12, 24)) & (local.index.time >= time(13)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import date, time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from trading.market.indicators.registry import make_request
 from trading.market.session_data import EMPTY, NOTHING, SessionData
 
 
-def session(now_ns: int | None = None, *derived: str, **options: bool) -> SessionData:
+def session(now_ns: int | None = None, *derived: str, **options: Any) -> SessionData:
     made = SessionData(clock(at(TUESDAY, 9, 30) if now_ns is None else now_ns), **options)
     made.register_symbol("SPY", "1m", derived)
     return made
@@ -147,15 +148,15 @@ class TestLateBars:
         assert changed == [("SPY", "1m"), ("SPY", "5m")]
         assert list(data.get_bars_ref("SPY", "1m")) == list(whole.get_bars_ref("SPY", "1m"))
         assert list(data.get_bars_ref("SPY", "5m")) == list(whole.get_bars_ref("SPY", "5m"))
-        for one, other in zip(views, expected, strict=True):
-            np.testing.assert_array_equal(one.values, other.values)
+        for view, wanted in zip(views, expected, strict=True):
+            np.testing.assert_array_equal(view.values, wanted.values)
         assert data.get_bar_quality("SPY", "5m") == 100.0
 
     def test_everything_goes_on_after_a_fill_as_if_nothing_had_been_missing(self) -> None:
         data, whole = session(None, "5m", "1d"), session(None, "5m", "1d")
-        for one in (data, whole):
+        for session_data in (data, whole):
             for name, period in (("ema", 9), ("rsi", 14), ("obv", 0), ("swing_high", 3), ("stochastic", 5)):
-                one.get_indicator("SPY", "1m", name, period)
+                session_data.get_indicator("SPY", "1m", name, period)
         for one in minutes(TUESDAY, 0, 200, without=range(50, 57)):
             data.add_bar("SPY", "1m", one)
         data.merge_bars("SPY", "1m", minutes(TUESDAY, 50, 57))
@@ -412,16 +413,16 @@ def test_readers_of_other_threads_see_whole_bars_with_their_values() -> None:
                 problems.append(str(quality))
 
     readers = [threading.Thread(target=read) for _ in range(3)]
-    for one in readers:
-        one.start()
+    for reader in readers:
+        reader.start()
     for number, one in enumerate(minutes(TUESDAY, 0, 390, without=range(100, 110))):
         data.add_bar("SPY", "1m", one)
         if number == 200:
             data.merge_bars("SPY", "1m", minutes(TUESDAY, 100, 110))
         data.get_indicator("SPY", "1m", "ema", 2 + number % 20)
     done.set()
-    for one in readers:
-        one.join(10)
+    for reader in readers:
+        reader.join(10)
     assert not problems
     assert len(held) == 390
 

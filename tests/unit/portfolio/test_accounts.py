@@ -113,6 +113,12 @@ def test_allocation_of_nothing_leaves_a_later_one_possible() -> None:
     assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(5), "USD", NOW) is not None
 
 
+def test_an_account_in_debt_gives_nobody_less_than_nothing() -> None:
+    open_account(ACCOUNT, {"USD": Decimal(-100)}, [], [], NOW)
+    assert allocate_strategy(ACCOUNT, "ALPHA", Decimal(-50), "USD", NOW) is None
+    assert not Movement.objects.filter(kind="allocation").exists()
+
+
 def test_initial_allocation_is_target_weight_of_net_liquidation() -> None:
     Strategy.objects.create(symbol="ALPHA", filename="a.py", target_weight=Decimal("0.25"))
     report_values(("NetLiquidation", "200000", "USD"))

@@ -137,3 +137,23 @@ def test_lock_is_shared_and_counted_within_a_process(arctic: ArcticClient) -> No
     assert writer_lock(arctic).held
     second.close()
     assert not writer_lock(arctic).held
+
+
+def test_process_that_had_a_deleted_library_open_sees_what_is_written_to_it_again(tmp_path: Path) -> None:
+    """An LMDB file that is removed and made again stays the old one for who has it open."""
+    uri = f"lmdb://{tmp_path / 'arctic'}?map_size=64MB"
+    code = (
+        "import django; django.setup(); import sys, pandas as pd\n"
+        "from portfolio.arctic.client import get_ac\n"
+        f"ac = get_ac({uri!r}); ac.drop_library('univ')\n"
+        "ac.library('univ').write('x', pd.DataFrame({'n': [2]}))\n"
+    )
+    client = get_ac(uri)
+    client.library("univ").write("x", pd.DataFrame({"n": [1]}))
+    assert list(client.read("univ", "x").data["n"]) == [1]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "MATS_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(client.read("univ", "x").data["n"]) == [2]

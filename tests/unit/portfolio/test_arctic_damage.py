@@ -185,6 +185,32 @@ def test_portfolio_rows_add_up_to_what_ib_holds(arctic: ArcticClient) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("held", "cost", "average"),
+    [
+        (130, 60, 90),  # (130 × 60 − 100 × 51) ÷ 30
+        (60, 100, None),  # what is left would have cost less than nothing
+        (0, None, None),  # the broker holds nothing and says no cost
+    ],
+)
+def test_what_the_rest_cost_is_the_broker_less_the_strategies_or_unknown(
+    arctic: ArcticClient, held: int, cost: int | None, average: int | None
+) -> None:
+    account = ensure_account(ACCOUNT, "USD")
+    fold_batch(ACCOUNT, [fill(1, 100, 51), fill(2, 10, 70, owner="")], owner_of, NOW)
+    record_marks({265598: Decimal(52)}, NOW)
+    if cost is not None:
+        BrokerHolding.objects.create(account=account, instrument_id=265598, quantity=held, average_cost=cost)
+    Break.objects.create(account=account, instrument_id=265598, ib_quantity=held, ledger_quantity=110, opened_at=NOW)
+    rows = {row["strategy"]: row for row in portfolio_rows(Account.objects.get()) if row["row_type"] == "POSITION"}
+    rest = rows["Discretionary"]
+    assert rest["position"] == held - 100
+    assert rest["average_cost"] == average
+    assert (rest["pnl %"] is None) is (average is None)
+    assert rows["ALPHA"]["average_cost"] == 51
+
+
+@pytest.mark.django_db
 def test_current_tables_are_written_when_they_change(arctic: ArcticClient) -> None:
     ensure_account(ACCOUNT, "USD")
     Account.objects.update(opened_at=NOW)

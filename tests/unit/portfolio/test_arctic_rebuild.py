@@ -248,6 +248,8 @@ def test_hours_become_strategy_account_and_portfolio_rows(arctic: ArcticClient) 
     rows = found["strategy_ALPHA"]
     assert list(rows["row_type"]) == ["POSITION", "CASH", "EQUITY"]
     assert rows["quantity"].isna().tolist() == [False, False, True]
+    assert rows["avg_cost"].tolist()[1:] == [1.0, 1.0]
+    assert rows["asset_class"].tolist()[1:] == ["CASH", "EQUITY"]
     assert rows.index[0] == pd.Timestamp(hour)
     assert set(rows["timestamp"]) == {pd.Timestamp("2026-03-02 16:00")}
     assert found["account_summary"].iloc[0][["equity", "available_funds", "pnl"]].tolist() == [2000.0, 100.0, 13.0]

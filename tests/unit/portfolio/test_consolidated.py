@@ -15,7 +15,7 @@ import pytest
 
 from portfolio.consolidated import consolidated
 from portfolio.manager import PortfolioManager
-from portfolio.models import Account, BrokerHolding, Position
+from portfolio.models import Account, BrokerHolding, EquitySnapshot, Position
 from portfolio.services import (
     allocate_strategy,
     ensure_account,
@@ -89,7 +89,7 @@ def test_contracts_of_one_ticker_stay_apart_and_multipliers_count() -> None:
 def test_foreign_value_is_shown_in_base() -> None:
     record_marks({7: Decimal(100)}, NOW)
     row = next(row for row in consolidated(ACCOUNT, NOW) if row.con_id == 7)
-    assert (row.market_value, row.market_value_base, row.fx_rate) == (1_000, 1_250, Decimal("1.25"))
+    assert (row.market_value, row.market_value_base, row.worth_in_base) == (1_000, 1_250, Decimal("1.25"))
 
 
 def test_twice_the_same_books_give_the_same_rows() -> None:
@@ -154,6 +154,25 @@ def test_equity_history_is_a_frame() -> None:
     assert list(frame["equity"]) == [500.0, 500.0]
     assert str(frame.index.dtype).endswith(", UTC]")
     assert PortfolioManager().get_strategy_equity_history("NOBODY").empty
+
+
+def test_equity_history_of_a_short_span_long_ago_has_every_point_of_it() -> None:
+    Strategy.objects.create(symbol="GAMMA", filename="g.py")
+    allocate_strategy(ACCOUNT, "GAMMA", Decimal(500), "USD", NOW)
+    rows = [
+        EquitySnapshot(
+            account_id=ACCOUNT,
+            owner="GAMMA",
+            taken_at=NOW + timedelta(hours=hour),
+            currency="USD",
+            equity=Decimal(hour),
+            grain=86_400 if hour % 24 == 0 else 3_600,
+        )
+        for hour in range(6_000)
+    ]
+    EquitySnapshot.objects.bulk_create(rows)
+    frame = PortfolioManager().get_strategy_equity_history("GAMMA", NOW, NOW + timedelta(hours=30))
+    assert list(frame["equity"]) == [float(hour) for hour in range(31)]
 
 
 def test_hours_are_stopped_and_started_through_the_engine() -> None:

@@ -291,6 +291,7 @@ FUTURE = contract(800, "CL", sec_type="FUT", multiplier=Decimal(1000))
         ({"price": Decimal(0)}, "bad_price"),
         ({"price": Decimal(-1)}, "bad_price"),
         ({"price": Decimal("NaN")}, "bad_execution"),
+        ({"exec_id": ""}, "bad_execution"),
         ({"quantity": Decimal(0)}, "bad_execution"),
         ({"quantity": Decimal("Infinity")}, "bad_execution"),
         ({"contract": contract(0)}, "unknown_contract"),

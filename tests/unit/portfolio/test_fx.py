@@ -96,3 +96,10 @@ def test_fresh_beats_the_accounts_own_stale_rate_and_the_account_beats_another_f
     assert better(stale, spot) is spot
     assert better(spot, account) is account
     assert better(None, None) is None
+
+
+def test_of_two_stale_rates_the_later_one_serves_also_against_the_accounts() -> None:
+    account = quote("1.1", minutes_old=23 * 60, stale=True)
+    delayed = quote("1.2", minutes_old=1, source="delayed", stale=True)
+    assert better(account, delayed) is delayed
+    assert better(delayed, account) is delayed

@@ -105,6 +105,14 @@ def test_spot_replaces_an_account_rate_that_grew_old(cache: FXCache, clock: Cloc
     assert cache.quote("EUR").worth == Decimal("1.2")
 
 
+def test_a_delayed_price_comes_before_an_account_rate_of_yesterday(cache: FXCache, clock: Clock, spot: Spot) -> None:
+    report(clock, "1.25")
+    clock.passes(hours=20)
+    spot.prices["EUR", "USD"], spot.delayed = "1.2", True
+    found = cache.convert_flagged(Decimal(100), "EUR", "USD")
+    assert (found.amount, found.stale, found.as_of) == (120, True, clock.now)
+
+
 def test_cross_through_a_third_currency_comes_third(cache: FXCache, clock: Clock, spot: Spot) -> None:
     report(clock, "1.25")
     spot.prices["SEK", "EUR"] = "0.1"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -12,8 +13,11 @@ import pytest
 from django.db import transaction
 
 from portfolio.adjustments import book_adjustment
+from portfolio.daily import DailyPnl
 from portfolio.facts import Booking
 from portfolio.fold import Item
+from portfolio.lots import position_lots
+from portfolio.models import Execution
 from portfolio.services import ensure_instruments, fold_batch
 from tests.properties.books_rig import books_hash
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
@@ -44,6 +48,20 @@ def happen(minute: int, kind: str, **details: object) -> Booking:
 
 def split(minute: int, numerator: int, denominator: int = 1, con_id: int = AAPL) -> Booking:
     return happen(minute, "split", con_id=con_id, numerator=numerator, denominator=denominator)
+
+
+def test_a_correction_that_says_when_it_was_made_stands_when_its_fill_happened() -> None:
+    fold(fill(1, 100, 50, at=at(0)), fill(2, -40, 55, at=at(1)), fill(3, 40, 50, owner="BETA", at=at(2)))
+    fold(replace(fill(1, 90, 50, revision=2), executed_at=NOW + timedelta(days=1)))
+    fold(replace(fill(1, 80, 50, revision=3), executed_at=NOW + timedelta(days=2)))
+    assert set(Execution.objects.filter(family="0000e0d5.00000001.01").values_list("executed_at", flat=True)) == {
+        fill(1, at=at(0)).executed_at
+    }
+    happen(10, "dividend", con_id=AAPL, currency="USD", amount="8")  # both had 40 then, after the last word
+    assert cash("ALPHA") == -80 * 50 + 40 * 55 + 4
+    assert position_lots(ACCOUNT, "ALPHA", AAPL).open[0].opened_at == fill(1, at=at(0)).executed_at
+    assert DailyPnl().realized(ACCOUNT, "ALPHA", NOW + timedelta(days=1, minutes=1)) == 0
+    assert sound()
 
 
 Step = Callable[[], object]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -13,10 +14,11 @@ from django.db import connection
 
 from portfolio.facts import FoldResult
 from portfolio.manager import CACHE_S, PortfolioManager
-from portfolio.models import Position
+from portfolio.models import Account, Movement, Position
 from portfolio.services import ensure_account, fold_batch, open_account, record_account_values
 from strategies.events import StatusSnapshot, TradeSnapshot
 from strategies.exceptions import LedgerError
+from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill, owner_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,6 +32,7 @@ TRADE = TradeSnapshot(
 @pytest.fixture
 def manager() -> PortfolioManager:
     ensure_account(ACCOUNT, "USD")
+    Strategy.objects.create(symbol="ALPHA", filename="a.py")
     return PortfolioManager()
 
 
@@ -38,6 +41,19 @@ async def test_fill_is_booked_once_for_its_strategy(manager: PortfolioManager) -
     again = await manager.process_fill("ALPHA", TRADE, fill(1, 10, 50))
     assert (len(first.new_executions), again.duplicates) == (1, 1)
     assert isinstance(again, FoldResult)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "account", "code"), [("ALPHA", "DU777", "other_account"), ("GHOST", ACCOUNT, "unknown_owner")]
+)
+async def test_fill_of_another_account_or_of_nobody_is_refused(
+    manager: PortfolioManager, strategy: str, account: str, code: str
+) -> None:
+    with pytest.raises(LedgerError) as caught:
+        await manager.process_fill(strategy, TRADE, replace(fill(1, 10, 50), account=account))
+    assert caught.value.code == code
+    assert not await Movement.objects.aexists()
+    assert await Account.objects.acount() == 1
 
 
 def test_positions_are_those_of_the_strategy_alone(manager: PortfolioManager) -> None:

@@ -14,6 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from portfolio import queries
+from portfolio.assignments import assign_execution
+from portfolio.books_queries import consolidated
 from portfolio.daily import DailyPnl
 from portfolio.fold import Item
 from portfolio.models import EquitySnapshot
@@ -53,6 +55,30 @@ def _books() -> None:
 
 @pytest.mark.usefixtures("_books")
 class TestBooks:
+    def test_of_an_execution_that_owners_share_each_sees_its_part(self) -> None:
+        Strategy.objects.create(symbol="BETA", filename="b.py")
+        fold_batch(ACCOUNT, [fill(9, 100, 60, owner=""), fee(9, "2"), fill(10, -50, 62, owner="")], owner_of, NOW)
+        for number, part in ((9, 25), (10, 10)):
+            assign_execution(
+                ACCOUNT,
+                fill(number).exec_id,
+                "BETA",
+                quantity=Decimal(part),
+                actor="a",
+                source="cli",
+                reason="r",
+                now=NOW,
+            )
+        mine = {row.exec_id: row for row in queries.fills("BETA")}
+        bought, sold = mine[fill(9).exec_id], mine[fill(10).exec_id]
+        assert (bought.quantity, bought.commission, bought.realized_pnl) == (25, Decimal("0.5"), Decimal("-0.5"))
+        assert (sold.quantity, sold.commission, sold.realized_pnl) == (10, None, 20)
+        rest = {row.exec_id: row.quantity for row in queries.fills("Discretionary")}
+        assert (rest[fill(9).exec_id], rest[fill(10).exec_id]) == (75, 40)
+        whole = {row.exec_id: row for row in queries.fills()}[fill(9).exec_id]
+        assert (whole.quantity, whole.commission, whole.realized_pnl) == (100, 2, -2)
+        assert queries.strategy_summary("Discretionary").fills == 2
+
     def test_position_without_a_mark_says_unknown(self) -> None:
         (view,) = queries.positions(owner="ALPHA")
         assert (view.quantity, view.average_cost, view.mark, view.market_value) == (60, 50, None, None)
@@ -175,3 +201,12 @@ def test_account_at_a_glance_asks_as_much_for_thirty_strategies_as_for_one() -> 
         Strategy.objects.create(symbol=f"S{number}", filename="a.py", currency="USD")
         fold_batch(ACCOUNT, [fill(1_000 + number, 1, 50, owner=f"S{number}", of=other)], owner_of, NOW)
     assert asked() == one
+
+
+@pytest.mark.usefixtures("_books")
+def test_owners_on_both_sides_have_no_cost_together() -> None:
+    (row,) = consolidated()
+    assert (row.quantity, row.average_cost) == (60, 50)
+    fold_batch(ACCOUNT, [fill(7, -59, 80, owner="BETA")], owner_of, NOW)
+    (row,) = consolidated()
+    assert (row.quantity, row.average_cost) == (1, None)

@@ -16,6 +16,7 @@ from portfolio.models import EquitySnapshot, Mark
 from portfolio.services import (
     allocate_strategy,
     ensure_account,
+    ensure_instruments,
     fold_batch,
     open_account,
     rates_of,
@@ -140,6 +141,17 @@ def test_marks_of_unknown_instruments_and_no_numbers_are_left_out() -> None:
     record_marks({265598: Decimal(51)}, NOW)
     record_marks({265598: Decimal(52)}, LATER)
     assert Mark.objects.get().price == 52
+
+
+def test_what_cannot_be_a_price_of_its_kind_replaces_none() -> None:
+    option = contract(77, "AAPL", sec_type="OPT", multiplier=Decimal(100))
+    ensure_instruments([contract(), option, contract(78, "CL", sec_type="FUT", multiplier=Decimal(1000))])
+    record_marks({265598: Decimal(51), 77: Decimal(2), 78: Decimal(5)}, NOW)
+    record_marks({265598: Decimal(-1), 77: Decimal(-1)}, LATER)
+    record_marks({265598: Decimal(0)}, LATER)
+    assert {row.pk: row.price for row in Mark.objects.all()} == {265598: 51, 77: 2, 78: 5}
+    record_marks({77: Decimal(0), 78: Decimal("-37.63")}, LATER)
+    assert {row.pk: row.price for row in Mark.objects.all()} == {265598: 51, 77: 0, 78: Decimal("-37.63")}
 
 
 def test_snapshot_valued_at_prices_of_days_ago_is_no_recent_equity() -> None:

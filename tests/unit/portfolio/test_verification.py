@@ -23,9 +23,11 @@ from portfolio.models import (
     Adjustment,
     Break,
     BrokerHolding,
+    CashBalance,
     Execution,
     HourlySnapshot,
     Movement,
+    Position,
 )
 from portfolio.services import allocate_strategy, ensure_account, fold_batch, record_account_values, record_marks
 from portfolio.verification import Outcome, verify_all
@@ -36,6 +38,7 @@ from trading.models import EngineCommand, Order, OrderEvent
 from trading.orders.state import OrderState
 
 pytestmark = pytest.mark.django_db
+IB_CASH = "-2852"  # −100 × 50.5 + 40 × 55 − 1 − 1: what came from the account stayed in it
 BY: dict[str, Any] = {"actor": "tester", "source": "cli", "reason": "test"}
 
 
@@ -102,6 +105,64 @@ def cash_break() -> None:
     Break.objects.create(
         account_id=ACCOUNT, kind="cash", currency="USD", ib_quantity=5, ledger_quantity=4, opened_at=NOW
     )
+
+
+def calm_since(figures: dict[str, str]) -> None:
+    """IB's cash by currency, stored a day after anything moved and checked."""
+    Account.objects.update(reconciled_at=NOW)
+    fold_batch(ACCOUNT, [fee(1, revision=2)], owner_of, NOW)
+    rows = [("CashBalance", value, currency) for currency, value in figures.items()]
+    record_account_values(ACCOUNT, rows, NOW + timedelta(days=1))
+
+
+def invented_deposit() -> None:
+    """A deposit that agrees with itself in every column, and that the broker never saw."""
+    calm_since({"USD": IB_CASH, "BASE": "1"})
+    book_adjustment(ACCOUNT, "deposit", {"owner": "ALPHA", "currency": "USD", "amount": "5"}, now=NOW, **BY)
+
+
+def wrong_fees_of_a_position() -> None:
+    Position.objects.filter(owner="ALPHA").update(commissions=Decimal(9))
+
+
+def wrong_commission() -> None:
+    Execution.objects.filter(owner="BETA").update(commission=Decimal(2))
+
+
+def lost_commission() -> None:
+    Execution.objects.filter(owner="BETA").update(commission=None)
+
+
+def wrong_balance_after() -> None:
+    Movement.objects.filter(kind="fill", owner="BETA").update(cash_after=Decimal(1))
+
+
+def wrong_quantity_after() -> None:
+    Movement.objects.filter(kind="fill", owner="BETA").update(quantity_after=Decimal(1))
+
+
+def wrong_profit_after() -> None:
+    Movement.objects.filter(kind="fill", owner="BETA").update(realized_after=Decimal(1))
+
+
+def lost_position() -> None:
+    Position.objects.filter(owner="BETA").delete()
+
+
+def lost_balance() -> None:
+    CashBalance.objects.filter(owner="BETA").delete()
+
+
+def lost_movement() -> None:
+    Movement.objects.filter(kind="allocation", owner="BETA").delete()
+
+
+def wrong_basis() -> None:
+    Position.objects.filter(owner="ALPHA").update(cost_basis=Decimal(1))
+
+
+def wrong_profit_apart() -> None:
+    CashBalance.objects.filter(owner="ALPHA").update(realized_apart=Decimal(1))
 
 
 def wrong_equity() -> None:
@@ -178,6 +239,7 @@ def future_epoch() -> None:
         ("I1", two_live_revisions, "2 live revisions"),
         ("I2", other_holding, "no open break"),
         ("I3", cash_break, "USD: IB 5"),
+        ("I3", invented_deposit, f"USD: IB {IB_CASH} at"),
         ("I4", wrong_equity, "equity 1"),
         ("I5", invented_profit, "BETA, contract 265598"),
         ("I5a", half_a_transfer, "transfer_cash"),
@@ -191,6 +253,17 @@ def future_epoch() -> None:
         ("I15", edited_audit, "altered"),
         ("I16", unexplained_equity, "besides flows"),
         ("I17", lost_share, "quantity of BETA"),
+        ("I17", wrong_fees_of_a_position, "fees of ALPHA"),
+        ("I17", wrong_commission, "commission of execution 0000e0d5.00000002.01.01 in USD: kept 2, journal 1"),
+        ("I17", lost_commission, "commission of execution 0000e0d5.00000002.01.01 in USD: kept 0, journal 1"),
+        ("I17", wrong_balance_after, "cash of BETA after fill:0000e0d5.00000002.01.01"),
+        ("I17", wrong_quantity_after, "quantity of BETA in 265598 after fill"),
+        ("I17", wrong_profit_after, "realised P&L of BETA in 265598 after fill"),
+        ("I17", lost_position, "quantity of BETA"),
+        ("I17", lost_balance, "cash of BETA in USD: kept 0"),
+        ("I17", lost_movement, "cash of BETA"),
+        ("I17", wrong_basis, "cost basis of ALPHA"),
+        ("I17", wrong_profit_apart, "realised apart from positions of ALPHA"),
     ],
 )
 def test_what_breaks_an_invariant_is_named(name: str, breaks: Callable[[], None], word: str) -> None:
@@ -198,6 +271,20 @@ def test_what_breaks_an_invariant_is_named(name: str, breaks: Callable[[], None]
     found, text = outcome(name)
     assert found is Outcome.FAILS
     assert word in text
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_ledger", "--no-arctic", stdout=io.StringIO(), stderr=io.StringIO())
+    assert caught.value.returncode == 1
+
+
+def test_cash_is_held_against_the_figures_of_ib_only_when_nothing_moved_before_them() -> None:
+    calm_since({"USD": IB_CASH, "BASE": "1"})
+    assert outcome("I3") == (Outcome.HOLDS, "")
+    calm_since({"USD": "7"})
+    assert "no open break" in outcome("I3")[1]
+    book_adjustment(
+        ACCOUNT, "interest", {"currency": "USD", "amount": "1"}, now=NOW + timedelta(hours=23, minutes=58), **BY
+    )
+    assert outcome("I3") == (Outcome.HOLDS, "")
 
 
 def test_row_that_was_changed_in_arctic_is_named(arctic: ArcticClient) -> None:

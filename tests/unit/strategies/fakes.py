@@ -19,6 +19,7 @@ from portfolio.ledger.fx import Converted, Rates
 from strategies.base import BaseStrategy
 from strategies.events import QueueMessage
 from strategies.ports import StrategyPosition
+from strategies.series_names import Listing
 from strategies.sizing import multiplier_of
 
 DEADLINE_S = 10.0
@@ -244,7 +245,9 @@ class FakeEngine:
         self.lines: list[tuple[str, str]] = []
         self.kept: list[tuple[str, str, int]] = []
 
-    def keep_bars(self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None) -> None:
+    def keep_bars(
+        self, series: str, timeframe: str, bars: Any, use_rth: bool, after: datetime | None, of: Listing
+    ) -> None:
         self.kept.append((series, timeframe, len(bars)))
 
     async def connect_strategy(self, strategy: BaseStrategy) -> Any:

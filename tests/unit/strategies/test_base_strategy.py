@@ -98,8 +98,8 @@ def test_context_passes_time_quality_and_indicators_through() -> None:
     assert context.get_current_time() == base.time_manager.get_current_time()
     assert context.get_bar_quality("AAPL", "5m") == 97.5
     assert context.get_bar_quality("NONE", "5m") == 0.0
-    asked: Any = context.get_indicator("AAPL", "5m", "macd", 12, slow=26.0)
-    assert asked == ("AAPL", "5m", "macd", 12, {"slow": 26.0})
+    found: Any = context.get_indicator("AAPL", "5m", "macd", 12, slow=26.0)
+    assert found == ("AAPL", "5m", "macd", 12, {"slow": 26.0})
 
 
 def test_low_quality_is_told_in_the_strategys_own_log(caplog: pytest.LogCaptureFixture) -> None:

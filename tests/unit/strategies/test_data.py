@@ -15,11 +15,12 @@ from portfolio.arctic.client import get_ac
 from strategies.bar_requests import bars_of
 from strategies.data import BarReader, names_library, parse_timeframe, resolve_universe
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
-from strategies.timeframes import series_name
+from strategies.series_names import Listing
 from tests.unit.strategies.fakes import history_bars
 
 NOW = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 SPY = Stock("SPY", "SMART", "USD")
+SPY_ID = 756733
 MINUTE = timedelta(minutes=1)
 
 
@@ -31,6 +32,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     index = pd.date_range(NOW - timedelta(minutes=20), periods=10, freq="1min", name="ts")
     bars.write("SPY_1_min", frame_of(index, 100.0))
     bars.write("TLT_1_day", frame_of(index, 90.0))
+    owner = {"con_id": 38708077, "currency": "EUR", "sec_type": "STK"}
+    bars.write("SIE_1_min", frame_of(index, 180.0), metadata=owner)
+    bars.write("SIE.15124833_1_min", frame_of(index, 95.0), metadata={**owner, "con_id": 15124833, "currency": "USD"})
     bars.write("TLT_actions", frame_of(index, 90.0))
     ac.library("univ").write("tech", pd.DataFrame({"Symbol": ["AAPL", "MSFT", "AAPL"]}))
     return ac
@@ -62,16 +66,21 @@ def bars_from(start: datetime, count: int, close: float = 200.0, step: timedelta
     return bars
 
 
-Kept = list[tuple[str, str, pd.DataFrame, bool, datetime | None]]
+async def _identified(_: Any) -> int:
+    return SPY_ID
+
+
+Kept = list[tuple[str, str, pd.DataFrame, bool, datetime | None, Listing]]
 
 
 async def read(
     store: Any, broker: Any, start: Any = "max", end: Any = "today", kept: Kept | None = None, **options: Any
 ) -> pd.DataFrame:
     given = {"use_rth": True, "force_download": False, **options}
-    timeframe = given.pop("timeframe", "1_min")
+    timeframe, of = given.pop("timeframe", "1_min"), given.pop("of", SPY)
     keep = None if kept is None else lambda *args: kept.append(args)
-    return await BarReader(store, broker, lambda: NOW, keep).read(SPY, timeframe, start, end, **given)
+    reader = BarReader(store, broker, lambda: NOW, keep, given.pop("identify", _identified))
+    return await reader.read(of, timeframe, start, end, **given)
 
 
 async def test_stale_tail_is_completed_by_ib_without_doubling(store: Any) -> None:
@@ -88,11 +97,19 @@ async def test_stale_tail_is_completed_by_ib_without_doubling(store: Any) -> Non
 async def test_closed_bars_of_the_tail_are_kept_with_what_they_join_on_to(store: Any) -> None:
     kept: Kept = []
     await read(store, Broker(bars_from(NOW - timedelta(minutes=12), 13, close=101.0)), kept=kept)
-    [(series, timeframe, bars, use_rth, after)] = kept
+    [(series, timeframe, bars, use_rth, after, of)] = kept
+    assert of == Listing(SPY_ID, "SPY", "STK", "USD")
     assert (series, timeframe, use_rth) == ("SPY", "1_min", True)
     assert after == NOW - timedelta(minutes=11)
     assert bars.index[0] == NOW - timedelta(minutes=10)
     assert bars.index[-1] == NOW - timedelta(minutes=1)  # the minute under way is not over
+
+
+async def test_bars_of_a_contract_that_nobody_can_name_are_not_kept(store: Any) -> None:
+    kept: Kept = []
+    broker = Broker(bars_from(NOW - timedelta(minutes=12), 13, close=101.0))
+    assert len(await read(store, broker, kept=kept, identify=None)) > 10
+    assert kept == []
 
 
 async def test_tail_whose_price_contradicts_the_store_is_neither_mixed_nor_kept(store: Any) -> None:
@@ -153,14 +170,6 @@ async def test_bars_of_other_hours_are_not_taken_from_the_store(store: Any) -> N
         assert set(bars["close"]) == {200.0}
     finally:
         store.library("market_data").write_metadata("SPY_1_min", {})
-
-
-async def test_options_and_pairs_have_series_of_their_own(store: Any) -> None:
-    option = Contract(secType="OPT", symbol="SPY", conId=17, exchange="SMART", currency="USD")
-    assert series_name(option) == "SPY.17"
-    assert series_name(Contract(secType="CASH", symbol="EUR", currency="USD")) == "EUR.USD"
-    with pytest.raises(ConfigError):
-        series_name(Contract(secType="FUT", symbol="ES"))
 
 
 def test_weekly_bars_are_stamped_with_their_monday_wherever_ib_stamps_them() -> None:
@@ -250,7 +259,7 @@ async def test_dates_count_whole_days(store: Any) -> None:
         ("SPY", ["SPY"]),
         ("SPY, TNA,,SPY", ["SPY", "TNA"]),
         ("", []),
-        ("market_data", ["SPY", "TLT"]),  # their splits and dividends are no symbols
+        ("market_data", ["SIE", "SPY", "TLT"]),  # their splits and dividends are no symbols
         ("univ/tech", ["AAPL", "MSFT"]),
         ("BRK.B", ["BRK.B"]),
     ],
@@ -268,3 +277,39 @@ def test_plain_tickers_never_ask_the_store(universe: str) -> None:
 @pytest.mark.parametrize("universe", ["us_equities", "univ/tech", "Tech"])
 def test_other_single_names_may_be_libraries(universe: str) -> None:
     assert names_library(universe)
+
+
+@pytest.mark.parametrize(("con_id", "close"), [(38708077, 180.0), (15124833, 95.0), (29612193, 200.0)])
+@pytest.mark.parametrize("asks", [True, False])
+async def test_bars_of_one_stock_are_never_completed_by_another_of_its_ticker(
+    store: Any, con_id: int, close: float, asks: bool
+) -> None:
+    """The third has no series, so that only IB's bars are its."""
+
+    async def identify(contract: Contract) -> int:
+        return con_id
+
+    of = Stock("SIE", "SMART", "EUR", conId=0 if asks else con_id)
+    broker = Broker(bars_from(NOW - timedelta(minutes=5), 5))
+    bars = await read(store, broker, of=of, identify=identify)
+    assert set(bars["close"]) == {close, 200.0}
+
+
+async def test_without_ib_the_currency_decides_whose_the_series_of_a_ticker_is(store: Any) -> None:
+    async def identify(contract: Contract) -> int:
+        raise TransientError("not connected")
+
+    for asked in (identify, None):
+        past = NOW - timedelta(minutes=11)
+        assert set(
+            (await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "EUR"), identify=asked))["close"]
+        ) == {180.0}
+        with pytest.raises(NotFoundError):
+            await read(store, Broker(), end=past, of=Stock("SIE", "SMART", "USD"), identify=asked)
+
+
+async def test_ib_is_not_asked_whose_a_series_is_that_names_no_contract(store: Any) -> None:
+    async def identify(contract: Contract) -> int:
+        raise AssertionError(contract)
+
+    assert len(await read(store, Broker(), end=NOW - timedelta(minutes=11), identify=identify)) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -21,6 +22,8 @@ Move the books by hand. The running engine does it; this command waits and print
   book withdrawal --owner MA1 --currency USD --amount 500 --reason "rent"
   book transfer_cash --from Discretionary --to MA1 --currency USD --amount 2500 --reason "more for MA1"
   book transfer_position --from Discretionary --to MA1 --con-id 265598 --quantity 10 --reason "hand over"
+  book receipt    --owner MA1 --con-id 265598 --quantity 10 --price 150 --reason "moved here from another broker"
+  book delivery   --owner MA1 --con-id 265598 --quantity 10 --reason "moved to another broker"
   book dividend   --con-id 265598 --currency USD --amount 24.00 --reason "paid today"
   book tax        --con-id 265598 --currency USD --amount -3.60 --reason "withheld"
   book interest   --currency USD --amount 1.23 --reason "March"
@@ -48,6 +51,8 @@ _EVENTS = {
     "withdrawal": ("owner", "currency", "amount"),
     "transfer_cash": ("from", "to", "currency", "amount"),
     "transfer_position": ("from", "to", "con_id", "quantity", "price"),
+    "receipt": ("owner", "con_id", "quantity", "price"),
+    "delivery": ("owner", "con_id", "quantity"),
     "dividend": ("con_id", "currency", "amount", "owners"),
     "tax": ("con_id", "currency", "amount", "owners"),
     "interest": ("currency", "amount", "owner"),
@@ -74,8 +79,8 @@ _TEXTS = {
     "from_owner": "whose execution it is now (default Discretionary)",
     "currency": "three capital letters",
     "amount": "decimal, in the currency",
-    "quantity": "decimal, unsigned",
-    "price": "per unit; without it at the giver's average cost",
+    "quantity": "decimal, unsigned; of a receipt negative for a short position",
+    "price": "per unit; of a transfer without it the giver's average cost",
     "settlement_price": "what the contract settled at",
     "exec_id": "IB's execution id",
     "effective_at": "when it happened, with zone: 2026-03-02T15:00:00Z (default now)",
@@ -159,8 +164,14 @@ def _refuse_others(what: str, given: dict[str, Any], allowed: tuple[str, ...]) -
         raise CommandError(f"{what} takes no {', '.join(surplus)}. It takes {takes}.", returncode=2)
 
 
-def run(kind: str, arguments: dict[str, Any], username: str | None, wait_s: float) -> EngineCommand:
-    """Hand a command to the running engine and wait for its outcome.
+def run(
+    kind: str,
+    arguments: dict[str, Any],
+    username: str | None,
+    wait_s: float,
+    seen: Callable[[EngineCommand], object] = lambda _: None,
+) -> EngineCommand:
+    """Hand a command to the running engine and wait for its outcome; ``seen`` is called with it while it runs.
 
     Raises: CommandError when there is no engine or user, when it is refused, fails or takes too long.
     """
@@ -173,7 +184,7 @@ def run(kind: str, arguments: dict[str, Any], username: str | None, wait_s: floa
         command = enqueue(kind, arguments, user=user, source="cli")
     except MatsError as error:
         raise CommandError(error.message, returncode=2) from error
-    outcome = wait_for(command.id, wait_s)
+    outcome = wait_for(command.id, wait_s, seen)
     if outcome.state == CommandState.DONE:
         return outcome
     if outcome.state in (CommandState.FAILED, CommandState.EXPIRED):

@@ -122,6 +122,21 @@ class View:
         view.flags.writeable = False
         return view
 
+    @property
+    def whole(self) -> Floats:
+        """Return the values at every bar that is laid out, beyond the cursor too: for those who prepare a run."""
+        return self._indicator.columns[self._place]
+
+    @property
+    def bars(self) -> BarSeries:
+        """Return the bars whose cursor it follows."""
+        return self._bars
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Return the names of all outputs of the indicator."""
+        return self._indicator.request.spec.outputs
+
     def _at(self, place: int) -> float | None:
         if place < 0:
             return None

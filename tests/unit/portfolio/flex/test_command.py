@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
@@ -18,6 +20,8 @@ from portfolio.services import ensure_account, open_account
 from tests.unit.portfolio.builders import ACCOUNT, fill
 from tests.unit.portfolio.flex.builders import Sheet, flex
 from tests.unit.portfolio.flex.test_download import TOKEN, Service, failed
+from trading.management.commands import book
+from trading.models import CommandState, EngineCommand
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +100,46 @@ def test_several_accounts_must_be_told_apart(statement: Path) -> None:
 def test_a_download_without_a_token_says_what_to_set() -> None:
     with pytest.raises(CommandError, match="MATS_FLEX_TOKEN"):
         run("--download", "--check")
+
+
+class Terminal(StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run_on(terminal: StringIO, statement: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Import beside an engine that does slice after slice, one a look; return what stderr got."""
+    steps = iter(({"slice": 1, "slices": 2, "text": "slice 1 of 2"}, {"slice": 2, "slices": 2, "text": "slice 2 of 2"}))
+
+    def wait_for(command_id: UUID, timeout_s: float, seen: Callable[[EngineCommand], object]) -> EngineCommand:
+        command = EngineCommand.objects.get(pk=command_id)
+        seen(command)
+        for command.result in steps:
+            seen(command)
+        command.state, command.result = CommandState.DONE, {"summary": "Statement of DU1000001: 1 booked."}
+        return command
+
+    monkeypatch.setattr(book, "engine_state", lambda: {"running": True})
+    monkeypatch.setattr(book, "wait_for", wait_for)
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert "1 booked" in run(statement)
+    return terminal.getvalue()
+
+
+def test_a_terminal_shows_how_far_the_import_is(statement: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run_on(Terminal(), statement, monkeypatch).split("\r")
+    assert [text.removesuffix("\x1b[K") for text in shown[1:]] == [
+        "The import is queued.",
+        "slice 1 of 2",
+        "slice 2 of 2",
+        "",
+    ]
+
+
+def test_a_log_gets_no_progress(statement: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_on(StringIO(), statement, monkeypatch) == ""
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("portfolio", "0003_arctic_parcels")]
+    dependencies = [("portfolio", "0004_units_without_a_trade")]
 
     operations = [
         migrations.AddField(
