@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from ib_async import Contract
 
-from strategies.bar_requests import COLUMNS
+from strategies.bar_requests import COLUMNS, MOST_PAGES
 from strategies.bar_series import Bar, Nanos, moment_of, nanos_of, problem_with_bar
 from strategies.exceptions import ConfigError
 from strategies.intervals import Interval, parse_interval
@@ -98,7 +98,14 @@ def source_of(interval: Interval) -> Timeframe:
 
 
 def reach_of(interval: Interval, count: int, *, regular_hours: bool) -> timedelta:
-    """Return how far back so many bars lie at most, nights, weekends and a holiday included."""
+    """Return how far back so many bars lie at most, nights, weekends and a holiday included.
+
+    No farther than IB may be asked for at once: bars of seconds would otherwise be refused whole, and begin with none.
+    """
+    return min(_reach(interval, count, regular_hours), source_of(interval).longest * (MOST_PAGES - 1))
+
+
+def _reach(interval: Interval, count: int, regular_hours: bool) -> timedelta:
     if not interval.is_intraday:
         return timedelta(days=count * 7 // 5 + 10)
     seconds = float(count * interval.seconds)

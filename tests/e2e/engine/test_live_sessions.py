@@ -40,7 +40,7 @@ def open_market(transactional_db: None) -> None:
     MarketHours.objects.create(
         group=GROUP, valid_from=now.date(), regular_open=first, regular_close=last, reason="the test's own"
     )
-    Holiday.objects.create(group=GROUP, day=now.date(), name="open for the test", closes_at=closes, is_open=True)
+    Holiday.objects.create(group=GROUP, day=now.date(), name="open for the test", closes_at=last, is_open=True)
 
 
 @pytest.fixture

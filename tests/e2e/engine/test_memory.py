@@ -72,8 +72,8 @@ def test_a_restart_books_the_days_executions_as_they_come(rig: Rig, monkeypatch:
     booked: list[ExecutionFact] = []
     ask, fold = BrokerState.replay, Folding._fold_money
 
-    async def replay(self: BrokerState) -> int:
-        count = await ask(self)
+    async def replay(self: BrokerState, since: Any = None) -> int:
+        count = await ask(self, since)
         while not held and not booked:  # the answer does not end before something was done with it
             await asyncio.sleep(0.01)
         return count

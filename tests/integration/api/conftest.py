@@ -45,9 +45,13 @@ class Api:
             "POST", f"/api{path}", content, content_type="application/json", headers={**self.headers, **extra}
         )
 
-    def send(self, method: str, path: str) -> Any:
-        """Send an empty request by any method."""
-        return self.client.generic(method.upper(), f"/api{path}", headers=self.headers)
+    def send(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """Send a request by any method, an empty one without ``body``."""
+        if body is None:
+            return self.client.generic(method.upper(), f"/api{path}", headers=self.headers)
+        return self.client.generic(
+            method.upper(), f"/api{path}", body, content_type="application/json", headers=self.headers
+        )
 
 
 def error_of(response: Any, status: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mats_site.services import create_api_key
 from tests.integration.api.conftest import Api, error_of
 
 SAMPLES = {
+    "filename": "ma_cross.py",
     "symbol": "AAA",
     "library": "univ",
     "job_id": "7",
@@ -69,6 +70,7 @@ def test_schema_holds_every_group_of_routes() -> None:
         "arctic",
         "audit",
         "data",
+        "backtest",
     }
     assert len(READS) >= 15
     assert len(WRITES) >= 11

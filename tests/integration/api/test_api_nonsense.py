@@ -147,7 +147,7 @@ def test_any_json_at_all_never_breaks_save(api: Api, body: Any) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=NO_DB_RESET)
 @given(body=st.binary(max_size=200), route=st.sampled_from(WRITES))
 def test_any_bytes_at_all_never_break_a_write(api: Api, body: bytes, route: tuple[str, str]) -> None:
-    response = api.post(route[1], body)
+    response = api.send(*route, body)
     assert response.status_code in {200, 202, 400, 404, 409, 422, 503}, (route, body, response.content[:500])
 
 
