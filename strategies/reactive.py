@@ -25,6 +25,9 @@ from strategies.quantities import to_decimal
 
 LOW_QUALITY = 95.0
 """Per cent; below it a strategy is warned by default."""
+LIVE = "live"
+TARGET = "target"
+"""In a signal's metadata, live: the position that is wanted. Books and working orders then say what is to be traded."""
 
 
 class SignalAction(Enum):
@@ -231,12 +234,14 @@ class ArrayStrategy(ReactiveStrategy):
 
     The engine keeps the position at its target: where both differ, working orders are taken back and a market order for
     the difference is placed. A target that was refused is not tried again until it changes.
-    Live, the same arrays are computed over the bars so far and the last element counts.
+    Live, the same arrays are computed over the bars so far and the last element counts, against the position that is
+    there: that of before a restart is neither traded again nor forgotten.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
         super().__init__(name, config)
         self._aim = 0.0
+        self._is_begun = False
 
     @abstractmethod
     def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
@@ -247,10 +252,13 @@ class ArrayStrategy(ReactiveStrategy):
         if self.context is None:
             return None
         target = float(self.signals_as_arrays(self.context.get_bars(symbol, interval)).targets[-1])
-        if target != target or target == self._aim:
+        is_first = not self._is_begun and self.context.mode == LIVE
+        if target != target or (target == self._aim and not is_first):
             return None
+        self._is_begun = True
         units, self._aim = to_decimal(target) - to_decimal(self._aim), target
-        return [Signal(symbol, SignalAction.BUY if units > 0 else SignalAction.SELL, abs(units))]
+        action = SignalAction.BUY if units > 0 else SignalAction.SELL
+        return [Signal(symbol, action, abs(units), metadata={TARGET: to_decimal(target)})]
 
 
 @dataclass(slots=True)

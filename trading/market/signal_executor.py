@@ -14,12 +14,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
 from strategies.exceptions import MatsError, OrderDeniedError
-from strategies.reactive import Signal, SignalAction
+from strategies.reactive import TARGET, Signal, SignalAction
 from trading.market.signal_rules import Facts, Gates, Plan, plan_signal
 
 logger = logging.getLogger(__name__)
@@ -102,14 +102,35 @@ class SignalExecutor:
         if signal.action is SignalAction.HOLD:
             self.figures.held += 1
             return
-        plan = await self._plan(signal, interval)
-        if plan is None or not plan.quantity:
+        wanted = await self._towards(signal, interval)
+        plan = None if wanted is None else await self._plan(wanted, interval)
+        if wanted is None or plan is None or not plan.quantity:
             self.figures.idle += 1
             return
+        signal = wanted
         if plan.note:
             self._tell(f"{_words(signal)}: {plan.note}.", "info")
         await self._port.place(signal.symbol, plan, signal)
         self.figures.traded += 1
+
+    async def _towards(self, signal: Signal, interval: str) -> Signal | None:
+        """Return what leads to the position that a signal aims at, None when nothing does; others are as they are.
+
+        Orders that lead elsewhere are taken back first.
+        """
+        aim = (signal.metadata or {}).get(TARGET)
+        if aim is None:
+            return signal
+        facts = await self._port.facts(signal.symbol, interval, self.gates)
+        if aim == facts.held + facts.buying - facts.selling:
+            return None
+        if facts.buying or facts.selling:
+            await self._port.withdraw(signal.symbol, exits_only=False)
+            facts = await self._port.facts(signal.symbol, interval, self.gates)
+        change: Decimal = aim - facts.held
+        if not change:
+            return None
+        return replace(signal, action=SignalAction.BUY if change > 0 else SignalAction.SELL, quantity=abs(change))
 
     async def _plan(self, signal: Signal, interval: str) -> Plan | None:
         """Return what is to be ordered once nothing stands in its way any more; None for nothing."""

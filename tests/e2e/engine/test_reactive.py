@@ -321,9 +321,8 @@ def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_fille
     until(lambda: len(alpha.reactive.seen) >= 1, 30.0)
     now = datetime.now(UTC)
     always = (now - timedelta(hours=1), now + timedelta(hours=1))
-    engine.risk.hours.put(
-        alpha._followed["SPY"].con_id, (always,), now
-    )  # only silence of an open market means something
+    # Only silence of an open market means something.
+    engine.risk.hours.put(alpha._followed["SPY"].con_id, (always,), now)
     rig.gateway.fault("outage 0.2 data=dead")
     until(lambda: not engine.gate.is_open, what="the outage begins")
     assert engine.gate.wait_open(20)
@@ -355,3 +354,38 @@ def test_margin_is_asked_for_what_it_follows_before_it_starts(rig: Rig) -> None:
     plan = rig.result(rig.do("start_strategy", symbol="ALPHA"))["margin"]
     assert (plan["known"], plan["basis"], plan["refused"]) == (True, "universe", None)
     assert [line["symbol"] for line in plan["positions"]] == ["SPY", "TLT"]
+
+
+ARRAYS = """
+import numpy as np
+from strategies.params import ReactiveParams
+from strategies.reactive import ArrayStrategy, SignalArrays
+
+class Params(ReactiveParams):
+    regular_hours: bool = False
+    symbols: list[str] = ["SPY"]
+    target: int = 10
+
+class ArraysStrategy(ArrayStrategy):
+    params_model = Params
+    def get_subscriptions(self):
+        return [(symbol, "5s") for symbol in self.config["symbols"]]
+    def signals_as_arrays(self, bars):
+        return SignalArrays(np.full(len(bars), float(self.config["target"])))
+"""
+
+
+def test_target_position_is_not_traded_again_after_a_restart_and_not_forgotten(rig: Rig) -> None:
+    rig.strategy("ALPHA", ARRAYS, weight="0.3")
+    engine = rig.engine()
+    rig.start(engine, "ALPHA")
+    until(lambda: position("ALPHA", "SPY") == 10, 30.0, "the target")
+    assert rig.do("stop_strategy", symbol="ALPHA").state == "done"
+    again = rig.start(engine, "ALPHA")
+    until(lambda: again.executor.figures.idle == 1, 30.0, "its first signal of this life")
+    assert Order.objects.filter(owner="ALPHA").count() == 1
+    assert rig.do("stop_strategy", symbol="ALPHA").state == "done"
+    save_strategy({"symbol": "ALPHA", "params": {"target": 0}}, None)
+    rig.start(engine, "ALPHA")
+    until(lambda: position("ALPHA", "SPY") == 0, 30.0, "flat")
+    rig.assert_books_equal_broker()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from strategies.exceptions import LedgerError, OrderDeniedError, TransientError
-from strategies.reactive import Signal, SignalAction
+from strategies.reactive import TARGET, Signal, SignalAction
 from trading.market.signal_executor import SignalExecutor
 from trading.market.signal_rules import Gates, KnownFacts, Plan
 
@@ -322,3 +322,42 @@ async def test_figures_add_up_whatever_came() -> None:
     figures = await bench.say(*mixed)
     parts = figures["traded"] + figures["hold"] + figures["idle"] + figures["refused"]
     assert figures["received"] == parts == 6
+
+
+def aims(target: int, action: SignalAction = BUY, quantity: int = 100) -> Signal:
+    return signal(action, quantity, metadata={TARGET: Decimal(target)})
+
+
+@pytest.mark.parametrize(
+    ("held", "target", "log"),
+    [
+        (0, 100, ["+100 MKT"]),
+        (100, 100, []),  # a restart: it was bought in an earlier life
+        (100, 0, ["-100 MKT"]),
+        (-40, 100, ["+140 MKT"]),
+        (100, -30, ["-130 MKT"]),
+        (0, 0, []),
+    ],
+)
+async def test_target_is_reached_from_what_is_held(held: int, target: int, log: list[str]) -> None:
+    bench = Bench(Gates(allow_short=True), held=Decimal(held))
+    figures = await bench.say(aims(target), aims(target))
+    assert bench.desk.log == log
+    assert bench.desk.held == target
+    assert (figures["traded"], figures["idle"]) == (len(log), 2 - len(log))
+
+
+async def test_orders_on_their_way_to_the_target_are_left_alone_and_others_taken_back() -> None:
+    bench = Bench(works={"BUY": Decimal(100)})
+    await bench.say(aims(100))
+    assert bench.desk.log == []
+    bench.desk.fill_while_withdrawing = Decimal(30)
+    await bench.say(aims(50))
+    assert bench.desk.log == ["withdraw all", "+20 MKT"]
+
+
+async def test_target_is_bounded_like_any_signal() -> None:
+    bench = Bench(Gates(max_quantity=Decimal(50)))
+    figures = await bench.say(aims(100))
+    assert figures["refused_by_code"] == {"max_quantity": 1}
+    assert bench.desk.log == []

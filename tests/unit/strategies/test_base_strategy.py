@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from strategies.reactive import LOW_QUALITY, ReactiveStrategy, Signal, SignalAction, StrategyContext
+from strategies.bar_series import BarSeries
+from strategies.reactive import (
+    LOW_QUALITY,
+    TARGET,
+    ArrayStrategy,
+    ReactiveStrategy,
+    Signal,
+    SignalAction,
+    SignalArrays,
+    StrategyContext,
+)
 from tests.support.reactive import RecordingStrategy, StandingData, standing_context
 
 
@@ -144,3 +154,40 @@ def test_changed_configuration_that_setup_refuses_ends_it() -> None:
         return strategy
 
     assert not made({"symbols": ["AAPL"]}).on_config_changed({"symbols": []})
+
+
+class Aiming(ArrayStrategy):
+    """Aims at what the closes say."""
+
+    def get_subscriptions(self) -> list[tuple[str, str]]:
+        return [("AAPL", "5m")]
+
+    def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
+        return SignalArrays(bars.close)
+
+
+def aiming(mode: str) -> tuple[Aiming, StandingData]:
+    data = StandingData()
+    made = Aiming("aiming", {})
+    made.setup(StrategyContext(data, standing_context().time_manager, None, mode))
+    return made, data
+
+
+def spoken(made: Aiming, data: StandingData, *closes: float) -> list[Any]:
+    found: list[Any] = []
+    for close in closes:
+        data.add("AAPL", "5m", close)
+        said = made.on_bars("AAPL", "5m") or []
+        found += [(one.action.value, one.quantity, (one.metadata or {})[TARGET]) for one in said]
+    return found
+
+
+def test_arrays_say_the_way_from_target_to_target() -> None:
+    made, data = aiming("backtest")
+    assert spoken(made, data, 0.0, 10.0, 10.0, float("nan"), -5.0) == [("BUY", 10, 10), ("SELL", 15, -5)]
+
+
+def test_arrays_say_their_first_target_live_even_where_it_is_flat() -> None:
+    """What an earlier life left is not known to the strategy; the executor compares."""
+    made, data = aiming("live")
+    assert spoken(made, data, float("nan"), 0.0, 0.0, 10.0) == [("SELL", 0, 0), ("BUY", 10, 10)]
