@@ -66,7 +66,8 @@ def test_declared_indicators_are_computed_over_the_whole_run_and_read_through_th
     assert view.value is None
     made.show(at(BLACK_FRIDAY, 9, 45))
     closes = [100.04, 100.09, 100.14]
-    assert (view.value, view.previous, len(view.values)) == (pytest.approx(sum(closes) / 3), None, 3)
+    assert view.value == pytest.approx(sum(closes) / 3)
+    assert (view.previous, len(view.values)) == (None, 3)
     made.show(at(MONDAY, 16))
     assert len(view.values) == 120
     late = port.get_indicator("SPY", "1m", "vwap")
