@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from portfolio.effects import Act
+from portfolio.late import last_events
 from portfolio.ledger.cash import fill_cash
 from portfolio.ledger.events import Delivery, Receipt, refused
 from portfolio.ledger.journal import cost_of_part, unit_price
@@ -67,6 +68,14 @@ def _bookable(act: Act, con_id: int) -> Instrument:
         raise refused({"con_id": f"{instrument} is a pair of currencies: book a deposit or withdrawal of them"})
     if instrument.sec_type in UNSUPPORTED:
         raise refused({"con_id": f"{instrument} is a {instrument.sec_type}, which these books do not keep"})
+    since = last_events(act.row.account_id, [con_id]).get(con_id)
+    if since is not None and since > act.row.effective_at:  # its place is that of its booking: old units would be new
+        raise ConflictError(
+            f"{instrument} was split, changed or ended on {since:%Y-%m-%d}, after that moment: book it as of now, in "
+            "units of now.",
+            code="event_since",
+            con_id=con_id,
+        )
     return instrument
 
 

@@ -184,6 +184,20 @@ class BarSeries(Sequence[Bar]):
             _visible(volume, end),
         )
 
+    def prefix(self, count: int) -> BarSeries:
+        """Return the first bars, visible or not, as a series of its own that shares the columns.
+
+        Raises: ConfigError (bad_bars) for more than there are.
+        """
+        starts, columns = self.whole()
+        if not 0 <= count <= len(starts):
+            raise ConfigError(f"{self.symbol} {self.interval}: {len(starts)} bars, not {count}.", code="bad_bars")
+        made = BarSeries.__new__(BarSeries)
+        made.symbol, made.interval, made.count = self.symbol, self.interval, count
+        open_, high, low, close, volume = (column[:count] for column in columns)
+        made._columns = (starts[:count], open_, high, low, close, volume)
+        return made
+
     @property
     def is_laid_out(self) -> bool:
         """Tell whether all bars are there, behind the cursor too; else the series grows."""

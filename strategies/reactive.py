@@ -17,8 +17,11 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
-from strategies.bar_series import BarSeries
+import numpy as np
+
+from strategies.bar_series import BarSeries, Floats
 from strategies.params import ReactiveParams
+from strategies.quantities import to_decimal
 
 LOW_QUALITY = 95.0
 """Per cent; below it a strategy is warned by default."""
@@ -202,6 +205,52 @@ class ReactiveStrategy(ABC):
             signal.quantity,
             signal.reason,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SignalArrays:
+    """The signals of one pair at all bars at once.
+
+    Shape: ``targets`` float64, one element a bar: the position in units, signed, that is wanted after that bar; NaN
+    leaves things as they are. Element t depends on bars up to t alone.
+    """
+
+    targets: Floats
+
+    @classmethod
+    def of_entries(cls, entries: Sequence[bool], exits: Sequence[bool], units: float) -> SignalArrays:
+        """Return a position of ``units`` from each entry to the next exit; an exit at the same bar wins."""
+        targets = np.full(len(entries), np.nan)
+        targets[np.asarray(entries, dtype=bool)] = units
+        targets[np.asarray(exits, dtype=bool)] = 0.0
+        return cls(targets)
+
+
+class ArrayStrategy(ReactiveStrategy):
+    """A strategy of one pair that declares its signals as arrays; a backtest then runs it in a compiled loop.
+
+    The engine keeps the position at its target: where both differ, working orders are taken back and a market order for
+    the difference is placed. A target that was refused is not tried again until it changes.
+    Live, the same arrays are computed over the bars so far and the last element counts.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        super().__init__(name, config)
+        self._aim = 0.0
+
+    @abstractmethod
+    def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
+        """Return the signals at all of these bars, from them and ``config`` alone; ``setup`` may never come."""
+
+    def on_bars(self, symbol: str, interval: str) -> Sequence[Signal] | None:
+        """Return the order from the last target to this one."""
+        if self.context is None:
+            return None
+        target = float(self.signals_as_arrays(self.context.get_bars(symbol, interval)).targets[-1])
+        if target != target or target == self._aim:
+            return None
+        units, self._aim = to_decimal(target) - to_decimal(self._aim), target
+        return [Signal(symbol, SignalAction.BUY if units > 0 else SignalAction.SELL, abs(units))]
 
 
 @dataclass(slots=True)

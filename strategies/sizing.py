@@ -1,4 +1,4 @@
-"""From a wish to an order: quantities, order objects, and what is refused before the broker sees it. Pure.
+"""From a wish to an order: order objects, and what is refused before the broker sees it. Pure.
 
 Units: quantities signed Decimal (buys positive); fractions of 1; prices per unit in the contract's currency.
 """
@@ -6,13 +6,16 @@ Units: quantities signed Decimal (buys positive); fractions of 1; prices per uni
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from ib_async import LimitOrder, MarketOrder, Order, StopOrder, TagValue
 
 from strategies.exceptions import OrderDeniedError
 from strategies.order_types import TYPES, OrderType, Terms, check_terms
+from strategies.quantities import Number as Number
+from strategies.quantities import size_to_quantity as size_to_quantity
+from strategies.quantities import to_decimal as to_decimal
 
 if TYPE_CHECKING:
     from ib_async import Contract
@@ -20,12 +23,6 @@ if TYPE_CHECKING:
 ORDER_TYPES = tuple(TYPES)
 MULTIPLIED = ("OPT", "FUT", "FOP", "WAR", "IOPT")
 URGENCIES = ("Patient", "Normal", "Urgent")
-Number = Decimal | int | float
-
-
-def to_decimal(value: Number) -> Decimal:
-    """Return the number as people write it: 0.1 becomes 0.1, not its binary neighbour."""
-    return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 def says_multiplier(contract: Contract) -> bool:
@@ -36,26 +33,6 @@ def says_multiplier(contract: Contract) -> bool:
 def multiplier_of(contract: Contract) -> Decimal:
     """Return the contract's multiplier; IB leaves it empty for stocks, which means 1."""
     return Decimal(contract.multiplier) if contract.multiplier else Decimal(1)
-
-
-def size_to_quantity(equity: Decimal, fraction: Decimal, price: Decimal, multiplier: Decimal) -> Decimal:
-    """Return whole units that the fraction of equity buys, rounded down.
-
-    Raises: OrderDeniedError when equity or price is not positive, or when not even one unit fits.
-    """
-    if equity <= 0:
-        raise OrderDeniedError(f"No equity to size with ({equity}).", code="no_equity", equity=str(equity))
-    if price <= 0:
-        raise OrderDeniedError(f"No usable price ({price}).", code="no_price", price=str(price))
-    quantity = (equity * fraction / (price * multiplier)).to_integral_value(rounding=ROUND_FLOOR)
-    if quantity <= 0:
-        raise OrderDeniedError(
-            f"{fraction:.2%} of {equity:.2f} does not buy one unit at {price}.",
-            code="zero_quantity",
-            equity=str(equity),
-            price=str(price),
-        )
-    return quantity
 
 
 def build_order(

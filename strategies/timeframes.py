@@ -1,7 +1,8 @@
 """Bar lengths as IB sells and the store names them: ``5_secs``, ``1_min``, ``1_hour``, ``1_day``, ``1_week``.
 
-Owns: the names in every spelling, IB's words for them, how much one request may ask for, names of series. Pure.
-Leaves: intervals of reactive strategies (``intervals``; their ``key`` is a name of this table).
+Owns: the names in every spelling, IB's words for them, how much one request may ask for. Pure.
+Leaves: intervals of reactive strategies (``intervals``; their ``key`` is a name of this table), names of series
+(``series_names``).
 Rule: an unknown name is an error, never a guess. Daily bars are stamped 00:00 UTC of the session's local day, weekly
 ones of its Monday.
 """
@@ -11,12 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from strategies.exceptions import ConfigError
-
-if TYPE_CHECKING:
-    from ib_async import Contract
 
 DAY = timedelta(days=1)
 SERIES_SUFFIX = re.compile(r"_(?:\d+_(?:secs|min|hour|day|week)|actions)$")
@@ -100,21 +97,3 @@ def parse_timeframe(text: str) -> Timeframe:
             f"Timeframe {text!r} is unknown; use one of {', '.join(TIMEFRAMES)}.", code="unknown_timeframe"
         )
     return TIMEFRAMES[key]
-
-
-def series_name(contract: Contract) -> str:
-    """Return the name that a contract's bars are kept under: a ticker names the stock, never an option or future on it.
-
-    A pair is ``EUR.USD``; everything else carries its contract id, without which it has no name.
-    Raises: ConfigError (no_contract_id).
-    """
-    if contract.secType == "CASH":
-        return f"{contract.symbol}.{contract.currency}"
-    if contract.secType in ("", "STK"):
-        return contract.symbol
-    if not contract.conId:
-        raise ConfigError(
-            f"A {contract.secType} on {contract.symbol} is named by its contract id; qualify it first.",
-            code="no_contract_id",
-        )
-    return f"{contract.symbol}.{contract.conId}"

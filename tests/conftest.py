@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,14 @@ def free_port() -> int:
                 continue
             return int(port)
     raise OSError("no free port between 20000 and 32000")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_history_span() -> None:
+    """Forget the requests for history of tests before: sixty in ten minutes is IB's limit, and it is kept by home."""
+    home = os.environ.get("MATS_HOME")
+    if home:
+        Path(home, "run", "history.span").unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True)

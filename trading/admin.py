@@ -101,7 +101,8 @@ class EngineStrategyAdmin(StrategyAdmin):
 def _told(symbol: str, command: EngineCommand) -> tuple[str, int]:
     words = command.kind.removesuffix("_strategy")
     if command.state == CommandState.DONE:
-        return f"{symbol}: {words} done.", messages.SUCCESS
+        note = command.result.get("note", "") if isinstance(command.result, dict) else ""
+        return f"{symbol}: {words} done. {note}".rstrip(), messages.SUCCESS
     if command.state in (CommandState.FAILED, CommandState.EXPIRED):
         return f"{symbol}: {words} {command.state}: {command.error or 'no engine took it in time'}", messages.ERROR
     return f"{symbol}: {words} {command.state}; its outcome will stand in the list of commands.", messages.INFO

@@ -238,6 +238,13 @@ def strategy_state(strategy: Strategy) -> dict[str, Any]:
     }
 
 
+def reactive_figures(strategy: Strategy, engine: Row) -> Row | None:
+    """Return what the engine last told of a reactive strategy's bars and signals; None when it runs none."""
+    told = engine["status"].get("reactive") or {}
+    found: Row | None = told.get(strategy.symbol) if engine["running"] else None
+    return found
+
+
 def weight_bar(strategy: Strategy) -> dict[str, str]:
     """Return the allowed band and the target as per cent of the bar's width."""
     low, target, high = (weight * 100 for weight in (strategy.min_weight, strategy.target_weight, strategy.max_weight))

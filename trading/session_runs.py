@@ -133,4 +133,20 @@ def close_lost_runs(process: str = "") -> int:
     """Mark runs whose process is gone as failed: those of ``process``, else those silent for half a minute."""
     lost = SessionRun.objects.exclude(phase__in=[str(phase) for phase in OVER])
     lost = lost.filter(process=process) if process else lost.filter(beat_at__lt=datetime.now(UTC) - SILENT_AFTER)
+    ids = [pk for pk, name in lost.values_list("pk", "process") if process or not _lives(name)]
+    lost = SessionRun.objects.filter(pk__in=ids)
     return lost.update(phase=Phase.FAILED, message="Its process ended without a word.", ended_at=datetime.now(UTC))
+
+
+def _lives(process: str) -> bool:
+    """Tell whether a process of this machine is there: a strategy that thinks for long keeps its session silent."""
+    host, _, number = process.rpartition(":")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -44,6 +44,7 @@ def strategy_page(request: HttpRequest, symbol: str) -> HttpResponse:
         row=state["strategy"],
         parameters=console.parameter_rows(strategy.params),
         weights=console.weight_bar(strategy),
+        reactive=console.reactive_figures(strategy, state["engine"]),
     )
 
 

@@ -12,7 +12,7 @@ which the source had applied splits already, absent for prices as they were trad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,6 +31,7 @@ from strategies.timeframes import TIMEFRAMES as IB_TIMEFRAMES
 LIBRARY = "market_data"
 TIMEFRAMES = tuple(IB_TIMEFRAMES)
 ACTIONS = "actions"
+_KEPT = ("split_basis", "calendar", "zone", "use_rth")
 _REFUSED = set("*<>/\\")
 
 
@@ -72,6 +73,19 @@ def split_name(name: str) -> tuple[str, str] | None:
         return None
     timeframe = found[0][1:]
     return (name[: found.start()], timeframe) if timeframe in (*TIMEFRAMES, ACTIONS) else None
+
+
+def merged_metadata(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a series' metadata say after rows were added: its scale and its hours stay those that it began with.
+
+    >>> merged_metadata({"use_rth": True}, {"use_rth": False, "split_basis": "2024-01-02", "source": "ib"})
+    {'use_rth': True, 'source': 'ib'}
+    """
+    if not known:
+        return dict(asked)
+    news = {name: value for name, value in asked.items() if name != "split_basis"}
+    kept = {name: known[name] for name in _KEPT if name in known}
+    return {**known, **news, **kept}
 
 
 def series_of(client: ArcticClient, listing: Listing) -> str:

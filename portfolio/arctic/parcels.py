@@ -30,6 +30,7 @@ from portfolio.arctic import parcel_files
 from portfolio.arctic.client import ArcticUnavailableError
 from portfolio.arctic.lock import ArcticBusyError, refuse_beside_engine
 from portfolio.arctic.market_data import LIBRARY as BARS_LIBRARY
+from portfolio.arctic.market_data import merged_metadata
 from portfolio.arctic.writer import ArcticWriter
 from portfolio.models import Account, ArcticParcel
 from portfolio.models.stores import ParcelState
@@ -209,7 +210,8 @@ def _put(writer: ArcticWriter, row: ArcticParcel) -> int | None:
         asked = {name: value for name, value in row.metadata.items() if name != JOIN}
         if row.mode == WRITE:
             return writer.write(row.library, row.symbol, frame, _with_last(row.library, asked, {}, frame))
-        metadata = _with_last(row.library, {**known, **asked}, known, frame)
+        merged = merged_metadata(known, asked) if row.library == BARS_LIBRARY else {**known, **asked}
+        metadata = _with_last(row.library, merged, known, frame)
         if row.mode == UPDATE:
             return writer.update(row.library, row.symbol, frame, metadata)
         return _append(writer, row, frame, metadata)

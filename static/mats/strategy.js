@@ -101,6 +101,22 @@ function showCash(cash) {
   put(tiles, "cash", state.cash.map((row) => money(row.amount)).join(" · "));
 }
 
+// What its code made of its bars; nothing is known of one that does not run.
+function showReactive(told) {
+  const panel = $("#reactive");
+  if (!panel) return;
+  const { metrics, signals, followed } = told ?? {};
+  const say = (name, value) => put(panel, name, told ? String(value()) : "–");
+  say("handled", () => metrics.notifications_processed);
+  say("errors", () => metrics.errors);
+  for (const name of ["received", "traded", "refused"]) say(name, () => signals[name]);
+  say("idle", () => `${signals.idle}, ${signals.hold}`);
+  say("taken", () => `${metrics.avg_processing_time_ms.toFixed(2)}, ${metrics.max_processing_time_ms.toFixed(1)}`);
+  say("waits", () => `${metrics.overruns}, ${metrics.queue_size}`);
+  say("followed", () => followed.map((one) => `${one.symbol} ${one.interval} (${one.bars}, ${Math.round(one.quality)} %)`).join(" · ") || "–");
+  say("refusal", () => signals.last_refusal || "–");
+}
+
 const { live, feeds } = startShell(symbol);
 feeds.push(positions, orders);
 const keepFill = live.handlers.get("fill");
@@ -117,6 +133,11 @@ live.on("bar", (bar) => {
 });
 live.on("position", showPosition);
 live.on("marks", showMarks);
+const beat = live.onHeartbeat;
+live.onHeartbeat = (engine, now) => {
+  beat(engine, now);
+  showReactive(engine.running ? engine.status?.reactive?.[symbol] : undefined);
+};
 live.on("order", showOrder);
 live.on("cash", showCash);
 live.on("equity", showEquity);

@@ -30,8 +30,9 @@ def data(console: None) -> Iterator[None]:
     """Bars with holes, splits, a universe, a pair, and ingests in every state."""
     EngineLease.objects.all().delete()  # the seeded engine writes nothing
     dice = np.random.default_rng(7)
-    index = pd.date_range("2024-11-25T14:30Z", periods=390, freq="1min", name="ts").as_unit("ns")
-    index = index.append([index + pd.Timedelta(days=day) for day in (1, 2)]).delete([*range(100, 130), 500])
+    minutes = pd.date_range("2024-11-25T14:30Z", periods=390, freq="1min", name="ts").as_unit("ns")
+    three_days = [minute + pd.Timedelta(days=day) for day in (0, 1, 2) for minute in minutes]
+    index = pd.DatetimeIndex(three_days, name="ts").as_unit("ns").delete([*range(100, 130), 500])
     closes = 227.0 + np.cumsum(dice.normal(0, 0.05, len(index)))
     frame = pd.DataFrame(
         {"open": closes, "high": closes + 0.1, "low": closes - 0.1, "close": closes}, index=index

@@ -183,13 +183,22 @@ def test_data_driven_signal_generation(session_files: Path) -> None:
     for fill, minute, quantity, worse in ((first, 20, 25, "1.001"), (second, 40, -25, "0.999")):
         assert fill.time_ns == int(frame.index[minute].value)
         assert fill.price == Decimal(repr(float(frame["open"].iloc[minute]))) * Decimal(worse)
-        assert (fill.quantity, fill.order_type, fill.reason) == (quantity, "MKT", "rhythm")
+        assert (fill.quantity, fill.order_type, fill.reason) == (Decimal(quantity), "MKT", "rhythm")
     assert all(fill.fee == Decimal("0.25") for fill in run.desk.fills)
     figures = run.desk.figures()["recorder"]
     held = sum(fill.quantity for fill in run.desk.fills)
     spent = sum((-fill.quantity * fill.price - fill.fee for fill in run.desk.fills), Decimal(100_000))
     assert figures["cash"] == f"{spent:.2f}"
     assert figures["positions"] == ({"AAPL": f"{held:f}"} if held else {})
+
+
+def test_the_first_bar_of_a_whole_day_may_be_traded(session_files: Path) -> None:
+    """Its bars are complete from the first one on, also for the rule that asks for complete bars."""
+    config = {"module": "recorder", "config": {"pairs": [["AAPL", "1m"]], "every": 1}}
+    run = session(raw_session([config]), frames_of({"AAPL": 6})).go()
+    assert run.desk.fills[0].time_ns == int(minutes(6).index[1].value)
+    assert len(run.desk.fills) == DAY_MINUTES - 1
+    assert run.metrics["totals"]["denied"] == 0
 
 
 def held_after(run: Run) -> list[Decimal]:

@@ -1,8 +1,9 @@
 """A trading day compressed into minutes: how an engine's own memory grows by the hour, beside a bare client's.
 
-A day here: 30,000 fills in orders of 100, spread evenly over 24 hours, the books kept every hour, one nightly reset in
-which the gateway closes every line and comes back, and a strategy that follows ten contracts. An hour is as long as its
-fills need; ticks come at the gateway's own rate, so that they are fewer than in a real hour.
+A day here: 30,000 fills in orders of 100, spread evenly over 24 hours, a snapshot of equity every hour, one nightly
+reset in which the gateway closes every line and comes back, and a strategy that follows ten contracts. An hour is as
+long as its fills need; ticks come at the gateway's own rate, so that they are fewer than in a real hour, and so are the
+snapshots.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class FollowerStrategy(BaseStrategy):
 
     async def initialize_strategy(self) -> None:
         """Follow."""
+        await self.on_reconnected()
+
+    async def on_reconnected(self) -> None:
+        """Follow: the reset has ended every subscription."""
         for ticker in TICKERS:
             self.ib.reqMktData(await self.qualify(Stock(ticker, "SMART", "USD")))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from portfolio.adjustments import book_adjustment
 from portfolio.returns import flows_of
 from portfolio.services import allocate_strategy, ensure_account, fold_batch, open_account, rates_of, record_marks
-from portfolio.valuation import value_of
+from portfolio.valuation import figures_of, value_of
 from strategies.models import Strategy
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fee, fill, owner_of
 
@@ -76,7 +76,7 @@ def test_profit_is_the_growth_of_equity_less_flows(
         record_marks({one.con_id: mark for one, mark in zip(CONTRACTS, marks, strict=True)}, NOW)
         rates = rates_of(ACCOUNT)
         for owner in OWNERS:
-            value = value_of(ACCOUNT, owner, "USD", rates)
+            value = value_of(owner, figures_of(ACCOUNT, owner, "USD", rates, NOW))
             came = sum((flow.amount for flow in flows_of(ACCOUNT, owner, None, END, "USD", rates)), Decimal(0))
             assert value.realized_pnl + value.unrealized_pnl == value.equity - came
         transaction.set_rollback(True)

@@ -2,7 +2,7 @@
 
 Shape: ``with MailServer() as mail``; ``mail.messages`` are what it took, oldest first. ``mail.refuse`` is where it says
 no from now on (``greeting``, ``login``, ``sender``, ``content``), ``silence`` (it takes the connection and says
-nothing), or empty. ``mail.refused`` counts how often it did.
+nothing until ``hang_up``), or empty. ``mail.refused`` counts how often it did.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class MailServer:
         self._loop.close()
 
     async def _serve(self) -> None:
-        self._ended = asyncio.Event()
+        self._ended, self.patience_over = asyncio.Event(), asyncio.Event()
         server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
@@ -79,6 +79,10 @@ class MailServer:
         finally:
             writer.close()
 
+    def hang_up(self) -> None:
+        """Close the connections on which it says nothing."""
+        self._loop.call_soon_threadsafe(self.patience_over.set)
+
     def says_no(self, where: str) -> bool:
         """Tell whether it refuses here, and count it."""
         self.refused += self.refuse == where
@@ -95,7 +99,7 @@ class _Conversation:
         """Greet and answer until the client leaves."""
         server = self._server
         if server.says_no("silence"):
-            await self._reader.read()
+            await server.patience_over.wait()
             return
         if server.says_no("greeting"):
             self._say(_NO["greeting"])

@@ -41,7 +41,7 @@ class StandingData:
     def get_bar_quality(self, symbol: str, interval: str) -> float:
         return self.quality.get((symbol, interval), 100.0 if (symbol, interval) in self.series else 0.0)
 
-    def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float) -> Any:
+    def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float | str) -> Any:
         raise NotImplementedError
 
     def add(self, symbol: str, interval: str, *closes: float, volume: float = 100.0, minutes: int = 1) -> None:

@@ -27,9 +27,7 @@ FULL: dict[str, Any] = {
                 {"trailing_days": 20, "intervals": ["1d"]},
             ]
         },
-        "indicators": {
-            "session": [{"name": "bbands", "period": 20, "interval": "5m", "params": {"deviations": 2.5, "on": True}}]
-        },
+        "indicators": {"session": [{"name": "bbands", "period": 20, "interval": "5m", "params": {"num_std": 2.5}}]},
         "scanners": [
             {
                 "module": "scanners.gap",

@@ -14,10 +14,10 @@ from bisect import bisect_right
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from math import inf
+from typing import Protocol
 
 from strategies.bar_series import nanos_of
 from strategies.exceptions import OrderDeniedError
-from strategies.reactive import SessionDataPort
 from trading.backtest.arrays import Track, plain_view
 from trading.backtest.contracts import InstrumentTerms
 from trading.backtest.desk import Desk
@@ -34,6 +34,13 @@ _OPEN_DEADLINE_NS = 120_000_000_000
 _NEAR = 1e-9  # of a price: closer than that a float is no proof of being out of reach
 
 
+class HasQuality(Protocol):
+    """Who knows how whole bars are."""
+
+    def get_bar_quality(self, symbol: str, interval: str) -> float:
+        """Return it in per cent, 0 for an unknown pair."""
+
+
 class Lane:
     """One symbol's market. Rows are those of its base series."""
 
@@ -44,7 +51,7 @@ class Lane:
         "row", "series", "symbol", "terms", "track", "working",
     )  # fmt: skip
 
-    def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk, data: SessionDataPort) -> None:
+    def __init__(self, track: Track, terms: InstrumentTerms, desk: Desk, data: HasQuality) -> None:
         self.track, self.series, self.symbol = track, track.series, track.series.symbol
         self._data = data
         self.row = track.first  # the bar that comes next

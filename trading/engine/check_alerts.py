@@ -14,6 +14,7 @@ from portfolio.causes import BrokerDay
 from portfolio.facts import BreakFact, Contradiction
 from portfolio.ledger.money import plain
 from portfolio.models import ParkedReport, ParkedState
+from strategies.models import Strategy
 from trading.alerts import Trouble, clear_alert, clear_alerts, raise_alert, raise_alerts
 from trading.channels import OWN_ALERT
 from trading.engine import events
@@ -141,6 +142,7 @@ def report_silence(whose: str, symbols: Sequence[str], since: datetime) -> None:
         f"IB said at {since:%H:%M:%S} UTC that it kept the market data (1102), and nothing came since, although the "
         "market is open and it was asked for again. What is valued by these prices is flagged stale, and strategies "
         "that look at them are blind. Restart TWS or the gateway.",
+        whose if Strategy.objects.filter(symbol=whose).exists() else "",
     )
 
 

@@ -70,7 +70,8 @@ def begin(engine: StrategyManager, symbol: str, *, accepted: bool = False) -> tu
     try:
         return engine.supervisor.start(symbol), margin
     except MatsError:
-        engine.planner.forget(symbol)
+        if all(runner.symbol != symbol for runner in engine.supervisor.alive()):  # else somebody else started it
+            engine.planner.forget(symbol)
         raise
 
 
@@ -120,7 +121,8 @@ def start_all(engine: StrategyManager, args: Args) -> Result:
             "error_code": "",
             "margin": margin["text"],
         }
-    return {"strategies": outcomes}
+    left = [f"{symbol} was not started: {row['error']}" for symbol, row in outcomes.items() if not row["started"]]
+    return {"strategies": outcomes, "note": " ".join(left)}
 
 
 def stop_all(engine: StrategyManager, args: Args) -> Result:

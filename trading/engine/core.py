@@ -133,12 +133,7 @@ class EngineCore(RiskSide, StrategySide):
             on_trouble=self._on_ledger_trouble,
             on_parked=self._on_parked,
         )
-        self.budget = Budget(
-            sockets=self.settings.max_clients,
-            messages_per_s=self.settings.messages_per_s,
-            lines=self.settings.market_lines,
-            history_span=SharedSpan(self.settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
-        )
+        self.budget = _budget(self.settings)
         self.link = link_watch(self.settings, self.message_queue)
         self.data_watch = DataWatch(self.risk.hours, self.message_queue)
         self.gate.reset_hold = self.link.hold
@@ -167,7 +162,12 @@ class EngineCore(RiskSide, StrategySide):
         self._rates = Periodic("rates", RATES_EVERY_S, self._keep_rates)
         self.schedule = Schedule(self)
         self._heartbeat = Periodic("heartbeat", HEARTBEAT_S, self._beat, self.on_stale)
-        self._jobs = [
+        self._jobs = self._make_jobs()
+        self._log_handler = EventLogHandler(self.publisher.log)
+
+    def _make_jobs(self) -> list[Periodic]:
+        """Return what is done by the clock, in the order in which it is started."""
+        return [
             self._rates,
             self._watching,
             Periodic("equity", self.settings.equity_interval_s, self._snapshot),
@@ -186,7 +186,6 @@ class EngineCore(RiskSide, StrategySide):
             ),
             Periodic("margin", MARGIN_LOOK_S, self.margin_shares.look),
         ]
-        self._log_handler = EventLogHandler(self.publisher.log)
 
     # -- life
 
@@ -462,6 +461,16 @@ class EngineCore(RiskSide, StrategySide):
         """Have the equity of this moment kept; one at a time, or a thread that is behind would fall ever further."""
         if self.account_id and self.session.connected and self._equity.done():
             self._equity = self.message_queue.submit(lambda: snapshot_equity(self.account_id), "equity")
+
+
+def _budget(settings: EngineSettings) -> Budget:
+    """Return what all connections of an engine may use; small bars are counted with every process of its home."""
+    return Budget(
+        sockets=settings.max_clients,
+        messages_per_s=settings.messages_per_s,
+        lines=settings.market_lines,
+        history_span=SharedSpan(settings.mats_home / "run" / "history.span", HISTORY_SPAN_S),
+    )
 
 
 def void(_: object) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from trading.engine.reactive import ReactiveLife
+
 if TYPE_CHECKING:
     from trading.engine.core import EngineCore
 
@@ -30,12 +32,19 @@ def heartbeat_status(engine: EngineCore, version: str) -> dict[str, Any]:
         "budget": engine.budget.figures(time.monotonic()),
         "channels": engine.alert_sender.status(),
         "queue": _queue(engine),
+        "reactive": _reactive(engine),
         "arctic": engine.projection.status(),
         "memory_mb": round(process.memory_info().rss / 1_048_576, 1),
         "threads": process.num_threads(),
         "started_at": started_at.isoformat().replace("+00:00", "Z") if started_at else None,
         "version": version,
     }
+
+
+def _reactive(engine: EngineCore) -> dict[str, Any]:
+    """Return bars and signals of the reactive strategies that run, by symbol."""
+    running = engine.active_strategies
+    return {symbol: one.figures() for symbol, one in running.items() if isinstance(one, ReactiveLife)}
 
 
 def _queue(engine: EngineCore) -> dict[str, int]:

@@ -72,8 +72,11 @@ class LiveMarket:
 
     async def _download(self, contract: Contract, bar_size: str, duration: str, end: str, use_rth: bool) -> Any:
         ib = self._connected()
-        request = ib.reqHistoricalDataAsync(contract, end, duration, bar_size, "TRADES", use_rth, formatDate=2)
-        return await ask(request, f"bars of {contract.symbol}", timeout_s=HISTORY_TIMEOUT_S)
+        return await ask(
+            ib.reqHistoricalDataAsync(contract, end, duration, bar_size, "TRADES", use_rth, formatDate=2),
+            f"bars of {contract.symbol}",
+            timeout_s=HISTORY_TIMEOUT_S,
+        )
 
     async def read(
         self, contract: Contract, timeframe: str, first: datetime, until: datetime, *, fresh: bool = False

@@ -24,7 +24,7 @@ from portfolio.models import Execution, Instrument, Position
 from strategies.data import names_library, resolve_universe
 from strategies.exceptions import ConflictError, LedgerError, MatsError
 from strategies.loader import load_strategy_class
-from strategies.models import Strategy
+from strategies.models import Strategy, StrategyKind
 from strategies.services import effective_params
 from trading.engine.margin import master_of
 from trading.engine.margin_shares import bound_before, figures_of, name_of
@@ -226,8 +226,11 @@ class MarginPlanner:
         return _Wish(basis, changes, problems)
 
     def _universe(self, row: Strategy) -> list[str]:
-        params = effective_params(row, load_strategy_class(row.filename))
+        loaded = load_strategy_class(row.filename)
+        params = effective_params(row, loaded)
         text = str(params.get("universe") or "")
+        if loaded.kind == StrategyKind.REACTIVE:  # it trades what it follows
+            text = ",".join(params.get("symbols") or ())
         symbols = resolve_universe(self._engine.ac if names_library(text) else None, text)[:ASKED_AT_MOST]
         if not symbols:
             raise LedgerError(

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 PAUSE_S = 30.0  # between two readings, however often positions change
+RETRY_S = 60.0  # after one that is not whole
 ANSWERS_S = 600.0  # for how long an answer about a position that did not change may serve
 STANDS_S = 900.0  # for how long a whole reading stands while the next ones fail
 TRIES = 3
@@ -85,13 +86,15 @@ class MarginShares:
         self._held: Sequence[Held] | None = None
         self._tried_at = float("-inf")
         self._whole_at = float("-inf")
+        self._was_whole = True
 
     def look(self) -> None:
         """Take a reading when one is due."""
         if not (self._every_s and self._host.account_id and self._host.gate.is_open):
             return
         age_s = self._clock() - self._tried_at
-        if age_s >= self._every_s or (age_s >= PAUSE_S and self._holdings() != self._held):
+        due_s = self._every_s if self._was_whole else min(self._every_s, RETRY_S)
+        if age_s >= due_s or (age_s >= PAUSE_S and self._holdings() != self._held):
             self.read_now()
 
     def read_now(self) -> Reading:
@@ -101,6 +104,7 @@ class MarginShares:
         """
         self._tried_at = self._clock()
         reading = self._read()
+        self._was_whole = reading.is_whole
         if reading.is_whole:
             self._whole_at = self._clock()
         keeps = self._clock() - self._whole_at < STANDS_S and not reading.is_whole

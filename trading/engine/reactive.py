@@ -205,7 +205,16 @@ class ReactiveLife(BaseStrategy):
         return {
             "metrics": self.worker.get_metrics(),
             "signals": self.executor.figures.as_dict(),
-            "subscriptions": [[symbol, interval] for symbol, one in self._followed.items() for interval in one.feeds],
+            "followed": [
+                {
+                    "symbol": symbol,
+                    "interval": interval,
+                    "bars": len(feed.series),
+                    "quality": round(self._market.quality(one, interval), 1),
+                }
+                for symbol, one in self._followed.items()
+                for interval, feed in one.feeds.items()
+            ],
         }
 
     # -- the strategy's thread

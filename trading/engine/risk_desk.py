@@ -218,17 +218,23 @@ class RiskDesk:
         if quote is None or quote.age_s > age_s:
             self._host.follow_price(contract)
             if not await self.quotes.wait_fresh(contract.conId, age_s, LINE_WAIT_S):
-                await self._ask_price(ib, contract)
+                await self._ask_price(ib, contract, age_s)
         hours = decisions.limits.find("liquid_hours_only", "", contract.conId)
         if hours is not None and hours.value:
             await self.hours.learn(ib, contract, datetime.now(UTC), HOURS_WAIT_S)
 
-    async def _ask_price(self, ib: IB, contract: Contract) -> None:
+    async def _ask_price(self, ib: IB, contract: Contract, age_s: float) -> None:
+        """Have a price asked for once, however many strategies want to trade it in one instant."""
+        if not self.quotes.begin_asking(contract.conId):
+            await self.quotes.wait_fresh(contract.conId, age_s, SNAPSHOT_WAIT_S)
+            return
         try:
             price = await ask_price(ib, contract, SNAPSHOT_WAIT_S)
         except TransientError as error:
             logger.info("no price con_id=%s reason=%s", contract.conId, error.message)
             return
+        finally:
+            self.quotes.end_asking(contract.conId)
         if price is not None:
             self.quotes.take(contract.conId, price)
 

@@ -23,7 +23,7 @@ from strategies.intervals import parse_interval
 from trading.engine.live_market import LiveMarket
 from trading.ib.requests import ask, qualify
 from trading.market.feeds import FIELDS, part_of, series_of
-from trading.market.live_bars import Following
+from trading.market.live_feed import Following
 from trading.market.scanners.base import MarketScan
 from trading.market.session_table import TradingSession
 

@@ -24,6 +24,7 @@ from portfolio.arctic.market_data import ACTIONS, split_name
 from portfolio.arctic.parcels import is_protected
 from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError, NotFoundError
+from strategies.series_names import is_own_name
 from strategies.timeframes import TIMEFRAMES, Timeframe
 from trading.market.calendar_rows import load_overrides
 from trading.market.calendars import Overrides
@@ -156,7 +157,8 @@ def _calendar_of(series: str, kind: str, metadata: dict[str, Any]) -> tuple[str,
         return named, ""
     if "calendar" in metadata or _PAIR.fullmatch(series):
         return "", "no calendar"
-    if re.search(r"\.\d+$", series):
+    stock = (metadata.get("sec_type", "STK"), metadata.get("currency", "USD"))
+    if stock != ("STK", "USD") or (is_own_name(series) and "sec_type" not in metadata):
         return "", "no calendar is known for this contract"
     return "XNYS", ""
 

@@ -278,7 +278,8 @@ class SessionCoordinator:
     @property
     def _close_ns(self) -> int:
         close = self._session().regular_close
-        assert close is not None  # noqa: S101 - a trading day
+        if close is None:
+            raise ConfigError(f"{self.day} is no trading day any more: its calendar was changed.", code="no_session")
         return nanos_of(close)
 
     # -- streaming
@@ -312,13 +313,12 @@ class SessionCoordinator:
                 return
 
     def _follow(self) -> None:
-        """Live: whatever came, until a little after the close."""
-        end = self._close_ns + LATE_GRACE_NS
+        """Live: whatever came, until a little after the close, which operators may move during the day."""
         while True:
             self._begin_turn()
             now = self._clock.now_ns()
             self._deliver(now)
-            if now >= end:
+            if now >= self._close_ns + LATE_GRACE_NS:
                 return
             self._wait_for_news()
 
@@ -357,10 +357,10 @@ class SessionCoordinator:
     def _deliver(self, now_ns: int) -> None:
         """Hand out what ended by now: orders meet it, strategies hear of it, their signals become orders."""
         bars = self.symbols.take(now_ns)
-        desk, processor = self.ports.desk, self.ports.processor
+        desk = self.ports.desk
         if desk is not None and bars:
-            desk.meet(now_ns, processor.qualities({symbol for symbol, _ in bars}))
-        processor.process(now_ns, bars)
+            desk.meet(now_ns, dict.fromkeys(symbol for symbol, _ in bars))
+        self.ports.processor.process(now_ns, bars)
         if desk is not None:
             desk.settle(now_ns)
         self.ports.observer.progress(self.status)
@@ -384,6 +384,9 @@ class SessionCoordinator:
                 future.set_result(self.promote(symbol, by))
             except MatsError as error:
                 future.set_exception(error)
+            except Exception as error:
+                future.set_exception(error)
+                raise
 
     def _refuse_pending(self) -> None:
         while self._pending:

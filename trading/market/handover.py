@@ -7,7 +7,7 @@ come from. Rule: nothing that is stored is replaced here unless the caller says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
@@ -56,7 +56,8 @@ def keep_bars(
 
     join = 0 if after is None else pd.Timestamp(after).value
     said = {**of.as_metadata(), "symbol": series, "timeframe": timeframe, "use_rth": use_rth}
-    metadata: Mapping[str, Any] = {**said, JOIN: join}
+    # Of a new series: IB has applied the splits that came up to now.
+    metadata: Mapping[str, Any] = {**said, "split_basis": f"{datetime.now(UTC):%Y-%m-%d}", JOIN: join}
     try:
         return submit(LIBRARY, symbol_name(series, timeframe), bars, mode=APPEND, metadata=metadata, source=source)
     except DatabaseError as error:

@@ -15,7 +15,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pandas as pd
 from ib_async import Contract
@@ -25,7 +24,8 @@ from portfolio.arctic.market_data import LIBRARY, symbol_name
 from strategies.bar_requests import bars_of, duration_text, ib_moment
 from strategies.data import SAME_PRICE
 from strategies.exceptions import ConflictError, MatsError
-from strategies.timeframes import DAY, Timeframe, series_name
+from strategies.series_names import Listing, owner_of
+from strategies.timeframes import DAY, TIMEFRAMES, Timeframe
 from trading.market.adjustments import read_actions, rebase
 from trading.market.ingest_line import EMPTY, IngestLine, StoppedError
 from trading.market.ingest_progress import Meter
@@ -101,7 +101,9 @@ class IbSeries:
         """
         wish = self._wish
         self._contract = await self._line.qualify(wish.contract)
-        self.done.series = series_name(self._contract)
+        found = self._contract
+        self._listing = Listing(found.conId, found.symbol, found.secType, found.currency)
+        self.done.series = await in_db_thread(self._series)
         self._name = symbol_name(self.done.series, wish.frame.key)
         self._end = min(wish.end or self._now(), self._now())
         self._begin = wish.start or max(await self._head(), self._end - FARTHEST)
@@ -113,6 +115,17 @@ class IbSeries:
         self.done.is_whole = not stopped
         self._meter.end_series()
         return self.done
+
+    def _series(self) -> str:
+        """Return the series of the contract: its wish unless another contract's bars have that name.
+
+        One that was imported by hand names no contract: who downloads it says whose it is, and the prices must agree.
+        """
+        wish = self._listing.wish
+        for timeframe in TIMEFRAMES:
+            if owner_of(self._client.metadata(LIBRARY, symbol_name(wish, timeframe))) not in (0, self._listing.con_id):
+                return self._listing.own
+        return wish
 
     def _look(self) -> None:
         """Learn what is stored."""
@@ -238,7 +251,7 @@ class IbSeries:
 
     def _put(self, bars: pd.DataFrame) -> Put:
         wish = self._wish
-        tags: dict[str, Any] = {"use_rth": wish.use_rth, "calendar": wish.calendar, "con_id": self._contract.conId}
+        tags = {**self._listing.as_metadata(), "use_rth": wish.use_rth, "calendar": wish.calendar}
         if self.done.last is None and wish.contract.secType in ("", "STK"):
             tags["split_basis"] = f"{self._now():%Y-%m-%d}"
         # The scale is the series' own already: rebasing belongs to what comes as it was traded.

@@ -102,7 +102,7 @@ def _store(
         bars = rebase(bars, read_actions(client, symbol), timeframe, None, pd.Timestamp(known["split_basis"]).date())
     stored = read_bars(client, symbol, timeframe, start=_moment(bars.index[0]), end=_moment(bars.index[-1]))
     change = _compare(name, stored, bars, on_conflict)
-    tags = {"symbol": symbol, "timeframe": timeframe, **metadata, **_kept(known)}
+    tags = {"symbol": symbol, "timeframe": timeframe, **metadata}
     last = pd.Timestamp(known["last"], tz="UTC") if known.get("last") else None
     behind, within = change.fresh, change.fresh.iloc[:0]
     if last is not None:
@@ -125,11 +125,6 @@ def _check_hours(name: str, known: Mapping[str, Any], metadata: Mapping[str, Any
             f"{name} holds {words[bool(has)]}, these bars are of {words[bool(wants)]}: they do not belong together.",
             code="other_hours",
         )
-
-
-def _kept(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a series' metadata say of its scale and calendar, which no later source changes."""
-    return {name: known[name] for name in ("split_basis", "calendar", "zone", "use_rth") if name in known}
 
 
 @dataclass(frozen=True, slots=True)

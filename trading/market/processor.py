@@ -126,10 +126,6 @@ class DataProcessor:
         """Return how many bars the session's indicators need before the day, by interval."""
         return self._store.warm_up_bars()
 
-    def qualities(self, symbols: Iterable[str]) -> dict[str, float]:
-        """Return how complete the base bars of symbols are."""
-        return {symbol: self._store.get_bar_quality(symbol, self._base) for symbol in symbols}
-
     # -- bars
 
     def process(self, now_ns: int, bars: Sequence[tuple[str, Bar]]) -> None:

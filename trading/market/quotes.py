@@ -29,6 +29,19 @@ class QuoteBook:
         self._clock = clock
         self._lock = threading.Lock()
         self._prices: dict[int, tuple[Decimal, float]] = {}
+        self._asked: set[int] = set()
+
+    def begin_asking(self, con_id: int) -> bool:
+        """Tell whether the caller is to ask for a price; False while another one does, whose answer serves both."""
+        with self._lock:
+            is_first = con_id not in self._asked
+            self._asked.add(con_id)
+            return is_first
+
+    def end_asking(self, con_id: int) -> None:
+        """Take note that a question was answered, or will not be."""
+        with self._lock:
+            self._asked.discard(con_id)
 
     def take(self, con_id: int, price: Decimal) -> None:
         """Take a price that was just heard."""

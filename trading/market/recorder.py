@@ -40,6 +40,7 @@ LOOK_EVERY_S = 2.0
 MARKS_EVERY_S = 1.0
 RECENT = timedelta(days=1)
 ASKED_FOR_S = 60.0  # by then the order that it was asked for is on record
+_SHARED = "shared bars"
 _NO_TRADES = frozenset({"CASH", "CMDTY"})
 _SMART = frozenset({"STK", "OPT", "WAR", "BOND", "FUND"})
 
@@ -152,21 +153,32 @@ class MarketRecorder:
             if wanted.con_id not in self._lines and len(self._lines) < self._max_instruments:
                 self._lines[wanted.con_id] = self._subscribe(wanted)
 
-    def current(self) -> dict[int, Stream]:
-        """Return the lines by contract id, each with the ids of its requests."""
+    def current(self) -> dict[Any, Stream]:
+        """Return the lines by contract id, each with the ids of its requests, and every shared line of bars."""
         wrapper: Any = self._ib.wrapper
         ids: dict[Ticker, int] = wrapper.ticker2ReqId["mktData"]
-        return {
-            con_id: Stream(line.contract, frozenset({line.bars.reqId, ids.get(line.ticker, 0)}))
+        shared = {} if self._shared is None else self._shared.current()
+        own = {
+            con_id: Stream(line.contract, frozenset({self._bars_id(line), ids.get(line.ticker, 0)}))
             for con_id, line in self._lines.items()
         }
+        return {**own, **{(_SHARED, con_id): stream for con_id, stream in shared.items()}}
 
-    def renew(self, con_id: int) -> None:
-        """End a contract's line at IB and ask for it again."""
-        line = self._lines.get(con_id)
+    def _bars_id(self, line: _Line) -> int:
+        if isinstance(line.bars, RealTimeBarList):
+            return line.bars.reqId
+        return 0 if self._shared is None else self._shared.request_id(line.contract.conId)
+
+    def renew(self, key: Any) -> None:
+        """End a line at IB and ask for it again."""
+        if isinstance(key, tuple):
+            if self._shared is not None:
+                self._shared.renew(key[1])
+            return
+        line = self._lines.get(key)
         if line is not None:
             self._unsubscribe(line)
-            self._lines[con_id] = self._subscribe(line.wanted)
+            self._lines[key] = self._subscribe(line.wanted)
 
     def tell_again(self, con_ids: Iterable[int]) -> None:
         """Report the prices of contracts that were silent, also where they are what they were."""

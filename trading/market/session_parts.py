@@ -206,7 +206,7 @@ class TradingConfig(_Part):
 
 
 class ApiConfig(_Part):
-    """Who serves data and orders: ``ib``, or ``sim`` for stored bars and simulated fills. Empty: as the mode is."""
+    """Who serves data and orders: ``ib`` live, ``sim`` in a backtest. Empty: as the mode is."""
 
     data_api: Literal["ib", "sim"] | None = None
     trade_api: Literal["ib", "sim"] | None = None
@@ -237,8 +237,3 @@ class SessionConfig(_Part):
             return RunMode.LIVE
         speed = self.backtest_config.speed_multiplier if self.backtest_config is not None else 0
         return RunMode.CLOCK_DRIVEN if speed else RunMode.DATA_DRIVEN
-
-    @property
-    def trades_at_ib(self) -> bool:
-        """Tell whether orders go to IB; otherwise fills are simulated."""
-        return self.mode is Mode.LIVE and self.api_config.trade_api != "sim"

@@ -6,7 +6,7 @@ together (``system_manager``). Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,9 +45,6 @@ class ProcessorPort(SymbolStore, Protocol):
     def process(self, now_ns: int, bars: Sequence[tuple[str, Bar]]) -> None:
         """Work on the bars that ended now, tell strategies, wait for them as the mode asks for."""
 
-    def qualities(self, symbols: Iterable[str]) -> dict[str, float]:
-        """Return how complete the base bars of symbols are, 0–100."""
-
 
 class StrategiesPort(Protocol):
     """The strategies of a session (``dispatcher``)."""
@@ -79,7 +76,10 @@ class StrategiesPort(Protocol):
 class DeskPort(LaneDesk, Protocol):
     """The simulated broker of a backtest (``sim_desk``)."""
 
-    def meet(self, now_ns: int, symbols: Mapping[str, float]) -> None:
+    def follow(self, data: Any) -> None:
+        """Ask these data how complete bars are."""
+
+    def meet(self, now_ns: int, symbols: Iterable[str]) -> None:
         """Let the bars that end now meet the orders that were there before."""
 
     def settle(self, now_ns: int) -> int:

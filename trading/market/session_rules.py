@@ -53,8 +53,10 @@ def _mode(config: SessionConfig) -> Problems:
         for name in ("data_api", "trade_api"):
             if getattr(config.api_config, name) == "ib":
                 yield f"api_config.{name}", "A backtest reads stored bars and simulates fills; leave it empty or sim."
-    elif config.api_config.data_api == "sim":
-        yield "api_config.data_api", "A live session follows the market; for stored bars use the mode backtest."
+    else:
+        for name in ("data_api", "trade_api"):
+            if getattr(config.api_config, name) == "sim":
+                yield f"api_config.{name}", "A live session is IB's; to simulate use the mode backtest."
 
 
 def _symbols(config: SessionConfig) -> Problems:

@@ -1,7 +1,8 @@
 """Real-time bars on one connection, shared: an instrument has one line, however many listen to it.
 
 Owns: who listens to what, opening and closing lines, asking again after a reconnect, IB's limit of lines.
-Leaves: what is made of the bars (``live_bars``), the count of lines of all connections (``trading.ib.pacing``).
+Leaves: what is made of the bars (``live_bars``), the count of lines of all connections (``trading.ib.pacing``), which
+lines fall silent (``trading.ib.silence``).
 Rule: a line that somebody listens to is never closed. One that nobody listens to stays open while there is room, since
 a strategy that is restarted wants it back, and the one longest unused goes first when room is needed. Without room a
 new line is refused with a sentence, never silently left out. IB objects are touched on the connection's loop alone; the
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from ib_async import IB, Contract, RealTimeBar, RealTimeBarList
 from strategies.exceptions import TransientError
 from trading.ib import codes
 from trading.ib.pacing import Budget
+from trading.ib.silence import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -182,9 +184,32 @@ class SharedLines:
         for one in line.listeners:
             one.on_failure(f"IB sends no bars of {line.contract.symbol}: {code} {text}")
 
-    def _ask_again(self) -> None:
+    def current(self) -> dict[int, Stream]:
+        """Return the lines that somebody listens to and that are asked for, by contract id."""
         with self._lock:
-            lost = [(con_id, line.bars) for con_id, line in self._lines.items() if line.bars is not None]
+            return {
+                con_id: Stream(line.contract, frozenset({line.bars.reqId}))
+                for con_id, line in self._lines.items()
+                if line.bars is not None and line.listeners
+            }
+
+    def request_id(self, con_id: int) -> int:
+        """Return the id of a line's request; 0 when there is none."""
+        with self._lock:
+            line = self._lines.get(con_id)
+            return 0 if line is None or line.bars is None else line.bars.reqId
+
+    def renew(self, con_id: int) -> None:
+        """End a line at IB and ask for it again, for those who listen to it."""
+        self._ask_again({con_id})
+
+    def _ask_again(self, only: Collection[int] | None = None) -> None:
+        with self._lock:
+            lost = [
+                (con_id, line.bars)
+                for con_id, line in self._lines.items()
+                if line.bars is not None and (only is None or con_id in only)
+            ]
             for con_id, bars in lost:
                 self._lines[con_id].bars = None
                 self._budget.close_line(self._client_id, bars.reqId)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, Protocol
 
 from strategies.exceptions import ConfigError, OrderDeniedError
 from strategies.order_types import Terms
+from strategies.quantities import size_to_quantity
 from strategies.reactive import Signal, SignalAction
-from strategies.sizing import size_to_quantity
 from trading.market.signal_terms import MARKET, is_number, is_plain_market, number_of, on_tick, terms_of
 
 ZERO = Decimal(0)

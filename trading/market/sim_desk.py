@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -28,7 +28,8 @@ from trading.backtest.book import Holding
 from trading.backtest.contracts import BacktestFill, BacktestOrder, InstrumentTerms, Models, NoSlippage, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
-from trading.backtest.lane import Lane
+from trading.backtest.lane import HasQuality, Lane
+from trading.backtest.outcome import named_rows
 from trading.backtest.sessions import edges, sessions_around
 from trading.brokers.fees import FixedStockFees
 from trading.market.calendars import NO_OVERRIDES, Overrides
@@ -61,6 +62,17 @@ def models_of(backtest: BacktestConfig) -> Models:
     return Models(fees=fees, slippage=slippage, allow_short=backtest.allow_short)
 
 
+class _Quality:
+    """How whole the bars are that orders meet, as the session's data have it."""
+
+    def __init__(self) -> None:
+        self.data: HasQuality | None = None
+
+    def get_bar_quality(self, symbol: str, interval: str) -> float:
+        """Return it in per cent, 0 before there are data."""
+        return 0.0 if self.data is None else self.data.get_bar_quality(symbol, interval)
+
+
 class SimulatedDesk:
     """Takes signals, gives fills."""
 
@@ -69,12 +81,17 @@ class SimulatedDesk:
             raise ConfigError("A simulated broker belongs to a backtest.", code="no_backtest_config")
         self._desk = Desk(models_of(config.backtest_config))
         self._trading, self._exchange, self._overrides = config.trading_config, config.exchange_group, overrides
+        self._quality = _Quality()
         self._lanes: dict[str, Lane] = {}
         self._executors: dict[str, Executor] = {}
         self._waiting: dict[str, deque[Sequence[Signal]]] = {}
         self._lock = threading.Lock()
         entries = [entry for entry in config.session_data_config.strategies if entry.enabled]
         self._cash = config.backtest_config.initial_capital / max(len(entries), 1)
+
+    def follow(self, data: HasQuality) -> None:
+        """Ask these data how complete bars are."""
+        self._quality.data = data
 
     # -- symbols and strategies
 
@@ -87,7 +104,7 @@ class SimulatedDesk:
             return
         terms = InstrumentTerms(symbol, exchange=self._exchange)
         track = _track(terms, interval, bars, self._overrides)
-        lane = Lane(track, terms, self._desk)
+        lane = Lane(track, terms, self._desk, self._quality)
         lane.row = lane.series.count = int(np.searchsorted(track.ends, seen_ns, side="right"))
         self._lanes[symbol] = lane
         for executor in self._executors.values():
@@ -113,15 +130,14 @@ class SimulatedDesk:
 
     # -- time
 
-    def meet(self, now_ns: int, symbols: Mapping[str, float]) -> None:
-        """Let the bars that end now meet the orders that were there before; symbols with the quality of their bars."""
+    def meet(self, now_ns: int, symbols: Iterable[str]) -> None:
+        """Let the bars of symbols that end now meet the orders that were there before."""
         self._desk.at += 1
         self._desk.now_ns = now_ns
-        for symbol, quality in symbols.items():
+        for symbol in symbols:
             lane = self._lanes.get(symbol)
             if lane is None:
                 continue
-            lane.quality = quality
             ends = lane.track.ends
             while lane.row < len(ends) and ends[lane.row] <= now_ns:
                 row = lane.row
@@ -156,12 +172,14 @@ class SimulatedDesk:
     @property
     def fills(self) -> list[BacktestFill]:
         """Return all fills, oldest first."""
-        return self._desk.fills
+        return named_rows(self._desk)[0]
 
     def orders(self) -> list[BacktestOrder]:
         """Return all orders by number, those that work as open."""
-        working = [order.record("open", None) for lane in self._lanes.values() for order in lane.working]
-        return sorted([*self._desk.orders, *working], key=lambda order: order.order_id)
+        working = [
+            BacktestOrder(*order.record("open", None)) for lane in self._lanes.values() for order in lane.working
+        ]
+        return sorted([*named_rows(self._desk)[1], *working], key=lambda order: order.order_id)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return money and orders by strategy, JSON-able: decimals as text."""
@@ -178,9 +196,10 @@ class SimulatedDesk:
                 "fills": 0,
                 "denied": 0,
             }
-        for fill in self._desk.fills:
+        fills, orders = named_rows(self._desk)
+        for fill in fills:
             found[fill.strategy]["fills"] += 1
-        for order in self._desk.orders:
+        for order in orders:
             found[order.strategy]["denied"] += order.state == "denied"
         return found
 

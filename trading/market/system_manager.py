@@ -138,6 +138,8 @@ class SystemManager:
     def _put_together(self, config: SessionConfig) -> None:
         self.session_config = config
         data = self._session_data = make_session_data(config, self._time_manager)
+        if self._desk is not None:
+            self._desk.follow(data)
         self._strategy_manager = StrategyDispatcher(self, make_executor=self._make_executor)
         ports = SessionPorts(
             config,

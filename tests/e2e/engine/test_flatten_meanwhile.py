@@ -136,7 +136,7 @@ def test_level_5_goes_on_while_fills_go_on_and_ends_flat(rig: Rig, history: list
     rig.trade(strategy, "TLT", -10)
     spy, tlt = rig.place(strategy, "SPY", 500, 1.0), rig.place(strategy, "TLT", -500, 9000.0)
     lines = (f"fill 3 ref={spy.order_ref}", f"fill 2 ref={tlt.order_ref}")
-    with arriving(rig, *lines, every_s=0.1, times=30) as over:
+    with arriving(rig, *lines, every_s=0.5, times=8) as over:  # between two of them all is flat
         command = flatten(rig, owner="A")
         until(over.is_set, 30)
     result = rig.result(rig.finished(command.id, 90.0))
@@ -172,7 +172,13 @@ def test_level_5_of_the_account_ends_flat_while_people_trade_by_hand(
 def test_a_fill_that_is_never_told_is_found_before_level_5_says_flat(
     rig: Rig, history: list[dict[str, Decimal]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flattening, "SETTLE_S", 0.3)
+    all_was_flat, look_on = threading.Event(), flattening._stirred
+
+    def _noted(*args: Any) -> Any:
+        all_was_flat.set()
+        return look_on(*args)
+
+    monkeypatch.setattr(flattening, "_stirred", _noted)
     rig.strategy("A")
     engine = StrategyManager()  # compares seldom: nobody but level 5 finds it
     engine.autostart = False
@@ -182,8 +188,10 @@ def test_a_fill_that_is_never_told_is_found_before_level_5_says_flat(
     assert engine.gate.wait_open(20.0), engine.state_message
     strategy = rig.start(engine, "A")
     ticket = rig.trade(strategy, "SPY", 10)
-    rig.gateway.fault(f"when orderStatus 1 offfill SPY 7 ref={ticket.order_ref}")  # as the closing order is answered
-    result = rig.result(rig.finished(flatten(rig, owner="A").id, 60.0))
+    command = flatten(rig, owner="A")
+    assert all_was_flat.wait(30)
+    rig.gateway.fault(f"offfill SPY 7 ref={ticket.order_ref}")
+    result = rig.result(rig.finished(command.id, 60.0))
     assert result["left"] == {}, result
     assert history[-1].get("SPY", Decimal(0)) == 0
     assert len(result["closed"]) == 2

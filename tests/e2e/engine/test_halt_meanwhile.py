@@ -217,7 +217,7 @@ def test_levels_of_one_strategy_while_a_rebalancing_holds_the_ledger_reach_it_al
 
 def working(rig: Rig) -> set[str]:
     """Return the owners of the orders that the gateway works."""
-    found = rig.gateway.call(lambda: [order.order_ref for order in rig.gateway.venue.open_orders()])
+    found = rig.gateway.call(lambda: [order.request.order_ref for order in rig.gateway.venue.open_orders()])
     return {ref.partition("/")[0] for ref in found}
 
 

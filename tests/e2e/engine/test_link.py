@@ -133,8 +133,8 @@ def test_an_outage_that_ends_while_the_books_are_compared_asks_for_another_look(
     cycles: list[bool] = []
     original = engine.session._reconciler.cycle
 
-    async def _cycle() -> dict[str, Any]:
-        result = await original()
+    async def _cycle(*, whole: bool = True) -> dict[str, Any]:
+        result = await original(whole=whole)
         if not cycles:
             hear = engine.session._on_error
             hear(1100, "lost", -1)

@@ -164,7 +164,9 @@ def test_two_starts_do_not_get_one_room(rig: Rig) -> None:
         rig.strategy(symbol, TRADER, weight="0.4", active=True)
     engine = rig.engine(autostart=False)
     limit(engine, "margin_cushion", "0.85")  # each alone leaves 0.9, both 0.8
-    outcomes = rig.result(rig.do("start_all"))["strategies"]
+    result = rig.result(rig.do("start_all"))
+    outcomes = result["strategies"]
+    assert result["note"].startswith("BETA was not started: BETA at 40.0% would leave a margin cushion")
     assert [outcomes[symbol]["started"] for symbol in ("ALPHA", "BETA")] == [True, False]
     assert outcomes["BETA"]["error_code"] == "margin_cushion"
     assert rig.do("stop_strategy", symbol="ALPHA").state == "done"

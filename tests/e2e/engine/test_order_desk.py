@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from ib_async import Stock
 from strategies.models import AuditEntry
 from tests.e2e.engine.harness import Rig, position, until
 from trading.brokers import order_book
+from trading.engine import risk_desk
 from trading.models import Order, OrderEvent
 from trading.orders import settling
 from trading.orders.inflight import in_flight
@@ -234,3 +236,31 @@ def test_instruments_are_found_by_symbol(rig: Rig) -> None:
     found = rig.result(rig.do("find_contracts", pattern="SPY"))["contracts"]
     assert found[0]["symbol"] == "SPY"
     assert found[0]["con_id"]
+
+
+def test_strategies_that_want_the_same_contract_in_one_instant_have_its_price_asked_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred questions would use the budget up, and orders would be denied for want of a price."""
+    monkeypatch.setattr(risk_desk, "LINE_WAIT_S", 0.0)
+    symbols = [f"S{number}" for number in range(6)]
+    for symbol in symbols:
+        rig.strategy(symbol, weight="0.05", connection="shared")
+    engine = rig.engine()
+    strategies = [rig.start(engine, symbol) for symbol in symbols]
+    asked: list[str] = []
+    handle = rig.gateway.server.hub.handle
+
+    def _noted(session: Any, fields: list[str]) -> None:
+        if fields[0] == "1" and session.client_id:
+            asked.append(fields[0])
+        handle(session, fields)
+
+    rig.gateway.call(lambda: setattr(rig.gateway.server.hub, "handle", _noted))
+    contract = Stock("AMD", "SMART", "USD")
+    begun = [
+        asyncio.run_coroutine_threadsafe(one.place_order(contract, 1, "LMT", algo=False, limit=1.0), one._loop)
+        for one in strategies
+    ]
+    assert all(one.result(20.0).order_ref for one in begun)
+    assert asked == ["1"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from portfolio.models import Execution
 from strategies.models import ConnectionKind
 from strategies.services import save_strategy
 from tests.e2e.engine.harness import Rig, position, run_state, until
+from trading.ib import silence
 from trading.models import EngineEvent, Order, StrategyRun
 
 pytestmark = pytest.mark.e2e
@@ -304,3 +308,50 @@ def test_bars_go_on_without_a_hole_after_the_gateway_was_away(rig: Rig) -> None:
     series = alpha._live_data.get_bars_ref("SPY", "5s")
     assert all(step == 5_000_000_000 for step in (series.starts[1:] - series.starts[:-1]).tolist())
     assert run_state("ALPHA") == "running"
+
+
+def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_filled_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("QUIET_S", 6.0), ("LOOK_S", 0.1)):
+        monkeypatch.setattr(silence, name, value)
+    says(rig, "ALPHA")
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    until(lambda: len(alpha.reactive.seen) >= 1, 30.0)
+    now = datetime.now(UTC)
+    always = (now - timedelta(hours=1), now + timedelta(hours=1))
+    engine.risk.hours.put(
+        alpha._followed["SPY"].con_id, (always,), now
+    )  # only silence of an open market means something
+    rig.gateway.fault("outage 0.2 data=dead")
+    until(lambda: not engine.gate.is_open, what="the outage begins")
+    assert engine.gate.wait_open(20)
+    seen = len(alpha.reactive.seen)
+    until(lambda: len(alpha.reactive.seen) >= seen + 2, 60.0, "bars of the line that was asked for again")
+    series = alpha._live_data.get_bars_ref("SPY", "5s")
+    assert all(step == 5_000_000_000 for step in (series.starts[1:] - series.starts[:-1]).tolist())
+    assert lines_at_the_gateway(rig) == [alpha._followed["SPY"].con_id]
+
+
+def test_example_of_the_docs_works_when_it_is_copied(rig: Rig) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "on_bars" in block]
+    (rig.folder / "above_average.py").write_text(code, encoding="utf-8")
+    fields = {"symbol": "ALPHA", "filename": "above_average.py", "target_weight": Decimal("0.3"), "max_weight": 1}
+    # The page says so: the paper gateway never closes. 5s spares a minute.
+    save_strategy({**fields, "params": {"regular_hours": False, "interval": "5s"}}, None)
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    until(lambda: alpha.executor.figures.traded + alpha.executor.figures.idle >= 3, 40.0, "a signal at each of 3 bars")
+    figures = alpha.figures()
+    assert (figures["metrics"]["errors"], figures["signals"]["refused"]) == (0, 0), figures
+    rig.assert_books_equal_broker()
+
+
+def test_margin_is_asked_for_what_it_follows_before_it_starts(rig: Rig) -> None:
+    says(rig, "ALPHA", weight="0.2", params={"symbols": ["SPY", "TLT"]})
+    rig.engine()
+    plan = rig.result(rig.do("start_strategy", symbol="ALPHA"))["margin"]
+    assert (plan["known"], plan["basis"], plan["refused"]) == (True, "universe", None)
+    assert [line["symbol"] for line in plan["positions"]] == ["SPY", "TLT"]

@@ -91,6 +91,7 @@ def test_prices_that_stay_dead_are_an_alert_and_stale_until_they_come(rig: Rig) 
     until(lambda: is_told("ALPHA"), 20, "the strategy's own")
     alert = Alert.objects.get(key="data:silent:MATS")
     assert (alert.severity, "SPY" in alert.title, "1102" in alert.text) == ("critical", True, True)
+    assert [alert.strategy, Alert.objects.get(key="data:silent:ALPHA").strategy] == ["", "ALPHA"]
     assert books.positions(owner="ALPHA")[0].stale
     assert Mark.objects.get(instrument_id=SPY).silent_since is not None
     rig.gateway.fault("clear")

@@ -29,8 +29,9 @@ def store(settings: Any, tmp_path: Path) -> ArcticClient:
     """A store with two days of bars, with a hole, and a universe."""
     uri = f"lmdb://{tmp_path / 'arctic'}?map_size=128MB"
     settings.MATS = dataclasses.replace(settings.MATS, mats_home=tmp_path, arctic_uri=uri)
-    index = pd.date_range("2024-11-25T14:30Z", periods=390, freq="1min", name="ts").as_unit("ns")
-    index = index.append(index + pd.Timedelta(days=1)).delete([5, 6, 400])
+    minutes = pd.date_range("2024-11-25T14:30Z", periods=390, freq="1min", name="ts").as_unit("ns")
+    both = [*minutes, *(minutes + pd.Timedelta(days=1))]
+    index = pd.DatetimeIndex(both, name="ts").as_unit("ns").delete([5, 6, 400])
     frame = pd.DataFrame(
         {name: range(1, len(index) + 1) for name in ("open", "high", "low", "close", "volume")}, index=index
     )

@@ -52,8 +52,9 @@ def test_profits_of_round_trips_and_of_what_is_open_are_what_the_fills_realised(
 
 def test_a_fill_that_turns_a_position_ends_one_trade_and_begins_the_next() -> None:
     first, second = round_trips(fills_of([10, -15, 5], [100, 110, 100]))
-    assert (first.quantity, first.profit, first.fees) == (10, Decimal(100) - 1 - Decimal(10) / 15, 1 + Decimal(10) / 15)
-    assert (second.quantity, second.closed_ns) == (-5, 2 * HOUR_NS)
+    share = Decimal(10) / 15
+    assert (first.quantity, first.profit, first.fees) == (Decimal(10), Decimal(100) - 1 - share, 1 + share)
+    assert (second.quantity, second.closed_ns) == (Decimal(-5), 2 * HOUR_NS)
 
 
 def test_daily_returns_run_from_the_last_equity_of_the_day_before() -> None:

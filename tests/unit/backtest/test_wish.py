@@ -32,7 +32,11 @@ def test_days_become_the_first_and_last_moment_and_costs_have_defaults() -> None
     wish = parse_wish(WISH)
     assert wish.start == datetime(2012, 1, 3, tzinfo=UTC)
     assert wish.end == datetime(2012, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-    assert (wish.costs.fees, wish.costs.slippage_bps, wish.strategies[0].cash) == ("fixed", 0, Decimal(100_000))
+    assert (wish.costs.fees, wish.costs.slippage_bps, wish.strategies[0].cash) == (
+        "fixed",
+        Decimal(0),
+        Decimal(100_000),
+    )
 
 
 def test_a_moment_keeps_its_zone_and_a_naive_one_is_refused() -> None:

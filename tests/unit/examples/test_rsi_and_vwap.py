@@ -99,7 +99,10 @@ def test_vwap_weighs_typical_prices_by_volume_from_the_open_on() -> None:
     bars.append(Bar(OPEN_NS - MINUTE_NS, 1, 1, 1, 1, 1e9))
     bars.append(Bar(OPEN_NS, 10, 12, 9, 12, 100))  # typical 11
     bars.append(Bar(OPEN_NS + MINUTE_NS, 10, 10, 10, 10, 300))
-    assert session_vwap(bars, OPEN_NS) == (pytest.approx(10.25), 400)
+    found = session_vwap(bars, OPEN_NS)
+    assert found is not None
+    assert found[0] == pytest.approx(10.25)
+    assert found[1] == 400
     assert session_vwap(bars, OPEN_NS + 2 * MINUTE_NS) is None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError
 from strategies.timeframes import parse_timeframe
 from trading.market.calendars import HolidayOverride, Overrides
@@ -22,7 +23,7 @@ def ns(text: str) -> int:
     return int(pd.Timestamp(text, tz=NEW_YORK).value)
 
 
-def whole(timeframe: str, first: str, last: str) -> np.ndarray:  # type: ignore[type-arg]
+def whole(timeframe: str, first: str, last: str) -> Nanos:
     table = table_of("XNYS", pd.Timestamp(first).date(), pd.Timestamp(last).date())
     return expected_starts(table, parse_timeframe(timeframe), ns(first), ns(last))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,8 @@ def test_a_day_hands_out_bars_at_their_ends_and_keeps_the_one_that_ends_at_the_c
     rest = stream.take(closes)
     assert rest[-1].start_ns == closes - MINUTE
     assert len(rest) == 387
-    assert stream.next_end is None
+    left: Any = stream.next_end
+    assert left is None
     assert stream.take(closes + 10**15) == []
 
 
@@ -88,7 +90,7 @@ def test_history_is_what_starts_in_the_window() -> None:
 
 def test_bars_that_no_market_prints_are_a_problem_and_not_a_fill() -> None:
     wrong = frame("2020-01-02 14:30", 30)
-    wrong.iloc[7, wrong.columns.get_loc("high")] = 0.5  # type: ignore[call-overload]  # the stubs do not know int places
+    wrong.loc[wrong.index[7], "high"] = 0.5
     assert "14:37" in feed_of(wrong).problem("AAA", "1m")
 
 

@@ -152,7 +152,8 @@ def test_a_day_goes_from_setup_through_scans_to_teardown(
     go_to(manager, host, 10)
     assert scanner.calls == ["setup", "scan", "scan", "teardown"]
     assert state_of(manager) == "teardown_complete"
-    assert manager.next_at is None
+    done: Any = manager.next_at
+    assert done is None
     assert [record.at for record in records] == [OPEN + timedelta(minutes=n) for n in (5, 10)]
     assert records[0].result.execution_time_ms > 0
 
@@ -366,7 +367,8 @@ def test_every_state_leads_to_an_end_and_ends_lead_nowhere() -> None:
     ends = {ScannerState.TEARDOWN_COMPLETE, ScannerState.ERROR}
     assert {state for state, following in NEXT.items() if not following} == ends
     for state in ScannerState:
-        seen, ahead = set(), {state}
+        seen: set[ScannerState] = set()
+        ahead = {state}
         while ahead - seen:
             seen |= ahead
             ahead = set(itertools.chain.from_iterable(NEXT[one] for one in ahead))

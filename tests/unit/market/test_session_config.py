@@ -60,7 +60,6 @@ def test_the_seeds_sample_of_one_strategy_is_read_with_safe_defaults() -> None:
     assert config.trading_config.max_per_trade == Decimal(10_000)
     assert config.session_data_config.streaming.catchup_threshold_seconds == 60
     assert config.session_data_config.gap_filler.max_retries == 5
-    assert not config.trades_at_ib
 
 
 def test_the_seeds_sample_of_two_strategies_is_read() -> None:
@@ -79,12 +78,6 @@ def test_mode_and_speed_say_how_the_clock_moves(mode: str, speed: float, wanted:
     raw = changed("backtest_config.speed_multiplier", speed)
     raw["mode"] = mode
     assert parse_session_config(raw).run_mode.value == wanted
-
-
-def test_a_live_session_trades_at_ib_and_a_backtest_never() -> None:
-    live = parse_session_config({**single(), "mode": "live"})
-    assert live.trades_at_ib
-    assert not parse_session_config(single()).trades_at_ib
 
 
 @pytest.mark.parametrize(

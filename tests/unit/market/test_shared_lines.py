@@ -217,6 +217,23 @@ def test_data_that_ib_lost_are_asked_for_again(rig: Rig) -> None:
     assert len(rig.heard["SPY"]) == 1
 
 
+def test_silent_line_is_asked_for_again_under_a_new_id_and_its_listeners_go_on(rig: Rig) -> None:
+    spy = rig.listen("SPY", "a")
+    rig.listen("QQQ", "b")
+    before = {con_id: stream.req_ids for con_id, stream in rig.lines.current().items()}
+    rig.lines.renew(spy.con_id)
+    after = {con_id: stream.req_ids for con_id, stream in rig.lines.current().items()}
+    assert after.keys() == before.keys()
+    assert [con_id for con_id in after if after[con_id] != before[con_id]] == [spy.con_id]
+    assert after[spy.con_id] == {rig.lines.request_id(spy.con_id)}
+    assert rig.wire.symbols == ["QQQ", "SPY"]
+    rig.wire.bar("SPY")
+    assert len(rig.heard["a"]) == 1
+    rig.lines.drop(spy)
+    assert spy.con_id not in rig.lines.current(), "nobody waits for it"
+    assert rig.lines.request_id(1) == 0
+
+
 def test_refused_line_is_told_to_its_listeners_and_can_be_asked_for_anew(rig: Rig) -> None:
     rig.listen("SPY", "a")
     rig.listen("QQQ")

@@ -124,7 +124,12 @@ def test_data_driven_wait_ignores_its_timeout() -> None:
     subscription = StreamSubscription("data-driven", "s")
     subscription.notify()
     released = threading.Event()
-    in_thread(lambda: (subscription.wait_until_ready(0.001), released.set()))
+
+    def wait() -> None:
+        subscription.wait_until_ready(0.001)
+        released.set()
+
+    in_thread(wait)
     assert not released.wait(0.1)
     subscription.signal_ready()
     assert released.wait(10.0)
@@ -219,7 +224,12 @@ def test_many_threads_lose_no_count() -> None:
     for maker in makers:
         maker.join(20.0)
     assert subscription.outstanding == 4 * each
-    workers = [in_thread(lambda: [subscription.signal_ready() for _ in range(each)]) for _ in range(4)]
+
+    def work() -> None:
+        for _ in range(each):
+            subscription.signal_ready()
+
+    workers = [in_thread(work) for _ in range(4)]
     began = time.monotonic()
     assert subscription.wait_until_ready()
     assert time.monotonic() - began < 20.0

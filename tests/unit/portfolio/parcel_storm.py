@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
 
@@ -57,7 +58,7 @@ def run(symbol: str, point: str = "", nth: int = 1) -> bool:
 
 def main() -> None:
     """Kill at each point, the second time that it is passed, then finish."""
-    report = {}
+    report: dict[str, Any] = {}
     for point in crashpoints.PARCEL_POINTS:
         killed = run(point, point, 2)
         again = run(point, point, 1)

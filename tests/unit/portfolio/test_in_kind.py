@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from portfolio.adjustments import book_adjustment
 from portfolio.ledger.reconciliation import compare_money
 from portfolio.models import Account, CashBalance, Mark, Movement, Position
 from portfolio.reconcile import compare_positions, ledger_cash
@@ -18,7 +19,7 @@ from portfolio.services import ensure_instruments, rates_of
 from portfolio.verification import verify_all
 from strategies.exceptions import ConfigError, ConflictError
 from tests.unit.portfolio.builders import ACCOUNT, NOW, contract, fill
-from tests.unit.portfolio.stories import AAPL, LATER, book, cash, fold, open_books, sound, state, undo
+from tests.unit.portfolio.stories import AAPL, LATER, WHO, book, cash, fold, open_books, sound, state, undo
 
 pytestmark = pytest.mark.django_db
 SPUN = contract(700, "SPUN")
@@ -108,6 +109,19 @@ def test_a_late_split_carries_what_came_before_it() -> None:
     assert state("ALPHA") == (40, 900, 0)
     fold(fill(1, 12, 40, revision=2))
     assert state("ALPHA") == (44, 980, 0)
+    assert sound()
+
+
+@pytest.mark.parametrize(("kind", "more"), [("receipt", {"price": "5"}), ("delivery", {})])
+def test_units_of_before_a_split_are_not_taken_for_units_of_now(kind: str, more: dict[str, str]) -> None:
+    fold(fill(1, 10, 40))
+    book("split", con_id=AAPL, numerator="4", denominator="1")
+    details = {"owner": "ALPHA", "con_id": AAPL, "quantity": "2", **more}
+    with pytest.raises(ConflictError) as caught:
+        book_adjustment(ACCOUNT, kind, details, effective_at=LATER - timedelta(minutes=1), **WHO)
+    assert caught.value.code == "event_since"
+    assert state("ALPHA") == (40, 400, 0)
+    book(kind, **details)
     assert sound()
 
 

@@ -88,7 +88,7 @@ def test_context_gives_the_bars_themselves_not_a_copy() -> None:
 
 def test_context_passes_time_quality_and_indicators_through() -> None:
     class Data(StandingData):
-        def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float) -> Any:
+        def get_indicator(self, symbol: str, interval: str, name: str, period: int = 0, **params: float | str) -> Any:
             return symbol, interval, name, period, params
 
     data = Data()
@@ -98,7 +98,8 @@ def test_context_passes_time_quality_and_indicators_through() -> None:
     assert context.get_current_time() == base.time_manager.get_current_time()
     assert context.get_bar_quality("AAPL", "5m") == 97.5
     assert context.get_bar_quality("NONE", "5m") == 0.0
-    assert context.get_indicator("AAPL", "5m", "macd", 12, slow=26.0) == ("AAPL", "5m", "macd", 12, {"slow": 26.0})
+    found: Any = context.get_indicator("AAPL", "5m", "macd", 12, slow=26.0)
+    assert found == ("AAPL", "5m", "macd", 12, {"slow": 26.0})
 
 
 def test_low_quality_is_told_in_the_strategys_own_log(caplog: pytest.LogCaptureFixture) -> None:

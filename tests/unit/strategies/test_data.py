@@ -16,7 +16,6 @@ from strategies.bar_requests import bars_of
 from strategies.data import BarReader, names_library, parse_timeframe, resolve_universe
 from strategies.exceptions import ConfigError, NotFoundError, TransientError
 from strategies.series_names import Listing
-from strategies.timeframes import series_name
 from tests.unit.strategies.fakes import history_bars
 
 NOW = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
@@ -171,14 +170,6 @@ async def test_bars_of_other_hours_are_not_taken_from_the_store(store: Any) -> N
         assert set(bars["close"]) == {200.0}
     finally:
         store.library("market_data").write_metadata("SPY_1_min", {})
-
-
-async def test_options_and_pairs_have_series_of_their_own(store: Any) -> None:
-    option = Contract(secType="OPT", symbol="SPY", conId=17, exchange="SMART", currency="USD")
-    assert series_name(option) == "SPY.17"
-    assert series_name(Contract(secType="CASH", symbol="EUR", currency="USD")) == "EUR.USD"
-    with pytest.raises(ConfigError):
-        series_name(Contract(secType="FUT", symbol="ES"))
 
 
 def test_weekly_bars_are_stamped_with_their_monday_wherever_ib_stamps_them() -> None:

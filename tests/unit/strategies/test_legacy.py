@@ -68,7 +68,7 @@ def start(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def begin(text: str, wait_for: str = "running", **params: Any) -> Any:
         (tmp_path / "old.py").write_text(text)
-        cls = load_strategy_class("old.py", [tmp_path]).cls
+        cls: Any = load_strategy_class("old.py", [tmp_path]).cls
         strategy = cls(7, engine, params, strategy_symbol="ROW")
         started.append(strategy)
         strategy.start_strategy()

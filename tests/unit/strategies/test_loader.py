@@ -219,6 +219,9 @@ def test_inspection_reads_plain_dicts_and_leaves_out_what_is_computed(own: Path)
 
 def test_shipped_files_load_and_are_registered() -> None:
     names = [path.name for path in list_strategy_files(registered_folders()[:2])]
-    assert names == ["ma_cross.py", "mean_reversion.py", "old_style.py", "template_strategy.py"]
+    imperative = {"ma_cross.py", "mean_reversion.py", "old_style.py", "template_strategy.py"}
+    reactive = {"rsi_strategy.py", "simple_ma_cross.py", "vwap_strategy.py"}
+    assert set(names) == imperative | reactive
+    assert {name for name in names if inspect_file(name).kind == "reactive"} == reactive
     for name in names:
         assert load_strategy_class(name).cls.__name__ == inspect_file(name).class_name

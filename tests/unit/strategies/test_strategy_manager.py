@@ -176,9 +176,13 @@ def test_failure_of_a_loader_keeps_its_sentence(make: Made) -> None:
     assert manager.failure == "strategies.examples.one is broken in line 3."
 
 
+def system_of(manager: StrategyDispatcher) -> Any:
+    return manager._system_manager
+
+
 def test_bad_module_name_is_a_failure_with_a_reason(make: Made) -> None:
     manager = make("one")
-    manager._system_manager.strategies = [StrategyConfig("a-b")]
+    system_of(manager).strategies = [StrategyConfig("a-b")]
     assert not manager.initialize()
     assert "no module path" in manager.failure
 
@@ -186,7 +190,7 @@ def test_bad_module_name_is_a_failure_with_a_reason(make: Made) -> None:
 def test_imperative_strategies_do_not_run_in_sessions(make: Made) -> None:
     manager = make()
     manager._load = load_strategy_module
-    manager._system_manager.strategies = [StrategyConfig("strategies.library.ma_cross")]
+    system_of(manager).strategies = [StrategyConfig("strategies.library.ma_cross")]
     assert not manager.initialize()
     assert "imperative" in manager.failure
 
@@ -195,11 +199,11 @@ def test_configuration_is_checked_by_the_files_own_parameters(make: Made) -> Non
     manager = make()
     manager._load = load_strategy_module
     module = "strategies.examples.simple_ma_cross"
-    manager._system_manager.strategies = [StrategyConfig(module, config={"fast_period": "x"})]
+    system_of(manager).strategies = [StrategyConfig(module, config={"fast_period": "x"})]
     assert not manager.initialize()
     assert manager.failure.startswith("simple_ma_cross:")
     assert "fast_period" in manager.failure
-    manager._system_manager.strategies = [StrategyConfig(module, config={"symbols": ["AAPL"]})]
+    system_of(manager).strategies = [StrategyConfig(module, config={"symbols": ["AAPL"]})]
     assert manager.initialize()
     assert manager._strategy_threads[0].strategy.config["slow_period"] == 20
     assert len(manager.loaded()["simple_ma_cross"].sha256) == 64

@@ -74,11 +74,11 @@ class Command(BaseCommand):
             with interrupts() as interrupted:
                 session.system.start_session(config)
                 phase = follow(session, interrupted)
-        except (MatsError, RuntimeError) as error:
-            message = error.message if isinstance(error, MatsError) else str(error)
-            recorder.fail("", message)
-            raise CommandError(f"The session failed. {message}", returncode=EXIT_FAILED) from error
-        progress.end()
+        except MatsError as error:
+            recorder.fail(str(error.fields.get("trace", "")), error.message)
+            raise CommandError(f"The session failed. {error.message}", returncode=EXIT_FAILED) from error
+        finally:
+            progress.end()
         coordinator = session.system.get_coordinator()
         if options["fills"] is not None:
             write_fills(session, options["fills"])
