@@ -6,14 +6,24 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.bar_series import Bar, BarSeries, Floats, Nanos
 from strategies.intervals import Interval, parse_interval
-from tests.support.minutes import BLACK_FRIDAY, MINUTE, MONDAY, TUESDAY, WEDNESDAY, at, clock, columns_of, table
+from tests.support.minutes import (
+    BLACK_FRIDAY,
+    MINUTE,
+    MONDAY,
+    TUESDAY,
+    WEDNESDAY,
+    at,
+    clock,
+    columns_of,
+    real_minutes,
+    table,
+)
 from trading.market.backtest_data import prepare
 from trading.market.calendars import build_table
 from trading.market.derived import derive, make_deriver
@@ -21,7 +31,6 @@ from trading.market.gaps import find_gaps
 from trading.market.indicators.indicator import Run
 from trading.market.indicators.registry import REGISTRY, Request, make_request
 from trading.market.quality import day_qualities, running_counts
-from trading.market.sample_data import read_sample
 from trading.market.session_data import SessionData
 from trading.market.session_table import SECOND_NS, SessionTable
 
@@ -98,9 +107,7 @@ def test_indicator_in_steps_is_the_indicator_at_once_bit_by_bit(bars: list[Bar],
 def test_indicator_in_steps_is_the_indicator_at_once_on_real_minutes(name: str) -> None:
     spec = REGISTRY[name]
     period = 3 if name.startswith("trailing") else spec.period.usual if spec.period else 0
-    frame = read_sample()["SPXL"].iloc[:2500]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").tolist()
-    bars = [Bar(start, *row) for start, row in zip(starts, frame.to_numpy().tolist(), strict=True)]
+    bars = real_minutes("SPXL")[:2500]
     request = make_request(name, "1m", period)
     for one, other in zip(whole(request, bars), in_steps(request, bars, 700), strict=True):
         np.testing.assert_array_equal(one, np.array(other))

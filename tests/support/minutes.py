@@ -11,6 +11,7 @@ import numpy as np
 
 from strategies.bar_series import Bar, BarSeries, Floats, Nanos, nanos_of
 from trading.market.calendars import build_table
+from trading.market.sample_data import read_sample
 from trading.market.session_table import SessionTable
 from trading.market.time_manager import TimeManager
 
@@ -61,3 +62,11 @@ def series_of(symbol: str, interval: str, bars: Sequence[Bar], count: int = 0) -
     """Bars laid out."""
     starts, columns = columns_of(bars)
     return BarSeries.from_columns(symbol, interval, starts, columns, count)
+
+
+@cache
+def real_minutes(symbol: str) -> list[Bar]:
+    """The shipped minutes of a fund."""
+    frame = read_sample()[symbol]
+    starts = frame.index.to_numpy().astype("datetime64[ns]").astype(np.int64).tolist()
+    return [Bar(start, *row) for start, row in zip(starts, frame.to_numpy().tolist(), strict=True)]

@@ -91,14 +91,15 @@ def _windows(
     rows, segments = on_grid(starts, source, table)
     at, segment = starts[rows], segments[rows]
     length, parts = target.seconds * SECOND_NS, target.seconds // source.seconds
-    opens, closes = table.segment_opens[segment], table.segment_closes[segment]
+    opens = table.segment_opens[segment]
     window = opens + (at - opens) // length * length
     first = np.flatnonzero(at == window)
     last = first + parts - 1
-    # Starts rise strictly and lie on the grid, so the right bar in the right place means that all between are there.
+    # Starts rise strictly and lie on the grid, so the right bar in the right place means that all between are there;
+    # and as each source bar ends before the close, so does the window.
     inside = last < len(at)
     first, last = first[inside], last[inside]
-    full = (at[last] == at[first] + length - source.seconds * SECOND_NS) & (at[first] + length <= closes[first])
+    full = at[last] == at[first] + length - source.seconds * SECOND_NS
     first, last = first[full], last[full]
     open_, high, low, close, volume = (column[rows] for column in columns)
     highs, lows, total = high[first], low[first], volume[first].copy()
@@ -224,7 +225,7 @@ class _WindowSteps:
             self._sum.add(bar)
         else:
             self._sum = None
-        if self._sum is None or self._sum.parts < self._parts or self._sum.start_ns + self._length > closes:
+        if self._sum is None or self._sum.parts < self._parts:
             return None
         done, self._sum = self._sum.bar(), None
         return done

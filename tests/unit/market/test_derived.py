@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,24 +10,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from strategies.bar_series import Bar, nanos_of
+from strategies.bar_series import Bar, moment_of, nanos_of
 from strategies.exceptions import ConfigError
 from strategies.intervals import parse_interval
 from tests.support.minutes import (
     BLACK_FRIDAY,
     MINUTE,
     MONDAY,
+    NEW_YORK,
     TUESDAY,
     at,
     bar,
     columns_of,
     minutes,
+    real_minutes,
     table,
 )
 from trading.market.calendars import build_table
 from trading.market.derived import check_derivable, derive, make_deriver
 from trading.market.gaps import fill_from_shorter
-from trading.market.sample_data import read_sample
 from trading.market.session_table import SessionTable
 
 
@@ -138,48 +139,45 @@ def test_pairs_of_intervals_that_do_not_fit_are_refused(source: str, target: str
         check_derivable(parse_interval(source), parse_interval(target))
 
 
+def local_day(start_ns: int) -> date:
+    return moment_of(start_ns).astimezone(NEW_YORK).date()
+
+
 @pytest.mark.parametrize("symbol", ["SPY", "XBI", "IBB", "VXX"])
 def test_real_minutes_give_what_pandas_gives(symbol: str) -> None:
-    frame = read_sample()[symbol]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").to_numpy()
-    columns = tuple(np.ascontiguousarray(frame[name].to_numpy()) for name in ("open", "high", "low", "close", "volume"))
-    calendar = table()
-    local: Any = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
+    bars = real_minutes(symbol)
+    frame: Any = pd.DataFrame(bars, columns=["ts", "open", "high", "low", "close", "volume"])
+    frame.index = pd.to_datetime(frame.pop("ts"), utc=True).dt.tz_convert("America/New_York")
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    for minutes_long in (5, 15, 60):
-        got, values = derive(starts, columns, parse_interval("1m"), parse_interval(f"{minutes_long}m"), calendar)
-        wanted = {}
-        for _, day in local.groupby(local.index.date):
-            grouped = day.resample(
-                f"{minutes_long}min", origin=day.index[0].normalize() + pd.Timedelta(hours=9, minutes=30)
-            )
-            full = grouped["close"].count() == minutes_long
-            for stamp, row in grouped.agg(rules)[full].iterrows():
-                wanted[stamp.value] = tuple(row)
-        assert len(got) > 20
-        assert dict(zip(got.tolist(), zip(*(one.tolist() for one in values), strict=True), strict=True)) == wanted
+    for length in (5, 15, 60):
+        wanted = []
+        for _, day in frame.groupby(frame.index.date):
+            opens = day.index[0].normalize() + pd.Timedelta(hours=9, minutes=30)
+            grouped = day.resample(f"{length}min", origin=opens)
+            full = grouped.agg(rules)[grouped["close"].count() == length]
+            wanted += [Bar(stamp.value, *row) for stamp, row in zip(full.index, full.to_numpy().tolist(), strict=True)]
+        made = derived(bars, f"{length}m")
+        assert made == wanted
+        assert len(made) > 20
 
 
-def test_sample_days_are_whole_where_open_and_close_are_there() -> None:
-    frame = read_sample()["SPY"]
-    starts = pd.DatetimeIndex(frame.index).as_unit("ns").astype("int64").to_numpy()
-    columns = tuple(np.ascontiguousarray(frame[name].to_numpy()) for name in ("open", "high", "low", "close", "volume"))
-    got, values = derive(starts, columns, parse_interval("1m"), parse_interval("1d"), table())
-    local: Any = frame.set_index(pd.DatetimeIndex(frame.index).tz_convert("America/New_York"))
-    local = local.between_time("09:30", "15:59")
-    local = local[
-        ~((local.index.date == date(2019, 12, 24)) & (local.index.time >= time(13)))
-    ]  # printed after the close
-    last = {day: time(12, 59) if day == date(2019, 12, 24) else time(15, 59) for day in local.index.date}
+def test_real_days_are_whole_where_open_and_close_are_there() -> None:
+    days: dict[date, list[Bar]] = {}
+    for one in real_minutes("SPY"):
+        day = local_day(one.start_ns)
+        if one.start_ns < at(day, 13 if day == date(2019, 12, 24) else 16):  # the sample has a print after a close
+            days.setdefault(day, []).append(one)
     whole = {
-        day: rows
-        for day, rows in local.groupby(local.index.date)
-        if (rows.index[0].time(), rows.index[-1].time()) == (time(9, 30), last[day])
+        day: bars
+        for day, bars in days.items()
+        if bars[0].start_ns == at(day, 9, 30)
+        and bars[-1].start_ns == (at(day, 12, 59) if day == date(2019, 12, 24) else at(day, 15, 59))
     }
-    assert len(whole) > 10
-    assert [datetime.fromtimestamp(n / 1e9, ZoneInfo("America/New_York")).date() for n in got.tolist()] == list(whole)
-    assert values[4].tolist() == [float(rows["volume"].sum()) for rows in whole.values()]
-    assert values[1].tolist() == [float(rows["high"].max()) for rows in whole.values()]
+    made = derived(real_minutes("SPY"), "1d")
+    assert [local_day(one.start_ns) for one in made] == list(whole)
+    assert len(made) == 21
+    assert [one.volume for one in made] == [sum(one.volume for one in bars) for bars in whole.values()]
+    assert [one.high for one in made] == [max(one.high for one in bars) for bars in whole.values()]
 
 
 class TestFillingHistory:

@@ -121,7 +121,7 @@ class TestDefinitions:
         k, d = last("stochastic", BARS, 14)
         assert k == pytest.approx(100 * (close - low) / (high - low))
         fast = talib.STOCHF(HIGH, LOW, CLOSE, fastk_period=14, fastd_period=3)
-        assert [k, d] == [pytest.approx(fast[0][-1]), pytest.approx(fast[1][-1])]
+        assert [k, d] == pytest.approx([fast[0][-1], fast[1][-1]])
         assert last("williams_r", BARS, 14) == [pytest.approx(-100 * (high - close) / (high - low))]
         typical = (HIGH + LOW + CLOSE) / 3
         window = typical[-20:]
@@ -137,8 +137,8 @@ class TestDefinitions:
 
     @pytest.mark.parametrize("name", ["stochastic", "williams_r", "cci", "rsi", "ultimate_osc"])
     def test_oscillators_have_no_value_where_nothing_moved(self, name: str) -> None:
-        same = 0.1 + 0.2
-        still = [Bar(at(TUESDAY, 10) + n * 60_000_000_000, same, same, same, same, 5.0) for n in range(80)]
+        price = 0.1 + 0.2
+        still = [Bar(at(TUESDAY, 10) + n * 60_000_000_000, price, price, price, price, 5.0) for n in range(80)]
         period = 0 if name == "ultimate_osc" else 14
         assert all(math.isnan(one) for one in last(name, still, period))
         moved = [*prices(30), *still]
@@ -155,12 +155,12 @@ class TestDefinitions:
         deviation = math.sqrt(((window - window.mean()) ** 2).sum() / 20)
         assert last("stddev", BARS, 20) == [pytest.approx(deviation)]
         middle, upper, lower, width = last("bbands", BARS, 20, num_std=3.0)
-        assert [middle, upper] == [pytest.approx(window.mean()), pytest.approx(window.mean() + 3 * deviation)]
-        assert [lower, width] == [pytest.approx(window.mean() - 3 * deviation), pytest.approx(6 * deviation / middle)]
+        assert [middle, upper] == pytest.approx([window.mean(), window.mean() + 3 * deviation])
+        assert [lower, width] == pytest.approx([window.mean() - 3 * deviation, 6 * deviation / middle])
         middle, upper, lower = last("keltner", BARS, 20)
         reach = 2 * last("atr", BARS, 10)[0]
         assert middle == pytest.approx(last("ema", BARS, 20)[0])
-        assert [upper - middle, middle - lower] == [pytest.approx(reach), pytest.approx(reach)]
+        assert [upper - middle, middle - lower] == pytest.approx([reach, reach])
         high, low = HIGH[-20:].max(), LOW[-20:].min()
         assert last("donchian", BARS, 20) == [(high + low) / 2, high, low]
         assert last("high_low", BARS, 20) == [high, low]
@@ -194,8 +194,12 @@ class TestDefinitions:
         np.testing.assert_array_equal(values("swing_low", mirrored, 2)[0], -found)
 
     def test_gaps_and_ranges_of_days(self) -> None:
-        rows = [(10, 12, 9, 11), (11.005, 13, 11, 12), (12.5, 13, 12, 12), (11, 12, 10, 11), (11, 11, 11, 11)]
-        days = [Bar(at(TUESDAY, 9, 30) + n * 86_400_000_000_000, *(*row, 1.0)) for n, row in enumerate(rows)]
+        rows = [(10.0, 12.0, 9.0, 11.0), (11.005, 13.0, 11.0, 12.0), (12.5, 13.0, 12.0, 12.0), (11.0, 12.0, 10.0, 11.0)]
+        rows.append((11.0, 11.0, 11.0, 11.0))
+        days = [
+            Bar(at(TUESDAY, 9, 30) + n * 86_400_000_000_000, open_, high, low, close, 1.0)
+            for n, (open_, high, low, close) in enumerate(rows)
+        ]
         assert last("gap_stats", days, 4, "1d") == [pytest.approx((0.005 + 0.5 - 1 + 0) / 4), 2, 2, 1]
         assert last("gap_stats", days, 4, "1d", significant=0.001)[1] == 3
         assert last("avg_range", days, 5, "1d") == [pytest.approx((3 + 2 + 1 + 2 + 0) / 5)]

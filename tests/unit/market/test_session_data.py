@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from datetime import date, time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +28,8 @@ from trading.market.indicators.registry import make_request
 from trading.market.session_data import EMPTY, NOTHING, SessionData
 
 
-def session(now_ns: int | None = None, *derived: str, **options: Any) -> SessionData:
-    made = SessionData(clock(at(TUESDAY, 9, 30) if now_ns is None else now_ns), **options)
+def session(now_ns: int | None = None, *derived: str, enable_quality: bool = True) -> SessionData:
+    made = SessionData(clock(at(TUESDAY, 9, 30) if now_ns is None else now_ns), enable_quality=enable_quality)
     made.register_symbol("SPY", "1m", derived)
     return made
 
@@ -154,9 +153,9 @@ class TestLateBars:
 
     def test_everything_goes_on_after_a_fill_as_if_nothing_had_been_missing(self) -> None:
         data, whole = session(None, "5m", "1d"), session(None, "5m", "1d")
-        for session_data in (data, whole):
+        for each in (data, whole):
             for name, period in (("ema", 9), ("rsi", 14), ("obv", 0), ("swing_high", 3), ("stochastic", 5)):
-                session_data.get_indicator("SPY", "1m", name, period)
+                each.get_indicator("SPY", "1m", name, period)
         for one in minutes(TUESDAY, 0, 200, without=range(50, 57)):
             data.add_bar("SPY", "1m", one)
         data.merge_bars("SPY", "1m", minutes(TUESDAY, 50, 57))
@@ -225,6 +224,26 @@ class TestHistory:
         data.calendar.set_time_ns(at(TUESDAY, 16))  # type: ignore[attr-defined]  # a TimeManager
         assert data.get_bar_quality("SPY", "1d") == pytest.approx(100.0 * 4 / 5)  # the 27th is missing
 
+    def test_day_that_is_stored_is_not_made_again_by_its_minutes(self) -> None:
+        data = session(at(TUESDAY, 9, 30), "1d")
+        midnight = at(TUESDAY, 0) - 5 * 60 * MINUTE
+        data.load_history("SPY", "1d", *columns_of([bar(midnight, 55.0)]))
+        for one in minutes(TUESDAY, 0, 390):
+            data.add_bar("SPY", "1m", one)
+        assert [one.close for one in data.get_bars_ref("SPY", "1d")] == [55.0]
+
+    def test_day_made_after_stored_ones_is_mended_by_late_minutes(self) -> None:
+        data = session(at(TUESDAY, 16), "1d")
+        stored = at(MONDAY, 0) - 5 * 60 * MINUTE
+        data.load_history("SPY", "1d", *columns_of([bar(stored, 55.0)]))
+        for one in minutes(TUESDAY, 0, 390, without=[5]):
+            data.add_bar("SPY", "1m", one)
+        held = data.get_bars_ref("SPY", "1d")
+        before = held[-1].volume
+        data.merge_bars("SPY", "1m", minutes(TUESDAY, 5, 6))
+        assert [one.close for one in held] == [55.0, pytest.approx(103.89)]
+        assert held[-1].volume == before + 15.0
+
     def test_symbol_that_comes_during_the_session_goes_on_with_what_was_loaded(self) -> None:
         data = session(at(TUESDAY, 9, 37), "5m")
         data.load_history("SPY", "1m", *columns_of([*minutes(MONDAY, 0, 390), *minutes(TUESDAY, 0, 7)]))
@@ -268,6 +287,17 @@ class TestQuality:
         for one in stray:
             data.add_bar("SPY", "1m", one)
         assert data.get_bar_quality("SPY", "1m") == 90.0
+
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_bar_that_reaches_over_the_close_makes_up_for_no_other(self, at_once: bool) -> None:
+        data = SessionData(clock(at(TUESDAY, 17)))
+        data.register_symbol("SPY", "60m")
+        hours = [bar(at(TUESDAY, 9, 30) + n * 60 * MINUTE) for n in range(7) if n != 2]
+        if at_once:
+            data.load_history("SPY", "60m", *columns_of(hours))
+        for one in () if at_once else hours:
+            data.add_bar("SPY", "60m", one)
+        assert data.get_bar_quality("SPY", "60m") == pytest.approx(100 * 5 / 6)
 
     def test_derived_quality_is_the_lower_of_its_own_and_its_sources(self) -> None:
         data = session(at(TUESDAY, 10), "5m", "15m")
