@@ -66,7 +66,7 @@ class SimpleMaCrossStrategy(ReactiveStrategy):
         if len(bars) < self.slow_period + 1:
             return []
         if self.context.get_bar_quality(symbol, interval) < self.min_quality:
-            self._logger.warning("skipped symbol=%s: its bars are less complete than %s %%", symbol, self.min_quality)
+            self._logger.info("skipped symbol=%s: its bars are less complete than %s %%", symbol, self.min_quality)
             return []
         action = self._cross(bars)
         if action is None or self._last.get(symbol) is action:

@@ -27,7 +27,7 @@ from trading.engine.session_feed import LiveFeed
 from trading.engine.session_life import SessionLife
 from trading.engine.supervisor import ENDED, SETTLED, find_strategy
 from trading.market.calendar_rows import make_time_manager
-from trading.market.coordinator import SessionCoordinator
+from trading.market.coordinator import BY_REQUEST, SessionCoordinator
 from trading.market.scanners.base import MarketScan
 from trading.market.session_gates import session_gates
 from trading.market.session_parts import Mode, SessionConfig
@@ -215,11 +215,11 @@ class LiveSession:
             raise ConflictError(f"Session {self.name} has not begun yet.", code="not_streaming")
         return self.system.get_coordinator()
 
-    def request_stop(self) -> None:
+    def request_stop(self, why: str = BY_REQUEST) -> None:
         """Ask it to end; returns at once."""
         self.stop_wanted.set()
         if self.system is not None:
-            self.system.request_stop()
+            self.system.request_stop(why)
 
     def stop(self, timeout_s: float) -> bool:
         """End it; tell whether it ended in time."""

@@ -39,6 +39,7 @@ START_WAIT_S = 180.0
 STOP_WAIT_S = 60.0
 ADD_WAIT_S = 90.0
 BEFORE_OPEN = timedelta(minutes=5)
+ENGINE_STOPPED = "Stopped with its engine."
 Result = dict[str, Any]
 
 
@@ -168,7 +169,7 @@ class LiveSessions:
             self._closed = True
             sessions = [session for session in self._sessions.values() if not session.over.is_set()]
         for session in sessions:
-            session.request_stop()
+            session.request_stop(ENGINE_STOPPED)
         for session in sessions:
             session.stop(timeout_s)
 
@@ -211,9 +212,13 @@ class LiveSessions:
         return known
 
     def _was_ended(self, name: str, day: date) -> bool:
-        """Tell whether the day's session ran to its end, was stopped by a person, or runs."""
+        """Tell whether the day's session ran to its end, was stopped by a person, or runs.
+
+        One that stopped with an engine goes on with the next, as strategies do.
+        """
         ended = [str(phase) for phase in (Phase.ENDED, Phase.STOPPED)]
-        if SessionRun.objects.filter(name=name, mode="live", day=day, phase__in=ended).exists():
+        runs = SessionRun.objects.filter(name=name, mode="live", day=day, phase__in=ended)
+        if runs.exclude(message=ENGINE_STOPPED).exists():
             return True
         with self._lock:
             session = self._sessions.get(name)

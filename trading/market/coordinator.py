@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 LATE_GRACE_NS = 10_000_000_000  # live, the last bars come after the close
 LIVE_LOOK_S = 0.25
+BY_REQUEST = "Stopped by request."
 
 
 class StopWanted(Exception):  # noqa: N818 - no error: somebody asked
@@ -56,6 +57,7 @@ class SessionCoordinator:
         self.day: date | None = None
         self.error = ""
         self._phase, self._message = Phase.VALIDATING, ""
+        self._why = BY_REQUEST
         self._pending: deque[tuple[str, str, Future[bool]]] = deque()
         self._stop, self._go_on, self._news = threading.Event(), threading.Event(), threading.Event()
         self._go_on.set()
@@ -95,8 +97,10 @@ class SessionCoordinator:
         self._require_streaming("resumed")
         self._go_on.set()
 
-    def stop(self) -> None:
+    def stop(self, why: str = BY_REQUEST) -> None:
         """End the session after the turn under way; a second time changes nothing."""
+        if not self._stop.is_set():
+            self._why = why
         self._stop.set()
         self._go_on.set()
         self._news.set()
@@ -139,7 +143,7 @@ class SessionCoordinator:
                 self._close_day()
             self._end(Phase.ENDED)
         except StopWanted:
-            self._end(Phase.STOPPED, "Stopped by request.")
+            self._end(Phase.STOPPED, self._why)
         except MatsError as error:
             self._fail(error.message)
         except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from strategies.exceptions import ConflictError, MatsError, StrategyError
-from trading.market.coordinator import SessionCoordinator
+from trading.market.coordinator import BY_REQUEST, SessionCoordinator
 from trading.market.dispatcher import ExecutorMaker, StrategyDispatcher
 from trading.market.feeds import BarFeed
 from trading.market.gap_keeper import GapKeeper
@@ -181,10 +181,10 @@ class SystemManager:
         phase = self.get_coordinator().phase
         return phase if phase in OVER and not self.is_running else None
 
-    def request_stop(self) -> None:
+    def request_stop(self, why: str = BY_REQUEST) -> None:
         """Ask the session to end; returns at once. Harmless when none runs."""
         if self._coordinator is not None:
-            self._coordinator.stop()
+            self._coordinator.stop(why)
 
     def stop_session(self, timeout_s: float = STOP_S) -> bool:
         """End the session: strategies first, then the rest; tell whether it ended in time. Harmless when none runs."""

@@ -214,18 +214,22 @@ def test_a_scan_by_hand_is_stored_and_promotes_nothing(trader: Rig) -> None:
     assert rows["finds"].universe == 1
 
 
-def test_an_active_session_begins_by_itself_and_a_stopped_one_stays_so(trader: Rig) -> None:
+def test_an_active_session_begins_by_itself_goes_on_with_another_engine_and_stays_stopped(trader: Rig) -> None:
     row(active=True)
     engine = trader.engine()
     until(lambda: SessionRun.objects.filter(phase="streaming").exists(), 90.0, "it began by itself")
-    trader.result(trader.do("stop_session", 40.0, session="desk"))
-    for _ in range(3):
-        engine.sessions.tick()
-    assert SessionRun.objects.count() == 1
-    engine.cleanup(5.0)
+    alpha = strategy_of(engine, "alpha")
+    engine.cleanup(10.0)
+    assert alpha.ended
+    assert (run_of().phase, run_of().message) == ("stopped", "Stopped with its engine.")
+    assert run_of().ended_at is not None
+    assert not [one for one in threading.enumerate() if one.name.startswith(("Session-desk", "Strategy-alpha"))]
     other = trader.engine()
+    until(lambda: SessionRun.objects.filter(phase="streaming").count() == 1, 90.0, "the next engine goes on")
+    trader.result(trader.do("stop_session", 40.0, session="desk"))
+    other.sessions._tried.clear()
     other.sessions.tick()
-    assert SessionRun.objects.count() == 1, "another engine knows it, too"
+    assert SessionRun.objects.count() == 2, "what a person stopped stays so"
 
 
 def test_a_session_that_cannot_begin_raises_an_alert_and_is_not_tried_again(trader: Rig) -> None:
@@ -262,17 +266,6 @@ def test_a_session_ends_by_itself_after_the_close_and_keeps_the_last_bar(trader:
     until(lambda: run_state("ALPHA") == "stopped")
     engine.sessions.tick()
     assert SessionRun.objects.count() == 1
-
-
-def test_a_stopping_engine_ends_its_sessions(trader: Rig) -> None:
-    row()
-    engine = trader.engine()
-    trader.result(trader.do("start_session", 120.0, session="desk"))
-    alpha = strategy_of(engine, "alpha")
-    engine.cleanup(10.0)
-    assert alpha.ended
-    assert (run_of().phase, run_of().ended_at is not None) == ("stopped", True)
-    assert not [one for one in threading.enumerate() if one.name.startswith(("Session-desk", "Strategy-alpha"))]
 
 
 def test_a_dead_engines_sessions_are_marked_by_the_next(trader: Rig) -> None:

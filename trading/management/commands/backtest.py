@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
-import sys
-import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +19,7 @@ from trading.backtest.launch import Launch, launch_of
 from trading.backtest.metrics import all_metrics
 from trading.backtest.report import render_report
 from trading.backtest.wish import BacktestWish, parse_wish
+from trading.interrupts import stop_on_signals
 
 _SHOWN = (
     ("profit", "Profit"),
@@ -72,7 +70,7 @@ class Command(BaseCommand):
         try:
             wish = parse_wish(_wish_of(options))
             launch = launch_of(wish)
-            with _Interrupt() as interrupt, _Line(self.stderr) as line:
+            with stop_on_signals() as interrupt, _Line(self.stderr) as line:
                 result = run_backtest(launch.spec, progress=line.show, should_stop=interrupt.is_set)
             figures = all_metrics(result)
             result.warnings[:0] = launch.notes
@@ -144,28 +142,6 @@ def _text(key: str, value: Any, reasons: dict[str, str]) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return f"{Decimal(value):,.2f}" if key in _MONEY else str(value)
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a wish to stop; a second one ends the process."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._before: Any = None
-
-    def __enter__(self) -> threading.Event:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._heard)
-        return self._event
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _heard(self, *_: object) -> None:
-        if self._event.is_set():
-            sys.exit(130)
-        self._event.set()
 
 
 class _Line:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from strategies.exceptions import MatsError
+from trading.interrupts import stop_on_signals
 from trading.market.ingest import run_ingest
 from trading.market.ingest_progress import duration
 
@@ -60,7 +59,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, symbols: list[str], **options: Any) -> None:
         """Run it and say what came of it."""
         asked = _asked(symbols, options)
-        with _stop_on_signals() as stop, _line() as tell:
+        with stop_on_signals() as stop, _line() as tell:
             try:
                 result = run_ingest(asked, tell, stop.is_set)
             except MatsError as error:
@@ -107,24 +106,6 @@ def _said(row: dict[str, Any]) -> str:
     return (
         f"{row['series']} {row['timeframe']}: {row['new']:,} new, {row['known']:,} were there{replaced};{span}.{notes}"
     )
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Set an event at Ctrl-C and SIGTERM; a second Ctrl-C ends at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, _: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

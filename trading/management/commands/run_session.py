@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import signal
+import logging
 import sys
 import threading
 import time
@@ -15,6 +15,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from strategies.exceptions import MatsError, NotFoundError
+from trading.interrupts import stop_on_signals
 from trading.management.commands.run_engine import check_database
 from trading.market.session_config import RunMode, SessionConfig, load_session_config
 from trading.market.session_status import Phase, SessionStatus
@@ -53,6 +54,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it; the exit code tells how it ended."""
+        if options["verbosity"] < 2:  # a signal a line would bury the line of progress
+            for name in ("strategy", "scanner", "trading.market"):
+                logging.getLogger(name).setLevel(logging.WARNING)
         check_database()
         try:
             config = read_config(options["config"], options)
@@ -71,7 +75,7 @@ class Command(BaseCommand):
         progress = ProgressLine(self.stdout.write, is_terminal=sys.stderr.isatty())
         try:
             session = build_backtest(config, Watchers(recorder, progress))
-            with interrupts() as interrupted:
+            with stop_on_signals() as interrupted:
                 session.system.start_session(config)
                 phase = follow(session, interrupted)
         except MatsError as error:
@@ -93,7 +97,7 @@ class Command(BaseCommand):
     # -- live, in the engine
 
     def _live(self, config: SessionConfig, name: str) -> None:
-        with interrupts() as interrupted:
+        with stop_on_signals() as interrupted:
             outcome = follow_live(config.session_name, interrupted.is_set, self.stdout.write)
         if outcome.error:
             raise CommandError(outcome.error, returncode=EXIT_NO_ENGINE if outcome.no_engine else EXIT_FAILED)
@@ -148,26 +152,6 @@ def words_of(error: MatsError) -> str:
         return error.message
     lines = [f"  {place}: {reason}" if place else f"  {reason}" for place, reason in errors.items()]
     return "\n".join(["The session's configuration cannot be used.", *lines])
-
-
-class interrupts:  # noqa: N801 - reads as a context, which it is
-    """Ctrl-C and SIGTERM set an event; a second Ctrl-C is Python's own."""
-
-    def __enter__(self) -> threading.Event:
-        self._event = threading.Event()
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
-        return self._event
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def follow(session: BacktestSession, interrupted: threading.Event) -> Phase:
