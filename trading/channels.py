@@ -114,6 +114,7 @@ class AlertSender:
         self._storing = threading.Lock()
         self._states = {channel.name: _State() for channel in self.channels}
         self._unstored: dict[str, Alert] = {}
+        self._unstored_over: deque[Alert] = deque(maxlen=100)
         self._shouts = 0
 
     def shout(self, key: str, title: str, text: str) -> None:
@@ -135,7 +136,10 @@ class AlertSender:
     def hush(self, key: str) -> None:
         """End what ``shout`` began; harmless when nothing did. Thread-safe."""
         with self._lock:
-            self._unstored.pop(key, None)
+            alert = self._unstored.pop(key, None)
+            if alert is not None:
+                alert.cleared_at = self._now()
+                self._unstored_over.append(alert)
 
     def turn(self) -> None:
         """Give every channel its turn, one after the other."""
@@ -150,12 +154,12 @@ class AlertSender:
         """
         state = self._states[channel.name]
         with self._lock:
-            unstored = list(self._unstored.values())
+            unstored, unstored_over = list(self._unstored.values()), list(self._unstored_over)
         state.held = 0
         for alert in unstored:
             self._deliver(channel, state, alert)
         standing = list(Alert.objects.filter(cleared_at=None).order_by("id"))
-        over = self._over()
+        over = [*unstored_over, *self._over()]
         ids = {alert.pk for alert in (*unstored, *standing, *over)}
         state.records = {key: record for key, record in state.records.items() if key in ids}
         for alert in sorted(

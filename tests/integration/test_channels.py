@@ -139,9 +139,24 @@ def test_trouble_that_no_row_can_be_written_for_is_shouted(hook: Hook) -> None:
         sender.shout("ledger", "The ledger cannot be written", "disk I/O error")
         sender.turn()
     sender.hush("ledger")
-    sender.turn()
-    assert hook.titles == ["[MATS critical] The ledger cannot be written"]
+    for _ in range(2):
+        sender.turn()
+    assert hook.titles == ["[MATS critical] The ledger cannot be written", "[MATS over] The ledger cannot be written"]
     assert not Alert.objects.exists()
+
+
+def test_trouble_without_a_row_that_was_over_before_it_could_be_sent_is_told_too(hook: Hook) -> None:
+    clock = Clock()
+    sender = AlertSender([hook.channel()], Rules(), now=clock)
+    hook.status = 500
+    sender.shout("ledger", "The ledger cannot be written", "disk I/O error")
+    sender.turn()
+    sender.hush("ledger")
+    hook.status = 200
+    clock.at += timedelta(minutes=10)
+    for _ in range(2):
+        sender.turn()
+    assert hook.titles == ["[MATS critical, over] The ledger cannot be written"]
 
 
 def test_no_address_shows_in_logs_rows_or_status(hook: Hook) -> None:

@@ -23,6 +23,7 @@ from django.test import Client
 from portfolio import rebalance
 from portfolio.models import Adjustment
 from portfolio.verification import Outcome, verify_all
+from strategies.exceptions import OrderDeniedError
 from tests.e2e.engine.harness import Rig, position, until
 from tests.e2e.engine.test_halt import BUSY, HALT_S, mats_settings
 from trading import risk_control
@@ -170,6 +171,7 @@ def test_every_way_in_halts_at_once_while_a_rebalancing_holds_the_ledger(
     engine = rig.engine()
     busy = [rig.start(engine, symbol) for symbol in ("OWN", "S1", "S2")]
     for name, way in ways_in(client_of("otto")).items():
+        released(engine)
         before, denied = len(sent), [one.denied for one in busy]
         until(lambda: len(sent) >= before + 6, 30, "orders flow")  # noqa: B023 - now
         with ExitStack() as both:
@@ -186,7 +188,6 @@ def test_every_way_in_halts_at_once_while_a_rebalancing_holds_the_ledger(
         assert not late, name
         assert {one.last for one in busy} == {"halted"}
         until(lambda: TradingControl.objects.filter(owner="", state="halted").exists(), 10, f"on record: {name}")
-        released(engine)
     until(lambda: all(check.outcome is not Outcome.FAILS for check in verify_all(arctic=False).checks), 20)
     rig.assert_books_equal_broker()
 
@@ -212,6 +213,16 @@ def test_levels_of_one_strategy_while_a_rebalancing_holds_the_ledger_reach_it_al
     assert position("TWO", "TLT") == 3
     assert working(rig) == {"TWO"}
     rig.trade(two, "QQQ", 1)
+    with ExitStack() as both:
+        with rebalancing(rig, monkeypatch):
+            both.enter_context(meanwhile(partial(call_command, "halt", "--strategy", "TWO")))
+    until(lambda: "TWO" in engine.gate.halted, 10, "in force once it could be written")
+    with pytest.raises(OrderDeniedError, match="TWO is halted"):
+        rig.trade(two, "QQQ", 1)
+    assert working(rig) == {"TWO"}
+    call_command("kill", "--level", "2", "--strategy", "TWO")
+    assert working(rig) == set()
+    assert position("TWO", "TLT") == 3
     rig.assert_books_equal_broker()
 
 
