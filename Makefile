@@ -63,6 +63,7 @@ bench: dev  ## Print our figures beside their floors, measured in the same run
 prove: dev  ## Run the long proofs, for hours; seeds are printed (docs/proof.md)
 	@echo "$${MATS_PROOF_KILLS:-10000} kills, $${MATS_PROOF_STEPS:-1000000} steps, seeds from $${MATS_PROOF_SEED:-1}"
 	@$(BIN)/python -m pytest -m "proof" -v -s
+	@MATS_EXPLORE=1 $(BIN)/python -m pytest -q tests/properties
 
 docs: dev  ## Check that every documented command and setting exists
 	@$(BIN)/python -m pytest -q tests/architecture

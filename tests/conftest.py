@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A run of the suite tells the same twice; new examples are looked for with MATS_EXPLORE=1 and by `make prove`.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
+settings.load_profile("explore" if os.environ.get("MATS_EXPLORE") else "repeatable")
 
 LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000  # below the ephemeral range, where outgoing connections could sit
 

@@ -81,6 +81,7 @@ def page(browser: Browser, site: Site, console: None) -> Iterator[Page]:
     sign_in(context, site)
     page = context.new_page()
     page.set_default_timeout(10_000)
+    page.set_default_navigation_timeout(30_000)  # the first page that needs pandas waits for its import
     yield page
     context.close()
 

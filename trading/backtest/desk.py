@@ -206,7 +206,7 @@ class Desk:
             left -= closes - cut
             if cut:
                 order.closes -= cut
-                order.remaining -= cut
+                order.cut(cut)
                 if order.remaining <= 0:
                     self.end(order, "cancelled", at_ns, "there is nothing left to close")
 
@@ -214,6 +214,6 @@ class Desk:
         """Take a quantity from an order without a fill."""
         if order not in order.holding.exits:
             return
-        order.remaining -= quantity
+        order.cut(quantity)
         if order.remaining <= 0:
             self.end(order, "cancelled", at_ns, "the other exit filled, or the position is closed")

@@ -81,6 +81,13 @@ class WorkingOrder:
         if terms is not MARKET_OF_DAY:
             self._refine()
 
+    def cut(self, quantity: Decimal) -> None:
+        """Take units off what remains; an order that still works then is for that much less."""
+        self.remaining -= quantity
+        if self.remaining > 0:
+            self.quantity -= quantity
+            self.size_f = float(self.quantity)
+
     def reprice(self, *, limit: Decimal | None, stop: Decimal | None, ratio: Decimal) -> None:
         """Take new prices after a split; distances shrink by its ratio."""
         terms = self.terms

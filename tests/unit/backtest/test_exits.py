@@ -108,6 +108,22 @@ def test_a_strategy_s_own_closing_order_never_opens_after_its_exit() -> None:
     assert result.orders[-1].reason == "there is nothing left to close"
 
 
+def test_an_order_that_was_cut_is_for_what_it_still_trades() -> None:
+    """What is on record as filled is filled whole: its quantity went down with the position that it protects."""
+    bars = days("X", [flat(100), flat(100), flat(100), WIDE, flat(100)])
+    result = play({0: [bracket()], 1: [Signal("X", SELL, 4)]}, bars)
+    orders = {(order.order_type, order.side): (order.state, order.quantity, order.filled) for order in result.orders}
+    assert orders == {
+        ("MKT", "BUY"): ("filled", 10, 10),
+        ("MKT", "SELL"): ("filled", 4, 4),
+        ("STP", "SELL"): ("filled", 6, 6),
+        ("LMT", "SELL"): ("cancelled", 6, 0),
+    }
+    plan = {0: [bracket(take_profit=None)], 1: [Signal("X", SELL, 10, price=120, tif="GTC"), Signal("X", SELL, 4)]}
+    closer = next(order for order in play(plan, bars).orders if order.order_type == "LMT")
+    assert (closer.quantity, closer.filled) == (6, 0)
+
+
 def test_two_closing_orders_close_once() -> None:
     plan = {0: [bracket(take_profit=None, stop_loss=None)], 1: [Signal("X", SELL, 10), Signal("X", SELL, 10)]}
     result = play(plan, days("X", [flat(100)] * 5))
