@@ -68,5 +68,5 @@ def series_of(symbol: str, interval: str, bars: Sequence[Bar], count: int = 0) -
 def real_minutes(symbol: str) -> list[Bar]:
     """The shipped minutes of a fund."""
     frame = read_sample()[symbol]
-    starts = frame.index.to_numpy().astype("datetime64[ns]").astype(np.int64).tolist()
+    starts = [stamp.value for stamp in frame.index]
     return [Bar(start, *row) for start, row in zip(starts, frame.to_numpy().tolist(), strict=True)]
