@@ -22,7 +22,7 @@ from trading.backtest.checks import check_spec
 from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop
 from trading.backtest.desk import Desk
 from trading.backtest.executor import Executor
-from trading.backtest.lane import Lane
+from trading.backtest.lane import Lane, warnings_of
 from trading.backtest.outcome import named_rows, outcome_of
 from trading.backtest.runner import Runner
 from trading.backtest.view import RunClock, RunData
@@ -58,16 +58,31 @@ def run_backtest(
 
     Raises: ConfigError when it cannot be run, with the place and the reason.
     """
-    return _Run(spec).run(progress, should_stop)
+    runners = [Runner(entry) for entry in spec.strategies]
+    return _compiled(spec, runners) or _Run(spec, runners).run(progress, should_stop)
+
+
+def run_by_bars(spec: BacktestSpec) -> BacktestResult:
+    """Run a spec bar by bar, also where the compiled loop would do: what tests hold that to."""
+    return _Run(spec, [Runner(entry) for entry in spec.strategies]).run(None, None)
+
+
+def _compiled(spec: BacktestSpec, runners: Sequence[Runner]) -> BacktestResult | None:
+    """Run one strategy of arrays over one series in the compiled loop; None for everything else."""
+    strategy = runners[0].arrays if len(runners) == 1 and len(spec.bars) == 1 else None
+    if strategy is None:
+        return None
+    from trading.backtest.compiled_result import run_compiled  # the compiler takes a second to import
+
+    return run_compiled(spec, strategy)
 
 
 class _Run:
     """One run of one spec."""
 
-    def __init__(self, spec: BacktestSpec) -> None:
-        self._spec = spec
-        self._runners = [Runner(entry) for entry in spec.strategies]
-        wanted = [pair for runner in self._runners for pair in runner.subscriptions]
+    def __init__(self, spec: BacktestSpec, runners: Sequence[Runner]) -> None:
+        self._spec, self._runners = spec, runners
+        wanted = [pair for runner in runners for pair in runner.subscriptions]
         self._tracks = lay_out(spec, wanted)
         check_spec(spec, self._tracks)
         self._clock = merge(self._tracks)
@@ -84,7 +99,9 @@ class _Run:
                 self._lanes[track.series.symbol] = Lane(track, terms, self._desk, data)
         self._feeds = {track.pair: Feed(track) for track in self._tracks if not track.is_base}
         self._actions = actions.dated(spec.actions, self._lanes, self._clock.moments)
-        self._warnings: list[str] = [text for lane in self._lanes.values() for text in lane.warnings()]
+        self._warnings: list[str] = [
+            text for lane in self._lanes.values() for text in warnings_of(lane.track, spec.models)
+        ]
         known = {track.pair for track in self._tracks}
         for runner in self._runners:
             context = StrategyContext(data, self._now, None, "backtest")

@@ -29,7 +29,7 @@ _SURELY = 1.000001  # floats and decimals differ by far less
 class Executor:
     """Turns the signals of one strategy into orders on its own books."""
 
-    __slots__ = ("_check_cash", "_desk", "book", "currency", "gates", "holdings", "name", "signals")
+    __slots__ = ("_check_cash", "_denied", "_desk", "book", "currency", "gates", "holdings", "name", "signals")
 
     def __init__(self, entry: StrategyEntry, lanes: Mapping[str, Lane], desk: Desk) -> None:
         self.name = entry.name
@@ -39,6 +39,7 @@ class Executor:
             self.holdings[symbol] = Holding(self.book, lane)
         self.gates: Gates = gates_of(entry.config, allow_short=desk.models.allow_short)
         self.signals = 0
+        self._denied = 0
         self.currency = ""
         self._desk = desk
         self._check_cash = desk.models.check_cash
@@ -76,6 +77,23 @@ class Executor:
                     self._do(signal, plan, holding)
             except OrderDeniedError as error:
                 self._deny(signal, error)
+
+    def aim(self, symbol: str, target: float) -> bool:
+        """Order what leads to a position, taking back what works; tell whether it was not refused."""
+        holding = self.holdings[symbol]
+        wanted = Decimal(int(target)) if target.is_integer() else Decimal(repr(target))
+        if wanted == holding.held + holding.buying - holding.selling:
+            return True
+        for order in list(holding.orders):
+            self._desk.cancel(order, "the target changed")
+        change = wanted - holding.held
+        if not change:
+            return True
+        action = SignalAction.BUY if change > 0 else SignalAction.SELL
+        denied = self._denied
+        units = abs(change)
+        self.take([Signal(symbol, action, int(units) if units == int(units) else units)])
+        return self._denied == denied
 
     def _do(self, signal: Signal, plan: Plan, holding: Holding) -> None:
         if plan.cancel_working:
@@ -140,6 +158,7 @@ class Executor:
 
     def _deny(self, signal: Signal, error: OrderDeniedError) -> None:
         desk = self._desk
+        self._denied += 1
         quantity: Any = signal.quantity
         side = str(getattr(signal.action, "value", signal.action))
         size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO

@@ -19,7 +19,7 @@ from typing import Protocol
 from strategies.bar_series import nanos_of
 from strategies.exceptions import OrderDeniedError
 from trading.backtest.arrays import Track, plain_view
-from trading.backtest.contracts import InstrumentTerms
+from trading.backtest.contracts import InstrumentTerms, Models
 from trading.backtest.desk import Desk
 from trading.backtest.orders import CLOSING, LIMIT, MARKET, NEVER, STOP, TOUCH, TRAIL, WorkingOrder
 from trading.brokers.fills import Outcome, Stretch, match, stretch_of_bar
@@ -79,23 +79,6 @@ class Lane:
         self._turn = _AT_START
         self._due: list[tuple[WorkingOrder, Decimal]] = []  # stops of what was entered on the way, with its price
         self._decimal_close: tuple[int, Decimal] | None = None
-
-    def warnings(self) -> list[str]:
-        """Return what the bars of the run leave unsaid."""
-        track, told = self.track, []
-        if self._unlimited and self.models.participation is not None:
-            told.append(f"{self.symbol} has no volumes: its orders fill whole.")
-        starts = track.starts[track.first : track.last]
-        at = track.sessions.closes.searchsorted(starts, side="right")
-        closed = at == len(track.sessions.closes)
-        at[closed] = 0
-        outside = int((closed | (starts < track.sessions.opens[at])).sum())
-        if outside:
-            told.append(
-                f"{outside} of {len(starts)} bars of {self.symbol} lie outside the sessions of "
-                f"{track.sessions.group}: strategies see them, orders wait."
-            )
-        return told
 
     def last_close(self) -> Decimal | None:
         """Return the last visible close, None before the first bar."""
@@ -298,6 +281,23 @@ class Lane:
             return ZERO
         self._taken[order.strategy] = taken + quantity
         return quantity
+
+
+def warnings_of(track: Track, models: Models) -> list[str]:
+    """Return what the bars of a run leave unsaid."""
+    symbol, told = track.series.symbol, []
+    _, (*_, volumes) = track.series.whole()
+    if models.participation is not None and not volumes.any():
+        told.append(f"{symbol} has no volumes: its orders fill whole.")
+    starts = track.starts[track.first : track.last]
+    rows = starts.searchsorted(track.sessions.opens), starts.searchsorted(track.sessions.closes)
+    outside = len(starts) - int((rows[1] - rows[0]).sum())
+    if outside:
+        told.append(
+            f"{outside} of {len(starts)} bars of {symbol} lie outside the sessions of {track.sessions.group}: "
+            "strategies see them, orders wait."
+        )
+    return told
 
 
 def _is_first(order: WorkingOrder, stretch: Stretch) -> bool:

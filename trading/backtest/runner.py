@@ -12,10 +12,11 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from strategies.exceptions import ConfigError, StrategyError
-from strategies.reactive import ReactiveStrategy, StrategyContext
+from strategies.reactive import ArrayStrategy, ReactiveStrategy, StrategyContext
 from trading.backtest.arrays import Pair
 from trading.backtest.contracts import StrategyEntry
 from trading.backtest.executor import Executor
+from trading.backtest.targets import Follower, check_causal, targets_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Runner:
         self.executor: Executor
         self._context: StrategyContext
         self._known: Container[Pair] = ()
+        self._hook: Callable[[str, str], Any] | None = None
         self.guard(self._make)
 
     def _make(self) -> None:
@@ -70,10 +72,29 @@ class Runner:
                 )
         self.executor.keep_currency(symbol for symbol, _ in pairs)
 
+    def _follow(self, strategy: ArrayStrategy) -> None:
+        """Ask a strategy for all its targets; the engine then goes along with them."""
+        if len(self.subscriptions) != 1:
+            raise StrategyError(f"{self.entry.name} declares arrays, so it subscribes to one pair.")
+        bars = self._context.get_bars(*self.subscriptions[0])
+        targets = targets_of(self.entry.name, strategy, bars, bars.capacity)
+        check_causal(self.entry.name, strategy, bars, targets)
+        self._hook = Follower(self.executor, bars, targets).on_bars
+
+    @property
+    def arrays(self) -> ArrayStrategy | None:
+        """Return the strategy when it declares arrays and nothing else: hooks of its own would have to be called."""
+        strategy = self.strategy if self.is_running else None
+        if not isinstance(strategy, ArrayStrategy):
+            return None
+        own = type(strategy)
+        hooks = own.setup, own.teardown, own.on_bars
+        return strategy if hooks == (ReactiveStrategy.setup, ReactiveStrategy.teardown, ArrayStrategy.on_bars) else None
+
     @property
     def on_bars(self) -> Callable[[str, str], Any]:
-        """Return the strategy's own hook, bound once."""
-        return self.strategy.on_bars
+        """Return what is called at each bar, bound once."""
+        return self._hook if self._hook is not None else self.strategy.on_bars
 
     def set_up(self) -> None:
         """Let the strategy prepare; subscriptions are read again after it."""
@@ -83,6 +104,8 @@ class Runner:
                 raise StrategyError(f"setup of {self.entry.name} answered that it cannot run.")
             self.subscriptions = self._wanted()
             self._check(self.subscriptions)
+            if isinstance(self.strategy, ArrayStrategy):
+                self._follow(self.strategy)
 
         if self.is_running:
             self.guard(act)
