@@ -164,23 +164,80 @@ def test_hold_trades_nothing_and_a_sale_from_flat_is_refused_and_told(rig: Rig) 
     )
 
 
-def test_entry_with_exits_is_protected_and_closing_it_leaves_no_exit_behind(rig: Rig) -> None:
-    source = SAYS.replace(
-        'return [Signal(symbol, SignalAction[word], self.config["size"] if word in ("BUY", "SELL") else None)',
-        "return [Signal(symbol, SignalAction[word], 10 if word == 'BUY' else None, "
-        "stop_loss=bars[-1].close * 0.5 if word == 'BUY' else None, "
-        "take_profit=bars[-1].close * 2 if word == 'BUY' else None)",
-    )
-    rig.strategy("ALPHA", source, weight="0.3", params={"say": "BUY"})
+PROTECTED = SAYS.replace(
+    'return [Signal(symbol, SignalAction[word], self.config["size"] if word in ("BUY", "SELL") else None)',
+    "return [Signal(symbol, SignalAction[word], (self.config['size'] or None) if word in ('BUY', 'SELL') else None, "
+    "stop_loss=bars[-1].close * 0.5 if word == 'BUY' else None, "
+    "take_profit=bars[-1].close * 2 if word == 'BUY' else None)",
+)
+
+
+def exits_of(owner: str) -> dict[str, Decimal]:
+    """Return what the working exits would trade, by type."""
+    rows = Order.objects.filter(owner=owner, state__in=["accepted", "sent", "partial"]).exclude(parent_ref="")
+    return {row.order_type: row.quantity - row.filled for row in rows}
+
+
+def speak(alpha: Any, word: str, size: int = 0) -> None:
+    """Have a strategy say something at its next bar."""
+    save_strategy({"symbol": alpha.symbol, "params": {"say": word, "size": size}}, None)
+    until(lambda: alpha.reactive.config["say"] == word and alpha.reactive.config["size"] == size)
+    alpha.reactive.said = 0
+
+
+def test_exits_protect_an_entry_shrink_with_it_and_end_with_it(rig: Rig) -> None:
+    rig.strategy("ALPHA", PROTECTED, weight="0.3", params={"say": "BUY", "size": 10})
     engine = rig.engine()
     alpha = rig.start(engine, "ALPHA")
     until(lambda: position("ALPHA", "SPY") == 10, 30.0, "the entry")
-    working = Order.objects.filter(owner="ALPHA", state__in=["accepted", "sent"])
-    until(lambda: {order.order_type for order in working.all()} == {"LMT", "STP"})
-    alpha.reactive.said = 0
-    save_strategy({"symbol": "ALPHA", "params": {"say": "SELL", "size": 1}}, None)
-    until(lambda: position("ALPHA", "SPY") == 0, 30.0, "sold")
-    until(lambda: not working.exists(), what="no exit is left to open a position the other way")
+    until(lambda: exits_of("ALPHA") == {"LMT": 10, "STP": 10}, what="both exits")
+    speak(alpha, "SELL", 4)
+    until(lambda: position("ALPHA", "SPY") == 6, 30.0, "a part was sold")
+    until(lambda: exits_of("ALPHA") == {"LMT": 6, "STP": 6}, what="exits of what is left")
+    speak(alpha, "SELL")
+    until(lambda: position("ALPHA", "SPY") == 0, 30.0, "the rest")
+    until(lambda: not exits_of("ALPHA"), what="no exit is left to open a position the other way")
+    rig.assert_books_equal_broker()
+
+
+def test_exits_of_an_earlier_life_under_another_client_end_with_the_position(rig: Rig) -> None:
+    rig.strategy("ALPHA", PROTECTED, weight="0.3", params={"say": "BUY", "size": 10})
+    rig.strategy("BETA")
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    first = alpha.client_id
+    until(lambda: exits_of("ALPHA") == {"LMT": 10, "STP": 10}, 30.0, "both exits")
+    engine.cleanup(1.0)
+    save_strategy({"symbol": "ALPHA", "params": {"say": ""}}, None)
+    again = rig.engine(autostart=False)
+    rig.start(again, "BETA")
+    alpha = rig.start(again, "ALPHA")
+    assert alpha.client_id != first
+    assert exits_of("ALPHA") == {"LMT": 10, "STP": 10}, "they protect the position meanwhile"
+    speak(alpha, "CLOSE")
+    until(lambda: position("ALPHA", "SPY") == 0, 40.0, "flat")
+    until(lambda: not exits_of("ALPHA"), what="no exit is left")
+    rig.assert_books_equal_broker()
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"),
+    [({"max_open_positions": 1}, "max_open_positions"), ({"max_buying_power": 4000.0}, "max_buying_power")],
+)
+def test_bounds_over_all_symbols_count_positions_and_orders(rig: Rig, gate: dict[str, Any], code: str) -> None:
+    source = (
+        SAYS.replace("or self.said:", "or symbol in self.told:")
+        .replace("self.said += 1", "self.told.add(symbol)")
+        .replace("self.said = [], 0, 0, 0", "self.said = [], 0, 0, 0\n        self.told = set()")
+    )
+    fields = {"say": "BUY", "size": 10, "symbols": ["SPY", "TLT"], **gate}
+    rig.strategy("ALPHA", source, weight="0.4", params=fields)
+    engine = rig.engine()
+    alpha = rig.start(engine, "ALPHA")
+    figures = alpha.executor.figures
+    until(lambda: figures.traded + sum(figures.refused.values()) == 2, 40.0, "a decision on each")
+    assert (figures.traded, dict(figures.refused)) == (1, {code: 1}), figures
+    until(lambda: position("ALPHA", "SPY") + position("ALPHA", "TLT") == 10, what="one symbol is held")
     rig.assert_books_equal_broker()
 
 

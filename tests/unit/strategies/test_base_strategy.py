@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from strategies.bar_series import BarSeries
@@ -157,13 +158,15 @@ def test_changed_configuration_that_setup_refuses_ends_it() -> None:
 
 
 class Aiming(ArrayStrategy):
-    """Aims at what the closes say."""
+    """Aims at what a test says."""
+
+    targets: Sequence[float] = ()
 
     def get_subscriptions(self) -> list[tuple[str, str]]:
         return [("AAPL", "5m")]
 
     def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
-        return SignalArrays(bars.close)
+        return SignalArrays(np.array(self.targets[: len(bars)]))
 
 
 def aiming(mode: str) -> tuple[Aiming, StandingData]:
@@ -173,10 +176,11 @@ def aiming(mode: str) -> tuple[Aiming, StandingData]:
     return made, data
 
 
-def spoken(made: Aiming, data: StandingData, *closes: float) -> list[Any]:
+def spoken(made: Aiming, data: StandingData, *targets: float) -> list[Any]:
+    made.targets = targets
     found: list[Any] = []
-    for close in closes:
-        data.add("AAPL", "5m", close)
+    for _ in targets:
+        data.add("AAPL", "5m", 50.0)
         said = made.on_bars("AAPL", "5m") or []
         found += [(one.action.value, one.quantity, (one.metadata or {})[TARGET]) for one in said]
     return found
