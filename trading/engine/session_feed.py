@@ -178,12 +178,11 @@ class LiveFeed:
             raise ConfigError(f"{session.day} has no session.", code="no_session")
         contract = self.contract(symbol)
         made = LiveStream(interval, nanos_of(opens), self._news, self._market.unfollow)
-        passed = max(0.0, (datetime.now(UTC) - opens).total_seconds())
         follow = partial(
             self._market.follow,
             contract,
             [interval],
-            warm_up=int(passed // parse_interval(interval).seconds) + 2,
+            warm_up=1,  # and all of today, which series of the day always have
             regular_hours=True,
             on_turn=made.on_turn,
             on_trouble=lambda text: self._tell(f"{symbol}: {text}"),

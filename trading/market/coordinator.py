@@ -62,7 +62,7 @@ class SessionCoordinator:
         self._stop, self._go_on, self._news = threading.Event(), threading.Event(), threading.Event()
         self._go_on.set()
         self.begun = threading.Event()
-        """Set once strategies run, or it is clear that they never will."""
+        """Set once bars are streamed to strategies, or it is clear that none ever will be."""
 
     # -- from any thread
 
@@ -214,7 +214,6 @@ class SessionCoordinator:
         self._check_subscriptions()
         self.scanners.begin_day([make(self._session()) for make in self._make_scanners])
         self.scanners.scan_before_open()
-        self.begun.set()
 
     def _check_subscriptions(self) -> None:
         """Refuse intervals that never come: a strategy that waits for them would be silent for ever."""
@@ -235,6 +234,7 @@ class SessionCoordinator:
         if self.ports.gaps is not None:
             self.ports.gaps.start()
         self._enter(Phase.STREAMING)
+        self.begun.set()
         if self.is_live:
             self._follow()
         elif self._config.run_mode is RunMode.CLOCK_DRIVEN:
