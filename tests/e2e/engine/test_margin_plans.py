@@ -91,7 +91,14 @@ def test_a_position_that_ib_does_not_answer_for_leaves_parts_unknown_and_not_zer
     assert own == {"ALPHA": None, DISCRETIONARY: None, "IDLE": "0"}
     assert "SPY" in shown["problem"]
     rig.gateway.fault("clear")
-    assert parts(shares(rig, engine), "initial")["ALPHA"] > 0
+    whole = shares(rig, engine)
+    assert parts(whole, "initial")["ALPHA"] > 0
+    rig.gateway.fault("lose openOrder client=0 count=all")
+    assert rig.result(rig.do("read_margin"))["known"] is False
+    engine.message_queue.submit(lambda: None, "barrier").result(10)
+    shown = risk_queries.margin_shares()
+    assert (shown["at"], shown["owners"]) == (whole["at"], whole["owners"])  # what was whole stands, and says so
+    assert "did not answer" in shown["problem"]
 
 
 def test_readings_follow_positions_by_themselves(rig: Rig, mats_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from portfolio.services import (
     ensure_account,
     ensure_instruments,
     fold_batch,
+    note_silence,
     open_account,
     rates_of,
     record_account_values,
@@ -59,6 +60,23 @@ def test_equity_falls_back_to_the_last_snapshot_when_marks_are_old() -> None:
     take_equity_snapshot(ACCOUNT, NOW)
     record_marks({265598: Decimal(99)}, NOW)
     assert strategy_equity(ACCOUNT, "ALPHA", LATER) == 20_499
+
+
+def test_prices_that_stopped_value_nothing_until_the_next_one_comes() -> None:
+    trade()
+    record_marks({265598: Decimal(55)}, NOW)
+    before, after = NOW + timedelta(minutes=2), NOW + timedelta(minutes=4)
+    take_equity_snapshot(ACCOUNT, before)
+    assert note_silence([265598], NOW + timedelta(minutes=3)) == 1
+    assert note_silence([265598], NOW + timedelta(minutes=9)) == 0  # since the first word of it
+    record_marks({}, after)
+    take_equity_snapshot(ACCOUNT, after)  # it goes on at the last price there was, and says nothing new
+    EquitySnapshot.objects.filter(owner="ALPHA", taken_at=after).update(equity=1)
+    assert not figures_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT), after).fresh
+    assert strategy_equity(ACCOUNT, "ALPHA", after) == 20_000 - 1 + 500
+    record_marks({265598: Decimal(55)}, after)
+    assert Mark.objects.get().silent_since is None
+    assert figures_of(ACCOUNT, "ALPHA", "USD", rates_of(ACCOUNT), after).fresh
 
 
 def test_equity_falls_back_to_weight_of_net_liquidation() -> None:
