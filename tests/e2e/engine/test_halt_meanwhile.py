@@ -186,7 +186,7 @@ def test_every_way_in_halts_at_once_while_a_rebalancing_holds_the_ledger(
         )
         late = [moment for moment in of_strategies(sent) if moment > halted + HALT_S]
         assert not late, name
-        assert {one.last for one in busy} == {"halted"}
+        until(lambda: {one.last for one in busy} == {"halted"}, 10, f"for the halt: {name}")
         until(lambda: TradingControl.objects.filter(owner="", state="halted").exists(), 10, f"on record: {name}")
     until(lambda: all(check.outcome is not Outcome.FAILS for check in verify_all(arctic=False).checks), 20)
     rig.assert_books_equal_broker()
