@@ -33,9 +33,15 @@ def _check_ingest(args: Mapping[str, Any]) -> None:
 
 
 def _check_backtest(args: Mapping[str, Any]) -> None:
-    from trading.backtest.wish import MARKET_DATA, SAMPLE, parse_wish
+    from trading.backtest.wish import parse_wish
 
-    if parse_wish(args).source not in (MARKET_DATA, SAMPLE):
+    _check_source(parse_wish(args).source)
+
+
+def _check_source(source: str) -> None:
+    from trading.backtest.wish import MARKET_DATA, SAMPLE
+
+    if source not in (MARKET_DATA, SAMPLE):
         raise ConfigError(
             "The source is market_data or sample; files come from the command line alone.",
             code="bad_backtest",
@@ -43,7 +49,31 @@ def _check_backtest(args: Mapping[str, Any]) -> None:
         )
 
 
-CHECKS: dict[str, Check] = {JobKind.INGEST: _check_ingest, JobKind.BACKTEST: _check_backtest}
+def _check_lookahead(args: Mapping[str, Any]) -> None:
+    from trading.backtest.check_wish import LookaheadWish, parse_check
+
+    _check_source(parse_check(LookaheadWish, args).backtest.source)
+
+
+def _check_warm_up(args: Mapping[str, Any]) -> None:
+    from trading.backtest.check_wish import WarmUpWish, parse_check
+
+    _check_source(parse_check(WarmUpWish, args).backtest.source)
+
+
+def _check_shadow(args: Mapping[str, Any]) -> None:
+    from trading.backtest.check_wish import ShadowWish, parse_check
+
+    parse_check(ShadowWish, args)
+
+
+CHECKS: dict[str, Check] = {
+    JobKind.INGEST: _check_ingest,
+    JobKind.BACKTEST: _check_backtest,
+    JobKind.LOOKAHEAD: _check_lookahead,
+    JobKind.WARM_UP: _check_warm_up,
+    JobKind.SHADOW: _check_shadow,
+}
 
 
 def ask_for(kind: str, args: Mapping[str, Any], *, actor: str, source: str, now: datetime | None = None) -> Job:

@@ -32,6 +32,7 @@ from arcticdb.exceptions import (
 )
 from django.conf import settings
 
+from portfolio.arctic import horizon
 from portfolio.arctic.address import S3_TIMEOUTS, complete, endpoint_of, explain, folder_of, place_of
 from portfolio.arctic.health import ArcticDamagedError, ArcticUnavailableError, check_folder, check_library
 from strategies.exceptions import ConfigError
@@ -105,7 +106,7 @@ class ArcticClient:
                     self.uri, lambda: self._arctic.get_library(name, create_if_missing=True, library_options=_OPTIONS)
                 )
                 self._libraries[name] = found
-            return found
+            return horizon.CutLibrary(found) if horizon.is_set() else found
 
     def get_library(self, name: str) -> Any:
         """Return a library by ArcticDB's own method name."""

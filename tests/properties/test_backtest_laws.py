@@ -20,7 +20,7 @@ from trading.brokers.fills import FillOrder, match, stretch_of_bar
 from trading.market import signal_rules
 from trading.market.signal_rules import Gates, KnownFacts, plan_signal
 
-few, some = settings(max_examples=40, deadline=None), settings(max_examples=150, deadline=None)
+few, some = settings(max_examples=30, deadline=None), settings(max_examples=60, deadline=None)
 cents = st.integers(9_000, 11_000).map(lambda n: n / 100)
 FEES = (NoFees(), FixedStockFees(), FixedStockFees(regulatory=RegulatoryFees()), TieredStockFees())
 

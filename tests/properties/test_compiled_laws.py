@@ -19,7 +19,7 @@ from trading.backtest.contracts import BacktestResult, BacktestSpec, InstrumentT
 from trading.backtest.engine import run_backtest, run_by_bars
 from trading.brokers.fees import FixedStockFees
 
-some = settings(max_examples=120, deadline=None)
+some = settings(max_examples=60, deadline=None)
 NAN = float("nan")
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from strategies.bar_series import BarSeries
 from trading.brokers.fees import FeeSchedule, FixedStockFees
 from trading.market.calendars import NO_OVERRIDES, Overrides
+from trading.market.signal_rules import Gates
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0–1) and a few words, at most some times a second."""
@@ -87,7 +88,8 @@ class StrategyEntry:
     """One strategy of a run: its own books under ``name``.
 
     ``make`` returns a fresh instance: a ReactiveStrategy for (name, config); an imperative class is made by the
-    engine's own port. ``kind`` is reactive or imperative. ``config`` are the parameters, JSON-able.
+    engine's own port. ``kind`` is reactive or imperative. ``config`` are the parameters, JSON-able. ``gates`` stand in
+    for those that ``config`` asks for, where a check wants every signal traded.
     """
 
     name: str
@@ -96,6 +98,7 @@ class StrategyEntry:
     config: Mapping[str, Any]
     cash: Decimal
     code_hash: str = ""
+    gates: Gates | None = None
 
 
 @dataclass(frozen=True, slots=True)

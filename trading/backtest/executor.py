@@ -37,7 +37,7 @@ class Executor:
         self.holdings = self.book.holdings
         for symbol, lane in lanes.items():
             self.holdings[symbol] = Holding(self.book, lane)
-        self.gates: Gates = gates_of(entry.config, allow_short=desk.models.allow_short)
+        self.gates: Gates = entry.gates or gates_of(entry.config, allow_short=desk.models.allow_short)
         self.signals = 0
         self._denied = 0
         self.currency = ""

@@ -116,10 +116,7 @@ def meet(
     orders: Ints,
     fills: Ints,
 ) -> None:
-    """Let a bar meet the order that works."""
-    if row > state[TO]:
-        close_order(state, orders, EXPIRED, state[ENDS])
-        return
+    """Let a bar meet the order that works, before its day is over."""
     session = state[SESSION]
     while session < len(end_rows) and row >= end_rows[session]:
         session += 1
@@ -253,11 +250,10 @@ def start_order(row: int, now: int, starts: Ints, end_rows: Ints, close_ns: Ints
 
 
 @part
-def finish(last: int, state: Ints, orders: Ints) -> None:
-    """End the order that works at the end of a run, whose last moment is ``last``: its day may be over already."""
-    if state[PENDING] != 0:
-        gone = state[ENDS] <= last
-        close_order(state, orders, EXPIRED if gone else OPEN, state[ENDS] if gone else NEVER)
+def expire(now: int, state: Ints, orders: Ints) -> None:
+    """End the order that works when its day is over."""
+    if state[PENDING] != 0 and state[ENDS] <= now:
+        close_order(state, orders, EXPIRED, state[ENDS])
 
 
 @part
@@ -312,8 +308,9 @@ def walk(
             if room and max(state[PLACED], state[FILLS]) >= room:
                 stopped = row
                 break
-            if state[PENDING] != 0:
+            if state[PENDING] != 0 and row <= state[TO]:
                 meet(row, opens, volumes, starts, begin_rows, end_rows, terms, state, orders, fills)
+            expire(ends[row], state, orders)
             if is_new(target, state):
                 aim(row, int(target), closes[row], starts, ends[row], end_rows, close_ns, terms, state, orders)
             held, cash, asks_again = state[HELD], state[CASH], state[REFUSED]
@@ -327,5 +324,5 @@ def walk(
             before, peak, drawdown, total, squares = note(equity, before, peak, drawdown, total, squares)
     figures[:] = before, peak, drawdown, total, squares
     if stopped == rows[2]:
-        finish(ends[rows[2] - 1], state, orders)
+        expire(ends[rows[2] - 1], state, orders)
     return stopped

@@ -149,7 +149,7 @@ class Lane:
                 self._due.append((order, entry_price))
 
     def expire(self, now_ns: int) -> None:
-        """End what is over by now; for the end of a run."""
+        """End what is over by now."""
         for order in list(self.working):
             if order.ends_ns <= now_ns and order in self.working:
                 self._desk.end(order, "expired", order.ends_ns)
@@ -175,6 +175,8 @@ class Lane:
                     self._touch(row, self._stretch(row))
                 return
         self._match_all(row)
+        # What is over when the bar ends is over before strategies are told of it.
+        self.expire(self._desk.now_ns)
 
     def _is_open(self, row: int) -> bool:
         """Tell whether a bar lies within a session, and note which."""

@@ -264,7 +264,17 @@ class Reconciler:
         return not self._cash.needs_check(await in_db_thread(self._cash.look, answer, _now()))
 
     async def _compare(self) -> int:
-        """Settle positions: a difference must survive several looks before it becomes a break."""
+        """Settle positions; before orders may flow the record is of books that did not move since the look."""
+        for _ in range(COMPARE_TRIES):
+            if await self._settle_positions() or self._host.gate.is_open:
+                break
+        return len(self._breaks)
+
+    async def _settle_positions(self) -> bool:
+        """Look and record: a difference must survive several looks before it becomes a break.
+
+        Tell False when a fill came in between, so that its contract was left as it was.
+        """
         moving: frozenset[int] = frozenset()
         for turn in range(COMPARE_TRIES):
             asked_at = _now()
@@ -277,8 +287,7 @@ class Reconciler:
                 break
             await asyncio.sleep(self._times.look_pause_s * (turn + 1))
             await self._state.replay()
-        await self._job(lambda: self._record_breaks(positions, moving), "record_breaks")
-        return len(self._breaks)
+        return await self._job(lambda: self._record_breaks(positions, found, moving), "record_breaks")
 
     def _differing(self, found: dict[int, tuple[Decimal, Decimal]]) -> set[int]:
         """Return the contracts in which a look differs from the known breaks."""
@@ -299,10 +308,24 @@ class Reconciler:
         found = compare(_quantities(positions), books.ledger_quantities(self._state.account))
         return {one.con_id: (one.broker_quantity, one.ledger_quantity) for one in found}
 
-    def _record_breaks(self, positions: Sequence[BrokerPosition], moving: frozenset[int]) -> None:
+    def _record_breaks(
+        self,
+        positions: Sequence[BrokerPosition],
+        found: dict[int, tuple[Decimal, Decimal]],
+        moving: frozenset[int],
+    ) -> bool:
+        """Record what the look found; tell whether that was all.
+
+        What differs otherwise by now was filled since, and IB's answer is older than that: it opens no break.
+        """
         now = _now()
         quantities = _quantities(positions)
-        facts = books.compare_positions(self._state.account, quantities, now, day=self._day, moving=moving)
+        differing = {
+            one.con_id: (one.broker_quantity, one.ledger_quantity)
+            for one in compare(quantities, books.ledger_quantities(self._state.account))
+        }
+        filled = {con_id for con_id, pair in differing.items() if pair != found.get(con_id)}
+        facts = books.compare_positions(self._state.account, quantities, now, day=self._day, moving=moving | filled)
         report_breaks(facts, now)
         reach("reconcile")
         opened = Break.objects.filter(account_id=self._state.account, state=BreakState.OPEN, kind=BreakKind.POSITION)
@@ -310,6 +333,7 @@ class Reconciler:
             row.instrument_id: (row.ib_quantity, row.ledger_quantity) for row in opened if row.instrument_id is not None
         }
         self._host.gate.lock_instruments(self._breaks)
+        return not filled
 
     async def _compare_cash(self) -> str:
         """Settle cash in the same way; return what it waits for, empty when it was compared."""

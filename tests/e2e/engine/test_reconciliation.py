@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from trading.gateway import protocol_responses as respond
 from trading.gateway import wire_hub
 from trading.gateway.model import ExecutionFilter
 from trading.models import Alert, EngineEvent
+from trading.orders.db_threads import in_db_thread
 
 pytestmark = pytest.mark.e2e
 
@@ -501,3 +503,28 @@ def test_master_session_outlives_an_error_in_the_middle_of_a_check(
     until(lambda: engine.gate.is_open and engine.state == "running", timeout_s=30, what="orders flow again")
     rig.inject("SPY", 3)
     until(lambda: position(DISCRETIONARY, "SPY") == 3, what="the fill after the error is booked")
+
+
+def test_a_fill_between_the_look_and_its_record_opens_no_break(rig: Rig) -> None:
+    """The answer of IB is older than the fill: the instrument would be locked, and people called, for nothing."""
+    rig.strategy("ALPHA")
+    engine = started(rig)
+    ticket = rig.trade(rig.start(engine, "ALPHA"), "SPY", 2)
+    reconciler = engine.session._reconciler
+    job, injected = reconciler._job, list[str]()
+
+    async def _late(work: Any, name: str) -> Any:
+        if name == "record_breaks" and not injected:
+            injected.append(name)
+            await asyncio.to_thread(rig.inject, "SPY", 3, ticket.order_ref, 1)
+            while await in_db_thread(position, "ALPHA", "SPY") < 5:
+                await asyncio.sleep(0.01)
+        return await job(work, name)
+
+    reconciler._job = _late  # type: ignore[method-assign]
+    result = engine.session.reconcile()
+    assert injected
+    assert result["breaks"] == 0, result
+    assert not Break.objects.exists()
+    assert engine.gate.locked_instruments == frozenset()
+    rig.assert_books_equal_broker()

@@ -7,7 +7,7 @@ import json
 import logging
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -20,6 +20,7 @@ from trading.backtest.metrics import all_metrics
 from trading.backtest.report import render_report
 from trading.backtest.wish import BacktestWish, parse_wish
 from trading.interrupts import stop_on_signals
+from trading.management.progress_line import ProgressLine
 
 _SHOWN = (
     ("profit", "Profit"),
@@ -70,7 +71,7 @@ class Command(BaseCommand):
         try:
             wish = parse_wish(_wish_of(options))
             launch = launch_of(wish)
-            with stop_on_signals() as interrupt, _Line(self.stderr) as line:
+            with stop_on_signals() as interrupt, ProgressLine(self.stderr) as line:
                 result = run_backtest(launch.spec, progress=line.show, should_stop=interrupt.is_set)
             figures = all_metrics(result)
             result.warnings[:0] = launch.notes
@@ -142,23 +143,3 @@ def _text(key: str, value: Any, reasons: dict[str, str]) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return f"{Decimal(value):,.2f}" if key in _MONEY else str(value)
-
-
-class _Line:
-    """A progress line on a terminal; nothing in a log."""
-
-    def __init__(self, out: Any) -> None:
-        self._out: TextIO = out
-
-    def __enter__(self) -> _Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._out.isatty():
-            self._out.write("\r\x1b[K", ending="")  # type: ignore[call-arg]  # Django's wrapper
-
-    def show(self, done: float, text: str) -> None:
-        """Show how far the run is."""
-        if self._out.isatty():
-            self._out.write(f"\r{done * 100:5.1f} %  {text}\x1b[K", ending="")  # type: ignore[call-arg]  # as above
-            self._out.flush()
