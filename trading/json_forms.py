@@ -109,7 +109,7 @@ def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Node:
     if "properties" in resolved:
         made["properties"] = {name: _node(part, defs) for name, part in resolved["properties"].items()}
     elif resolved.get("type") == "object":
-        made |= {"type": "string", "format": "textarea", _KIND: _JSON}
+        made |= {"type": "string", "widget": "textarea", _KIND: _JSON}
     if "items" in resolved:
         made["items"] = _node(resolved["items"], defs)
     return made

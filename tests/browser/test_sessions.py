@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -84,6 +85,29 @@ def test_a_found_symbol_is_promoted_into_the_running_session(page: Page, site: S
         form.get_by_role("button").click()
     assert sent.value.status == 202
     assert EngineCommand.objects.get(kind="promote_symbol").args == {"session": "open-drive", "ticker": "SPY"}
+
+
+def test_a_session_is_edited_in_the_admins_form_and_mistakes_are_told_at_their_place(
+    page: Page, site: Site, busy: SessionRun
+) -> None:
+    row = SessionConfig.objects.get(name="quiet")
+    page.goto(f"{site.origin}/admin/trading/sessionconfig/{row.pk}/change/")
+    most, trade = (page.locator(f'input[name$="trading_config§max_{name}"]') for name in ("buying_power", "per_trade"))
+    expect(page.locator('textarea[name$="strategies§0§config"]')).to_have_value(re.compile('"symbols"'))
+    trade.fill("15000")
+    most.fill("12000")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".errorlist")).to_contain_text("trading_config.max_per_trade: 15000 is more than")
+    row.refresh_from_db()
+    assert row.config == LIVE, "nothing is saved"
+    most.fill("100000")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".messagelist")).to_contain_text("was changed successfully")
+    row.refresh_from_db()
+    assert int(row.config["trading_config"]["max_per_trade"]) == 15_000
+    [strategy] = row.config["session_data_config"]["strategies"]
+    assert strategy["config"] == {"symbols": ["SPY"], "interval": "5m"}
+    assert row.updated_by == "operator"
 
 
 @pytest.mark.parametrize(("role", "buttons"), [("viewer", 0), ("operator", 3)])

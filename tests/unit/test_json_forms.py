@@ -68,7 +68,7 @@ def test_the_form_asks_for_no_option_and_holds_no_defaults() -> None:
     assert parts["mode"]["enum"] == ["live", "backtest"]
     assert parts["backtest_config"]["properties"]["commission_per_share"]["type"] == ["number", "null"]
     strategies = parts["session_data_config"]["properties"]["strategies"]
-    assert strategies["items"]["properties"]["config"]["format"] == "textarea"
+    assert strategies["items"]["properties"]["config"]["widget"] == "textarea"
 
 
 def test_text_that_is_no_json_is_left_for_the_model_to_refuse() -> None:
