@@ -114,14 +114,14 @@ def test_an_order_that_was_cut_is_for_what_it_still_trades() -> None:
     result = play({0: [bracket()], 1: [Signal("X", SELL, 4)]}, bars)
     orders = {(order.order_type, order.side): (order.state, order.quantity, order.filled) for order in result.orders}
     assert orders == {
-        ("MKT", "BUY"): ("filled", 10, 10),
-        ("MKT", "SELL"): ("filled", 4, 4),
-        ("STP", "SELL"): ("filled", 6, 6),
-        ("LMT", "SELL"): ("cancelled", 6, 0),
+        ("MKT", "BUY"): ("filled", Decimal(10), Decimal(10)),
+        ("MKT", "SELL"): ("filled", Decimal(4), Decimal(4)),
+        ("STP", "SELL"): ("filled", Decimal(6), Decimal(6)),
+        ("LMT", "SELL"): ("cancelled", Decimal(6), Decimal(0)),
     }
     plan = {0: [bracket(take_profit=None)], 1: [Signal("X", SELL, 10, price=120, tif="GTC"), Signal("X", SELL, 4)]}
     closer = next(order for order in play(plan, bars).orders if order.order_type == "LMT")
-    assert (closer.quantity, closer.filled) == (6, 0)
+    assert (closer.quantity, closer.filled) == (Decimal(6), Decimal(0))
 
 
 def test_two_closing_orders_close_once() -> None:

@@ -14,7 +14,7 @@ from strategies.bar_series import BarSeries
 from strategies.exceptions import ConfigError
 from strategies.reactive import ArrayStrategy, SignalAction, SignalArrays, StrategyContext
 from tests.support.backtests import D, days, fills_of, flat, minutes, scripted, series, spec_of
-from trading.backtest import engine
+from trading.backtest.arrays import lay_out
 from trading.backtest.compiled_market import NotCompilableError, compile_market
 from trading.backtest.compiled_sweep import sweep_arrays
 from trading.backtest.contracts import BacktestSpec, CorporateAction, InstrumentTerms, Models, NoFees, StrategyEntry
@@ -197,7 +197,7 @@ class Worse:
     ],
 )
 def test_what_the_loop_cannot_do_exactly_is_the_engine_s(made: BacktestSpec, reason: str) -> None:
-    (track,) = engine.lay_out(made)
+    (track,) = lay_out(made)
     with pytest.raises(NotCompilableError, match=reason):
         compile_market(made, made.strategies[0], track)
     assert len(run_backtest(made).fills) == 3
