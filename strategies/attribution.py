@@ -20,6 +20,11 @@ def enter(symbol: str) -> None:
     _of_thread.symbol = symbol
 
 
+def enter_context(symbol: str) -> None:
+    """Mark the calling task alone, and what it starts: for strategies that share a thread with others."""
+    _of_context.set(symbol)
+
+
 def current_strategy() -> str:
     """Return the symbol of the strategy whose code is running; empty outside of strategies."""
     return _of_context.get() or str(getattr(_of_thread, "symbol", ""))

@@ -78,6 +78,21 @@ def duration_text(span: timedelta, frame: Timeframe) -> str:
     return f"{math.floor(span / DAY) + 1} D" if span < _YEAR else f"{math.ceil(span / _YEAR)} Y"
 
 
+def parse_duration(text: str) -> timedelta:
+    """Return a duration in IB's words as a length; a month has 31 days, a year 366, so that none is too short.
+
+    >>> parse_duration("600 S"), parse_duration("2 D")
+    (datetime.timedelta(seconds=600), datetime.timedelta(days=2))
+
+    Raises: ConfigError (bad_duration).
+    """
+    count, _, unit = text.strip().partition(" ")
+    lengths = {"S": timedelta(seconds=1), "D": DAY, "W": 7 * DAY, "M": 31 * DAY, "Y": 366 * DAY}
+    if not count.isdigit() or unit not in lengths:
+        raise ConfigError(f"{text!r} is no duration; write 600 S, 2 D, 1 W, 3 M or 1 Y.", code="bad_duration")
+    return int(count) * lengths[unit]
+
+
 def ib_moment(moment: datetime) -> str:
     """Return a moment as IB reads it: UTC, with a dash."""
     return f"{moment.astimezone(UTC):%Y%m%d-%H:%M:%S}"

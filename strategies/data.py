@@ -116,8 +116,8 @@ class BarReader:
         no source has a bar.
         """
         frame = parse_timeframe(timeframe)
-        since = None if start == "max" else _moment(start, self._now(), is_end=False)
-        until = _moment(end, self._now(), is_end=True)
+        since = None if start == "max" else moment_meant(start, self._now(), is_end=False)
+        until = moment_meant(end, self._now(), is_end=True)
         stored, series = _Stored(empty_bars()), ""
         if not force_download and self._ac is not None:
             series = await self._series(contract, frame)
@@ -271,7 +271,11 @@ def _listing(contract: Contract) -> Listing:
     return Listing(contract.conId, contract.symbol, contract.secType or "STK", contract.currency)
 
 
-def _moment(value: str | date | datetime, now: datetime, *, is_end: bool) -> datetime:
+def moment_meant(value: str | date | datetime, now: datetime, *, is_end: bool) -> datetime:
+    """Return the moment that a strategy's start or end of bars means, aware UTC.
+
+    Raises: ConfigError (bad_date).
+    """
     if value == "today":
         return now
     if isinstance(value, str):

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from strategies.attribution import enter
+from strategies.attribution import enter, enter_context
 from strategies.exceptions import ConflictError, OrderRefusedError, StrategyError, TransientError
 from strategies.ports import Broker, EnginePort, Ticket
 
@@ -56,6 +56,7 @@ class StrategyLife(ABC):
         self._stop_timeout_s = STOP_TIMEOUT_S
         self._failure: BaseException | None = None
         self._message = ""
+        self._beats = True
 
     # -- what the strategy's author writes
 
@@ -141,6 +142,22 @@ class StrategyLife(ABC):
         try:
             self._run_loop()
         except BaseException as error:  # noqa: BLE001 - thread border: even sys.exit in a callback hurts this one alone
+            self._fail(error)
+        finally:
+            self.is_running = False
+            self._report_end()
+
+    async def live_here(self) -> None:
+        """Live on the calling loop instead of a thread's, as in a backtest; return when the life is over.
+
+        There is no beat: a loop that nobody else runs on cannot fall silent unseen.
+        """
+        enter_context(self.symbol)
+        self._beats = False
+        self.is_running = True
+        try:
+            await self._main_strategy_loop()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user-code border, as of a thread
             self._fail(error)
         finally:
             self.is_running = False
@@ -349,7 +366,7 @@ class StrategyLife(ABC):
         self._stop_event.set()
 
     async def _beat(self) -> None:
-        while True:
+        while self._beats:
             self.strategy_manager.strategy_beat(self)
             await asyncio.sleep(BEAT_S)
 

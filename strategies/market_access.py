@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ib_async import Contract, RealTimeBar, RealTimeBarList, Stock
 from ib_async.wrapper import RequestError
 
-from strategies.data import BarReader, names_library, resolve_universe
+from strategies.data import TIMEFRAMES, BarReader, names_library, resolve_universe
 from strategies.exceptions import NotFoundError, OrderDeniedError, TransientError
 from strategies.life import StrategyLife
 from strategies.sizing import says_multiplier, to_decimal
@@ -29,18 +29,44 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S = 20.0
 UNKNOWN_TO_IB = 200  # «No security definition has been found»
 KEPT_BARS = 2_000  # ib_async keeps every real-time bar of a subscription for ever
-LIVE_BAR = timedelta(seconds=5)  # the only length of IB's real-time bars
+LIVE_TIMEFRAME = "5_secs"  # the only length of IB's real-time bars
 
 T = TypeVar("T")
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Bars(Protocol):
+    """Where a strategy's bars come from."""
+
+    async def read(
+        self,
+        contract: Contract,
+        timeframe: str,
+        start: str | date | datetime,
+        end: str | date | datetime,
+        *,
+        use_rth: bool,
+        force_download: bool,
+    ) -> pd.DataFrame:
+        """Return the bars of one contract within [start, end]; see ``BarReader.read``."""
+
+
 class MarketAccess(StrategyLife):
-    """Market data for one strategy."""
+    """Market data for one strategy.
+
+    ``live_timeframe`` is the length of the bars that ``subscribe_bars`` brings: five seconds, in a backtest the run's.
+    """
 
     params: dict[str, Any]
+    live_timeframe = LIVE_TIMEFRAME
 
     def __init__(self) -> None:
         super().__init__()
+        self._clock: Callable[[], datetime] = _utc_now
+        self._bars: Bars | None = None
         self._subscribed: list[RealTimeBarList] = []
         self._con_ids: dict[tuple[str, str, str], int] = {}
 
@@ -49,7 +75,11 @@ class MarketAccess(StrategyLife):
 
     def now(self) -> datetime:
         """Return the present, aware UTC; strategies never ask the wall clock themselves."""
-        return datetime.now(UTC)
+        return self._clock()
+
+    def live_in(self, clock: Callable[[], datetime], bars: Bars, timeframe: str) -> None:
+        """Take another world's present, bars, and length of live bars: those of a backtest. Before the start only."""
+        self._clock, self._bars, self.live_timeframe = clock, bars, timeframe
 
     async def qualify(self, contract: Contract) -> Contract:
         """Return the contract completed by IB; one that has its id already costs no request.
@@ -125,10 +155,12 @@ class MarketAccess(StrategyLife):
         return symbols
 
     async def recent_closes(self, contract: Contract, count: int) -> list[float]:
-        """Return up to ``count`` closes of the latest 5-second bars from IB, oldest first; fewer when it has fewer."""
-        since = self.now() - 2 * count * LIVE_BAR
+        """Return up to ``count`` closes of the latest live bars from IB, oldest first; fewer when it has fewer."""
+        since = self.now() - 2 * count * TIMEFRAMES[self.live_timeframe].length
         try:
-            frame = await self._reader.read(contract, "5_secs", since, "today", use_rth=False, force_download=True)
+            frame = await self._reader.read(
+                contract, self.live_timeframe, since, "today", use_rth=False, force_download=True
+            )
         except NotFoundError:
             return []
         return [float(close) for close in frame["close"].iloc[-count:]]
@@ -158,7 +190,9 @@ class MarketAccess(StrategyLife):
             self._enqueue(self.on_bar, bars.contract, bars[-1])  # the list grows on while hooks wait
 
     @property
-    def _reader(self) -> BarReader:
+    def _reader(self) -> Bars:
+        if self._bars is not None:
+            return self._bars
         manager = self.strategy_manager
         return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars, self._identify)
 

@@ -8,12 +8,14 @@ it does not leave whole are paid out at the last close. A dividend is paid on wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from portfolio.ledger.money import exact
 from strategies.bar_series import Nanos
 from strategies.exceptions import ConfigError
+from strategies.order_types import Terms
 from trading.backtest.book import Holding
 from trading.backtest.contracts import CorporateAction
 from trading.backtest.desk import Desk
@@ -103,8 +105,21 @@ def _split_order(order: WorkingOrder, ratio: Decimal) -> None:
         stop=_divided(order.stop, ratio, tick, up=stop_up),
         ratio=ratio,
     )
-    order.stop_loss = _divided(order.stop_loss, ratio, tick, up=order.is_buy)
-    order.take_profit = _divided(order.take_profit, ratio, tick, up=order.is_buy)
+    order.exits = tuple(
+        one._replace(terms=_split_terms(one.terms, ratio, tick, up=order.is_buy)) for one in order.exits
+    )
+    if order.watcher is not None:
+        order.watcher.resized(order.quantity)
+
+
+def _split_terms(terms: Terms, ratio: Decimal, tick: Decimal | None, *, up: bool) -> Terms:
+    return replace(
+        terms,
+        limit=_divided(terms.limit, ratio, tick, up=up),
+        stop=_divided(terms.stop, ratio, tick, up=up),
+        trail=None if terms.trail is None else terms.trail / ratio,
+        limit_offset=None if terms.limit_offset is None else terms.limit_offset / ratio,
+    )
 
 
 def _divided(price: Decimal | None, ratio: Decimal, tick: Decimal | None, *, up: bool) -> Decimal | None:

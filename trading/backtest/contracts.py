@@ -87,9 +87,10 @@ class InstrumentTerms:
 class StrategyEntry:
     """One strategy of a run: its own books under ``name``.
 
-    ``make`` returns a fresh instance: a ReactiveStrategy for (name, config); an imperative class is made by the
-    engine's own port. ``kind`` is reactive or imperative. ``config`` are the parameters, JSON-able. ``gates`` stand in
-    for those that ``config`` asks for, where a check wants every signal traded.
+    ``make`` returns a fresh instance: a ReactiveStrategy for (name, config); an imperative class is made with the
+    run's own engine port (``imperative.RunPort``). ``kind`` is reactive or imperative. ``config`` are the parameters,
+    JSON-able. ``gates`` stand in for those that ``config`` asks for, where a check wants every signal traded.
+    ``symbols`` are those that an imperative strategy trades; empty: all of the run.
     """
 
     name: str
@@ -99,6 +100,7 @@ class StrategyEntry:
     cash: Decimal
     code_hash: str = ""
     gates: Gates | None = None
+    symbols: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,11 @@ class BarSource:
     notes: list[str] = field(default_factory=list)
     _files: dict[Path, dict[str, pd.DataFrame]] = field(default_factory=dict)
 
+    @property
+    def is_file(self) -> bool:
+        """Tell whether it is a file of a person's own, which does not say how long its bars are."""
+        return self.source.startswith(PARQUET)
+
     def series(self, symbol: str, interval: str, first: datetime, until: datetime) -> BarSeries:
         """Return the bars that start in [first, until], none of them visible yet.
 

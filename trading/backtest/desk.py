@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from strategies.order_types import Terms
-from trading.backtest.contracts import Models, NoSlippage
+from trading.backtest.contracts import BacktestOrder, Models, NoSlippage
 from trading.backtest.orders import WorkingOrder
 from trading.brokers.fees import Traded
 
@@ -104,15 +104,15 @@ class Desk:
         else:
             order.filled += quantity
             order.remaining -= quantity
+        if order.watcher is not None:
+            order.watcher.filled(quantity, price, fee, time_ns)
         if not order.remaining:
             self.end(order, "filled", time_ns)
         if not order.is_plain and order.sibling is not None:
             self._shrink(order.sibling, quantity, time_ns)
-        if held:
-            if holding.exits:
-                self.fit_exits(holding, time_ns)
-            if holding.orders:
-                self.fit_closers(holding, time_ns)
+        if held and (holding.exits or holding.orders):
+            self.fit_exits(holding, time_ns)
+            self.fit_closers(holding, time_ns)
 
     def _fee(self, order: WorkingOrder, quantity: Decimal, worth: Decimal) -> Decimal:
         """The share of the order's commission that this execution bears; see ``brokers.fees.execution_fee``."""
@@ -135,11 +135,18 @@ class Desk:
             holding.exits.remove(order)
             if order.sibling is not None:
                 order.sibling.sibling = None
-            return
-        holding.orders.remove(order)
-        holding.book.working -= 1
-        if order.filled and (order.stop_loss is not None or order.take_profit is not None):
-            self._protect(order)
+        else:
+            holding.orders.remove(order)
+            holding.book.working -= 1
+            if order.exits and order.filled:
+                self._protect(order)
+        if order.watcher is not None:
+            order.watcher.ended(state, why)
+
+    def deny(self, row: BacktestOrder) -> None:
+        """Put on record what was not let to the market; its number is the next."""
+        self.orders.append(tuple(row))
+        self.next_id += 1
 
     def cancel(self, order: WorkingOrder, why: str = "") -> None:
         """Take an order back at the present moment."""
@@ -154,22 +161,19 @@ class Desk:
         if opened <= 0 or not holding.held or (holding.held > 0) is not entry.is_buy:
             return
         opened = min(opened, abs(holding.held))
-        pair = []
-        for price, kind in ((entry.stop_loss, "STP"), (entry.take_profit, "LMT")):
-            if price is not None:
-                terms = Terms(
-                    kind, tif="GTC", stop=price if kind == "STP" else None, limit=price if kind == "LMT" else None
-                )
-                name = "stop loss" if kind == "STP" else "take profit"
-                order = WorkingOrder(
-                    self.next_id, entry.strategy, holding, not entry.is_buy, opened, terms, name, float(opened)
-                )
-                order.placed_ns = self.now_ns
-                order.is_exit = True
-                self.next_id += 1
-                holding.exits.append(order)
-                holding.lane.add_exit(order, self._price)
-                pair.append(order)
+        pair: list[WorkingOrder] = []
+        for one in entry.exits:
+            order = WorkingOrder(
+                self.next_id, entry.strategy, holding, not entry.is_buy, opened, one.terms, one.name, float(opened)
+            )
+            order.placed_ns = self.now_ns
+            order.is_exit, order.watcher = True, one.watcher
+            self.next_id += 1
+            holding.exits.append(order)
+            holding.lane.add_exit(order, self._price)
+            pair.append(order)
+            if one.watcher is not None:
+                one.watcher.began(order)
         if len(pair) == 2:
             pair[0].sibling, pair[1].sibling = pair[1], pair[0]
         self.fit_exits(holding, self.now_ns)

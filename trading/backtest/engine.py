@@ -1,6 +1,7 @@
-"""Run reactive strategies over bars: one clock, no threads, every moment in a fixed order.
+"""Run strategies over bars: one clock, no threads, every moment in a fixed order.
 
-Owns: the loop. Leaves: the clock (``arrays``), orders (``executor``, ``lane``, ``desk``), user code (``runner``).
+Owns: the loop. Leaves: the clock (``arrays``), orders (``executor``, ``lane``, ``desk``), user code (``runner``,
+``imperative``).
 Rule: at each moment every bar that ends then meets the orders that were there before it began; then all bars of the
 moment become visible; then strategies are told, in the order of the spec and of their subscriptions. A strategy whose
 code fails is stopped alone; its exits stay, as they would at a broker.
@@ -9,9 +10,10 @@ code fails is stopped alone; its exits stay, as they would at a broker.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from strategies.bar_series import BarSeries, moment_of
 from strategies.exceptions import ConfigError
@@ -27,10 +29,14 @@ from trading.backtest.outcome import named_rows, outcome_of
 from trading.backtest.runner import Runner
 from trading.backtest.view import RunClock, RunData
 
+if TYPE_CHECKING:
+    from trading.backtest.imperative import ImperativeRunner, Past
+
 LOOK_EVERY_S = 0.2
 _FIRST_BLOCK = 64
 _LARGEST_BLOCK = 65_536
-Call = tuple[Runner, Callable[[str, str], Any], str, str]
+AnyRunner = Union[Runner, "ImperativeRunner"]
+Call = tuple[AnyRunner, Callable[[str, str], Any], str, str]
 
 
 class Feed:
@@ -58,16 +64,32 @@ def run_backtest(
 
     Raises: ConfigError when it cannot be run, with the place and the reason.
     """
-    runners = [Runner(entry) for entry in spec.strategies]
+    runners = _runners(spec)
     return _compiled(spec, runners) or _Run(spec, runners).run(progress, should_stop)
 
 
 def run_by_bars(spec: BacktestSpec) -> BacktestResult:
     """Run a spec bar by bar, also where the compiled loop would do: what tests hold that to."""
-    return _Run(spec, [Runner(entry) for entry in spec.strategies]).run(None, None)
+    return _Run(spec, _runners(spec)).run(None, None)
 
 
-def _compiled(spec: BacktestSpec, runners: Sequence[Runner]) -> BacktestResult | None:
+def _runners(spec: BacktestSpec) -> list[AnyRunner]:
+    """Make the strategies of a spec.
+
+    Raises: ConfigError (bad_strategy).
+    """
+    made: list[AnyRunner] = []
+    for entry in spec.strategies:
+        if entry.kind == "imperative":
+            from trading.backtest.imperative import ImperativeRunner  # it brings ib_async along
+
+            made.append(ImperativeRunner(entry, spec))
+        else:
+            made.append(Runner(entry))
+    return made
+
+
+def _compiled(spec: BacktestSpec, runners: Sequence[AnyRunner]) -> BacktestResult | None:
     """Run one strategy of arrays over one series in the compiled loop; None for everything else."""
     strategy = runners[0].arrays if len(runners) == 1 and len(spec.bars) == 1 else None
     if strategy is None:
@@ -80,7 +102,7 @@ def _compiled(spec: BacktestSpec, runners: Sequence[Runner]) -> BacktestResult |
 class _Run:
     """One run of one spec."""
 
-    def __init__(self, spec: BacktestSpec, runners: Sequence[Runner]) -> None:
+    def __init__(self, spec: BacktestSpec, runners: Sequence[AnyRunner]) -> None:
         self._spec, self._runners = spec, runners
         wanted = [pair for runner in runners for pair in runner.subscriptions]
         self._tracks = lay_out(spec, wanted)
@@ -106,7 +128,20 @@ class _Run:
         for runner in self._runners:
             context = StrategyContext(data, self._now, None, "backtest")
             runner.attach(context, Executor(runner.entry, self._lanes, self._desk), known)
+        self._past = self._make_past()
         self._steps: list[Step] = []
+
+    def _make_past(self) -> Past | None:
+        """Make the world of the imperative strategies, where there are any."""
+        lives = [runner for runner in self._runners if not isinstance(runner, Runner)]
+        if not lives:
+            return None
+        from trading.backtest.imperative import Past
+
+        past = Past(self._spec, self._tracks, self._lanes, self._desk)
+        for runner in lives:
+            runner.enter(past)
+        return past
 
     def run(self, progress: Progress | None, should_stop: ShouldStop | None) -> BacktestResult:
         """Set up, go through the moments, tidy up."""
@@ -117,6 +152,8 @@ class _Run:
         done = self._go(progress, should_stop)
         for runner in self._runners:
             runner.tear_down()
+        if self._past is not None:
+            self._past.end()
         return self._result(done, time.perf_counter() - began)
 
     # -- the loop
@@ -150,7 +187,10 @@ class _Run:
                 self._act(waiting.pop())
             until = min(done + block, total, waiting[-1].at if waiting else total)
             began = time.perf_counter()
-            self._block(done, until)
+            if self._past is None:
+                self._block(done, until)
+            else:
+                self._live(self._past, done, until)
             done, now = until, time.perf_counter()
             block = _next_block(block, now - began)
             if now - looked >= LOOK_EVERY_S:
@@ -163,11 +203,20 @@ class _Run:
 
     def _act(self, dated: actions.DatedAction) -> None:
         """A split or a dividend."""
+        if self._past is not None:
+            self._past.before(dated.action.at_ns)
         self._desk.at = dated.at
         self._desk.now_ns = dated.action.at_ns
         symbol = dated.action.symbol
         holdings = [runner.executor.book.holdings[symbol] for runner in self._runners]
         self._warnings.extend(actions.apply(dated.action, holdings, self._desk))
+
+    def _live(self, past: Past, first: int, until: int) -> None:
+        """Go through some moments with strategies that live between them as well."""
+        for at, now_ns in enumerate(self._clock.moments[first:until].tolist(), first):
+            past.before(now_ns)
+            self._block(at, at + 1)
+            past.settle(now_ns)
 
     def _block(self, first: int, until: int) -> None:
         """Go through some moments: for each bar as little as can be."""
@@ -201,9 +250,9 @@ class _Run:
                     break
             at += 1
 
-    def _fail(self, runner: Runner, at: int) -> None:
+    def _fail(self, runner: AnyRunner, at: int) -> None:
         """Stop one strategy: its orders are taken back, its exits stay."""
-        runner.failed()
+        runner.failed(traceback.format_exc())
         runner.stopped_at = at + 1
         for holding in runner.executor.book.holdings.values():
             for order in list(holding.orders):

@@ -15,9 +15,10 @@ from strategies.exceptions import ConfigError, OrderDeniedError, StrategyError
 from strategies.order_types import Terms
 from strategies.reactive import Signal, SignalAction
 from trading.backtest.book import Book, Holding
-from trading.backtest.contracts import StrategyEntry
+from trading.backtest.contracts import BacktestOrder, StrategyEntry
 from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
+from trading.backtest.orders import Exit
 from trading.brokers.fees import Traded
 from trading.market.signal_rules import Gates, Plan, gates_of, plan_signal
 from trading.market.signal_terms import MARKET
@@ -112,7 +113,7 @@ class Executor:
         if plan.opens != quantity:
             order.closes = quantity - plan.opens
         if plan.stop_loss is not None or plan.take_profit is not None:
-            order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
+            order.exits = exits_of(plan.stop_loss, plan.take_profit)
 
     def _is_cheap(self, plan: Plan, holding: Holding, size: float) -> bool:
         """Tell that a market order surely can be paid, in floats; False leaves it to ``_afford``."""
@@ -124,7 +125,7 @@ class Executor:
 
     def _afford(self, plan: Plan, holding: Holding) -> None:
         """Refuse what would cost more than there is, beside what working orders may still cost."""
-        price = _highest(plan.terms, holding.price)
+        price = highest_price(plan.terms, holding.price)
         if price is None:
             raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
         cost = plan.opens * abs(price) * holding.multiplier
@@ -145,7 +146,7 @@ class Executor:
         for holding in self.holdings.values():
             for order in holding.orders:
                 opens = order.remaining - max(order.closes - order.filled, ZERO)
-                price = _highest(order.terms, holding.price)
+                price = highest_price(order.terms, holding.price)
                 if opens > 0 and price is not None:
                     total += opens * abs(price) * holding.multiplier
         return total
@@ -164,27 +165,24 @@ class Executor:
         size = Decimal(str(quantity)) if isinstance(quantity, int | float | Decimal) else ZERO
         kind = signal.order_type or ("MKT" if signal.price is None else "LMT")
         now, text = desk.now_ns, error.message
-        desk.orders.append(
-            (
-                desk.next_id,
-                self.name,
-                signal.symbol,
-                now,
-                now,
-                side,
-                size,
-                ZERO,
-                kind,
-                None,
-                None,
-                "denied",
-                text,
+        desk.deny(
+            BacktestOrder(
+                desk.next_id, self.name, signal.symbol, now, now, side, size, ZERO, kind, None, None, "denied", text
             )
         )
-        desk.next_id += 1
 
 
-def _highest(terms: Terms, price: Decimal | None) -> Decimal | None:
+def exits_of(stop_loss: Decimal | None, take_profit: Decimal | None) -> tuple[Exit, ...]:
+    """Return the exits of an entry, good till they are cancelled."""
+    found = []
+    if stop_loss is not None:
+        found.append(Exit(Terms("STP", stop=stop_loss, tif="GTC"), "stop loss"))
+    if take_profit is not None:
+        found.append(Exit(Terms("LMT", limit=take_profit, tif="GTC"), "take profit"))
+    return tuple(found)
+
+
+def highest_price(terms: Terms, price: Decimal | None) -> Decimal | None:
     """What an order may have to pay: its limit, else the higher of its trigger and the last price."""
     if terms.limit is not None:
         return terms.limit

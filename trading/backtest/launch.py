@@ -6,13 +6,15 @@ Leaves: the wish (``wish``), reading (``data``), running (``engine``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from portfolio.arctic.client import get_ac
 from strategies.bar_series import BarSeries
+from strategies.data import names_library, resolve_universe
 from strategies.exceptions import ConfigError
 from strategies.intervals import parse_interval
 from strategies.loader import LoadedStrategy, load_strategy_class
@@ -36,6 +38,7 @@ from trading.market.calendars import Overrides
 from trading.market.derived import derive
 
 FEES = {"fixed": FixedStockFees, "tiered": TieredStockFees, "none": NoFees}
+_FINEST_FIRST = ("5s", "1m", "5m", "1h", "1d")
 _BASIS = Decimal(10_000)
 Pair = tuple[str, str]
 
@@ -70,6 +73,7 @@ class _Member:
     loaded: LoadedStrategy
     params: dict[str, Any]
     cash: Decimal
+    symbols: tuple[str, ...] = ()  # of an imperative strategy
 
 
 def launch_of(wish: BacktestWish) -> Launch:
@@ -80,9 +84,12 @@ def launch_of(wish: BacktestWish) -> Launch:
     members = [_member(one, wish) for one in wish.strategies]
     pairs = _pairs(members, wish)
     source = BarSource(wish.source, wish.adjust)
-    base = wish.interval or _base(pairs, source)
+    symbols = list(
+        dict.fromkeys([*(symbol for symbol, _ in pairs), *(one for member in members for one in member.symbols)])
+    )
+    base = wish.interval or _base(pairs, symbols, source)
     overrides = load_overrides()
-    bars = _bars(pairs, base, wish, source, overrides)
+    bars = _bars(pairs, symbols, base, wish, source, overrides)
     spec = BacktestSpec(
         strategies=[_entry(member) for member in members],
         bars=bars,
@@ -122,31 +129,64 @@ def models_of(costs: CostWish) -> Models:
 
 def _member(one: StrategyWish, wish: BacktestWish) -> _Member:
     loaded = load_strategy_class(one.file)
-    given = dict(one.params)
-    if wish.symbols and "symbols" not in given and issubclass(loaded.cls, ReactiveStrategy):
-        given["symbols"] = list(wish.symbols)
-    return _Member(one.name or loaded.path.stem, loaded, validate_params(loaded, given), one.cash)
+    given, name = dict(one.params), one.name or loaded.path.stem
+    if issubclass(loaded.cls, ReactiveStrategy):
+        if wish.symbols and "symbols" not in given:
+            given["symbols"] = list(wish.symbols)
+        return _Member(name, loaded, validate_params(loaded, given), one.cash)
+    if wish.symbols and "universe" not in given:
+        given["universe"] = ",".join(wish.symbols)
+    params = validate_params(loaded, given)
+    symbols = _universe_of(name, params)
+    # The run has no store: what a library holds today is written out.
+    return _Member(name, loaded, params | {"universe": ",".join(symbols)}, one.cash, symbols)
+
+
+def _universe_of(name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the symbols that an imperative strategy trades.
+
+    Raises: ConfigError (bad_backtest) without any; NotFoundError for a library that is not there.
+    """
+    universe = str(params.get("universe") or "")
+    store = get_ac() if names_library(universe) else None
+    symbols = tuple(resolve_universe(store, universe)) if universe else ()
+    if not symbols:
+        raise ConfigError(f"{name} names no universe; give --symbols.", code="bad_backtest")
+    return symbols
 
 
 def _pairs(members: list[_Member], wish: BacktestWish) -> list[Pair]:
     """Return what the strategies subscribe to, each pair once."""
     found: dict[Pair, None] = {}
     for member in members:
-        if not issubclass(member.loaded.cls, ReactiveStrategy):
-            raise ConfigError(
-                f"{member.loaded.path.name} is an imperative strategy; this runs reactive ones.", code="bad_backtest"
-            )
-        made = member.loaded.cls(member.name, member.params)
-        found |= dict.fromkeys((symbol, interval) for symbol, interval in made.get_subscriptions())
-    if not found:
+        cls = member.loaded.cls
+        if issubclass(cls, ReactiveStrategy):
+            made = cls(member.name, member.params)
+            found |= dict.fromkeys((symbol, interval) for symbol, interval in made.get_subscriptions())
+    if not found and not any(member.symbols for member in members):
         raise ConfigError(
             "No strategy subscribes to anything; give --symbols, or symbols in its parameters.", code="bad_backtest"
         )
     return list(found)
 
 
-def _base(pairs: list[Pair], source: BarSource) -> str:
-    """Return the finest interval that is subscribed to, or what it is made of where that alone is stored."""
+def _base(pairs: Sequence[Pair], symbols: Sequence[str], source: BarSource) -> str:
+    """Return the finest interval that is subscribed to, or what it is made of where that alone is stored.
+
+    Imperative strategies subscribe later, while they run: for them alone it is the finest that all symbols have.
+    Raises: ConfigError (bad_backtest) where nothing tells it.
+    """
+    if not pairs:
+        for interval in _FINEST_FIRST if not source.is_file else ():
+            if all(source.has(symbol, interval) for symbol in symbols):
+                return interval
+        raise ConfigError(
+            f"Which bars {', '.join(symbols)} have is not told by {source.source}; give --interval."
+            if source.is_file
+            else f"{', '.join(symbols)} have no bars of one length ({', '.join(_FINEST_FIRST)} were looked for); "
+            "give --interval.",
+            code="bad_backtest",
+        )
     finest = min((parse_interval(interval) for _, interval in pairs), key=lambda one: one.seconds)
     if all(source.has(symbol, finest.text) for symbol, _ in pairs):
         return finest.text
@@ -154,11 +194,15 @@ def _base(pairs: list[Pair], source: BarSource) -> str:
 
 
 def _bars(
-    pairs: list[Pair], base: str, wish: BacktestWish, source: BarSource, overrides: Overrides
+    pairs: Sequence[Pair],
+    symbols: Sequence[str],
+    base: str,
+    wish: BacktestWish,
+    source: BarSource,
+    overrides: Overrides,
 ) -> Mapping[Pair, BarSeries]:
     """Return the base bars of every symbol, and what is subscribed to beside them, made of these."""
     first = wish.start - timedelta(days=wish.warm_up_days)
-    symbols = dict.fromkeys(symbol for symbol, _ in pairs)
     bars = {(symbol, base): source.series(symbol, base, first, wish.end) for symbol in symbols}
     for symbol, interval in pairs:
         if (symbol, interval) not in bars:
@@ -177,4 +221,5 @@ def _entry(member: _Member) -> StrategyEntry:
         config=member.params,
         cash=member.cash,
         code_hash=member.loaded.sha256,
+        symbols=member.symbols,
     )

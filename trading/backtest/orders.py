@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from strategies.order_types import Terms
 from trading.brokers.fills import FillOrder
@@ -37,6 +37,30 @@ _NEVER_SLIP = frozenset({"LMT", "STP LMT", "LIT", "TRAIL LIMIT", "MOC", "LOC"})
 _AT_ONCE = frozenset({"IOC", "FOK", "OPG"})
 
 
+class Watcher(Protocol):
+    """Who is told what becomes of an order, at the moment that it happens."""
+
+    def began(self, order: WorkingOrder) -> None:
+        """Take in that an exit works now."""
+
+    def filled(self, quantity: Decimal, price: Decimal, fee: Decimal, time_ns: int) -> None:
+        """Take an execution in; unsigned units."""
+
+    def resized(self, quantity: Decimal) -> None:
+        """Take in that the order is for less now."""
+
+    def ended(self, state: str, why: str) -> None:
+        """Take in that the order is over."""
+
+
+class Exit(NamedTuple):
+    """An order that comes to life when its entry is filled, and protects what that opened."""
+
+    terms: Terms
+    name: str
+    watcher: Watcher | None = None
+
+
 class WorkingOrder:
     """One order from its placing to its end. Rows are those of its symbol's base series.
 
@@ -56,8 +80,8 @@ class WorkingOrder:
     placed_ns = 0
     sibling: WorkingOrder | None = None
     stop: Decimal | None = None
-    stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
+    exits: tuple[Exit, ...] = ()  # that it leaves when it filled
+    watcher: Watcher | None = None
 
     def __init__(
         self,
@@ -87,6 +111,15 @@ class WorkingOrder:
         if self.remaining > 0:
             self.quantity -= quantity
             self.size_f = float(self.quantity)
+            if self.watcher is not None:
+                self.watcher.resized(self.quantity)
+
+    def change(self, quantity: Decimal, terms: Terms) -> None:
+        """Become an order for another quantity, more than is filled, or at other prices of the same type."""
+        self.quantity, self.remaining = quantity, quantity - self.filled
+        self.size_f = float(quantity)
+        self.terms = terms
+        self._refine()
 
     def reprice(self, *, limit: Decimal | None, stop: Decimal | None, ratio: Decimal) -> None:
         """Take new prices after a split; distances shrink by its ratio."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,14 @@ from trading.backtest.contracts import BacktestFill, BacktestOrder, OpenPosition
 from trading.backtest.curve import Leg, equity_curve
 from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
-from trading.backtest.runner import Runner
+
+if TYPE_CHECKING:
+    from trading.backtest.imperative import ImperativeRunner
+    from trading.backtest.runner import Runner
 
 
 def outcome_of(
-    runner: Runner, clock: Clock, done: int, tracks: Sequence[Track], lanes: Mapping[str, Lane]
+    runner: Runner | ImperativeRunner, clock: Clock, done: int, tracks: Sequence[Track], lanes: Mapping[str, Lane]
 ) -> StrategyOutcome:
     """Return one strategy's books after the first ``done`` moments of the clock."""
     book = runner.executor.book
@@ -55,7 +59,7 @@ def named_rows(desk: Desk) -> tuple[list[BacktestFill], list[BacktestOrder]]:
     return fills, orders
 
 
-def _legs(runner: Runner, lanes: Mapping[str, Lane]) -> list[Leg]:
+def _legs(runner: Runner | ImperativeRunner, lanes: Mapping[str, Lane]) -> list[Leg]:
     """The symbols that a strategy followed or held, in the order of the run."""
     holdings = runner.executor.book.holdings
     followed = {symbol for symbol, _ in runner.subscriptions}
@@ -70,7 +74,7 @@ def _legs(runner: Runner, lanes: Mapping[str, Lane]) -> list[Leg]:
     return legs
 
 
-def _positions(runner: Runner) -> list[OpenPosition]:
+def _positions(runner: Runner | ImperativeRunner) -> list[OpenPosition]:
     found = []
     for symbol, holding in runner.executor.book.holdings.items():
         mark = holding.price
@@ -80,7 +84,7 @@ def _positions(runner: Runner) -> list[OpenPosition]:
     return found
 
 
-def _bars_seen(runner: Runner, clock: Clock, done: int, tracks: Sequence[Track]) -> int:
+def _bars_seen(runner: Runner | ImperativeRunner, clock: Clock, done: int, tracks: Sequence[Track]) -> int:
     """How often the strategy was told of a bar."""
     until = done if runner.stopped_at is None else min(done, runner.stopped_at)
     counts = np.bincount(clock.codes[:until], minlength=len(clock.sets))

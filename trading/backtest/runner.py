@@ -124,12 +124,12 @@ class Runner:
         except ConfigError as error:
             if error.code == "bad_strategy":
                 raise
-            self.failed()
+            self.failed(traceback.format_exc())
         except Exception:  # noqa: BLE001 - the border of user code; ``failed`` keeps the traceback
-            self.failed()
+            self.failed(traceback.format_exc())
 
-    def failed(self) -> None:
-        """Stop the strategy with the exception that is being handled."""
-        self.errors.append(traceback.format_exc())
+    def failed(self, trace: str) -> None:
+        """Stop the strategy with the traceback of what its code raised."""
+        self.errors.append(trace)
         self.is_running = False
-        logger.warning("strategy stopped in a backtest strategy=%s", self.entry.name, exc_info=True)  # noqa: LOG014 - called while it is handled
+        logger.warning("strategy stopped in a backtest strategy=%s\n%s", self.entry.name, trace)
