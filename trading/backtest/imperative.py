@@ -68,6 +68,7 @@ class Past:
 
     def settle(self, moment_ns: int) -> None:
         """Do what a moment's bars and fills set off, and what falls due then."""
+        self.loop.now_ns = moment_ns
         self.loop.run_through(moment_ns)
 
     def end(self) -> None:

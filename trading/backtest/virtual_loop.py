@@ -114,7 +114,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             steps += 1
             if steps > MOST_STEPS and self.on_overrun is not None:
                 steps = 0
+                ready.appendleft(call)  # to be dropped or done with the rest
                 self.on_overrun(call.context)
+                continue
             try:
                 call.context.run(call._callback, *call._args)
             except KeyboardInterrupt:

@@ -244,11 +244,11 @@ class BacktestBroker:
         Raises: OrderDeniedError.
         """
         symbol = self.world.symbol_of(contract)
-        if symbol is None:
-            raise OrderDeniedError(f"The run has no bars of {contract.symbol or contract}.", code="no_bars")
-        holding = self._executor.holdings[symbol]
         terms, units = terms_of_order(order), to_decimal(order.totalQuantity)
         try:
+            if symbol is None:
+                raise OrderDeniedError(f"The run has no bars of {contract.symbol or contract}.", code="no_bars")
+            holding = self._executor.holdings[symbol]
             if holding.currency != self._executor.currency:
                 own = self._executor.currency
                 raise OrderDeniedError(
@@ -263,7 +263,7 @@ class BacktestBroker:
             if not is_exit:
                 self._check_short(holding, order, units)
         except OrderDeniedError as error:
-            self._deny(order, symbol, terms, error)
+            self._deny(order, symbol or contract.symbol, terms, error)
             raise
         return holding, terms
 
