@@ -281,8 +281,6 @@ class StrategyDispatcher:
             # Who was told last is done last, as a rule: waiting for it first wakes this thread once, not once for each.
             for thread in reversed(self._strategy_threads):
                 subscription = thread.get_subscription()
-                if subscription.is_ready():
-                    continue
                 if not subscription.wait_until_ready(max(0.0, deadline - time.monotonic())):
                     all_ready = False
                     logger.debug(

@@ -191,8 +191,16 @@ def test_exits_protect_an_entry_shrink_with_it_and_end_with_it(rig: Rig) -> None
     alpha = rig.start(engine, "ALPHA")
     until(lambda: position("ALPHA", "SPY") == 10, 30.0, "the entry")
     until(lambda: exits_of("ALPHA") == {"LMT": 10, "STP": 10}, what="both exits")
+    changes, modify = list[Any](), alpha.broker.modify_order
+
+    async def note(order_ref: str, **terms: Any) -> None:
+        changes.append(terms["quantity"])
+        await modify(order_ref, **terms)
+
+    alpha.broker.modify_order = note
     speak(alpha, "SELL", 4)
     until(lambda: position("ALPHA", "SPY") == 6, 30.0, "a part was sold")
+    assert changes == [6, 6], "before the sale, not by the engine's look at what is left over"
     until(lambda: exits_of("ALPHA") == {"LMT": 6, "STP": 6}, what="exits of what is left")
     speak(alpha, "SELL")
     until(lambda: position("ALPHA", "SPY") == 0, 30.0, "the rest")
