@@ -89,6 +89,16 @@ class OldStyleStrategy(BaseStrategy):
         if not self._lived and not self._stop_requested:
             raise StrategyError(f"{ENTRY} returned without running {CLASS}.run_strategy.", code="not_run")
 
+    async def live_here(self) -> None:
+        """Live on the calling loop, as in a backtest; the entry point is left out, for it makes a loop of its own."""
+        cls = vars(self.old_module)[CLASS]
+        self.old, self._old_call = cls.__new__(cls), ((self.client_id, self._facade), {})
+        self._lived = True
+        try:
+            await super().live_here()
+        finally:
+            self._facade.close()
+
     async def _live(self) -> None:
         if self._lived:
             raise LifeIsOverError

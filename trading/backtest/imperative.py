@@ -46,7 +46,12 @@ class Past:
 
     def __init__(self, spec: BacktestSpec, tracks: Sequence[Track], lanes: Mapping[str, Lane], desk: Desk) -> None:
         bases = {track.series.symbol: track for track in tracks if track.is_base}
-        first = min(int(track.starts[track.first]) for track in tracks if track.first < track.last)
+        # Not before there is a price: with bars before the run from the first bar's start on, else from its end.
+        first = min(
+            int((track.starts if track.first else track.ends)[track.first])
+            for track in bases.values()
+            if track.first < track.last
+        )
         self.loop = VirtualLoop(max(nanos_of(spec.start), first))  # type: ignore[abstract]  # the rest refuses
         self.loop.on_overrun = self._stop_endless
         self.desk = desk
@@ -81,9 +86,10 @@ class Past:
     def _stop_endless(self, context: Context) -> None:
         name = context.run(current_strategy)
         runner = self._runners.get(name)
-        self.loop.forget(lambda other: other.run(current_strategy) == name)
-        if runner is not None:
+        if runner is not None and runner.is_running:
             runner.stop_for(StrategyError(f"{name} goes round without letting time pass; a sleep is missing."))
+        else:  # it was cancelled, and goes on
+            self.loop.forget(lambda other: other.run(current_strategy) == name)
 
     # -- the brokers' side
 
@@ -215,7 +221,8 @@ class ImperativeRunner:
     def stop_for(self, error: Exception) -> None:
         """Stop the strategy for something that is not its exception."""
         self.failed("".join(traceback.format_exception(error)))
-        self.ib.disconnect()
+        if self._life is not None:
+            self._life.cancel()
 
     def failed(self, trace: str) -> None:
         """Take in that the strategy failed: its orders are taken back, its exits stay."""

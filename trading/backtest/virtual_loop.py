@@ -86,6 +86,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run_through(self, until_ns: int) -> None:
         """Do what is ready, and all that falls due up to a moment, that moment included; then stand at it."""
+        if until_ns < self.now_ns:
+            return
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         self._running = True

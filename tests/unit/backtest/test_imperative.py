@@ -24,10 +24,10 @@ Act = Callable[["Told", Contract], Awaitable[Any]]
 
 
 class Told(BaseStrategy):
-    """Does ``plan[n]`` at the n-th bar, counted from 0, and notes what it is told."""
+    """Does ``plan[n]`` at the n-th bar, counted from 0, and notes what it hears; lives from the first bar's end on."""
 
     async def initialize_strategy(self) -> None:
-        self.count, self.heard = 0, list[Any]()
+        self.count, self.heard = 1, list[Any]()
         self.subscribe_bars(await self.qualify(X))
 
     async def run_strategy(self) -> None:
@@ -146,9 +146,9 @@ def test_a_working_order_is_changed_and_taken_back() -> None:
     async def change_only(strategy: Told, contract: Contract) -> None:
         await strategy.modify_order(tickets[0], limit=100, quantity=7)
 
-    result = told({0: place, 2: change_only}, days("X", WAVES))
+    result = told({1: place, 2: change_only}, days("X", WAVES))
     assert fills_of(result) == [("7", "100")]
-    result = told({0: place, 2: change}, days("X", WAVES))
+    result = told({1: place, 2: change}, days("X", WAVES))
     assert result.fills == []
     assert [one.state for one in result.orders] == ["cancelled", "cancelled", "denied"]
 
@@ -162,7 +162,7 @@ class Sleeper(BaseStrategy):
     async def run_strategy(self) -> None:
         side = 1
         while self.is_running:
-            await asyncio.sleep(600)
+            await asyncio.sleep(60)
             if (self.now().hour, self.now().minute) == (17, 30) and self.now().weekday() < 5:
                 await self.place_order(self.contract, 10 * side, tif=self.params.get("tif", "DAY"))
                 side = -side
@@ -194,10 +194,10 @@ class Breaks(Told):
 
     async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
         self.count += 1
-        if self.count == 1:
+        if self.count == 2:
             await self.place_bracket(contract, 10, stop_loss=90)
             await self.place_order(contract, 3, "LMT", limit=50, tif="GTC")
-        if self.count == 3:
+        if self.count == 4:
             raise ZeroDivisionError("as planned")
 
 
@@ -213,23 +213,30 @@ def test_a_strategy_that_fails_is_stopped_alone_and_its_exits_stay() -> None:
         ("STP", "filled", ""),
     ]
     assert [fill.quantity for fill in result.fills if fill.strategy == "B"] == [1]
-    assert result.strategies["A"].bars_seen == 3
+    assert result.strategies["A"].bars_seen == 4
 
 
 class Endless(BaseStrategy):
-    """Never lets time pass."""
+    """Never lets time pass, and may not even let itself be cancelled."""
 
     async def initialize_strategy(self) -> None:
         pass
 
     async def run_strategy(self) -> None:
         while True:
-            await asyncio.sleep(0)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self.params["gives in"]:
+                    raise
 
 
-def test_a_strategy_that_lets_no_time_pass_is_stopped_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gives_in", [True, False])
+def test_a_strategy_that_lets_no_time_pass_is_stopped_alone(gives_in: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trading.backtest.virtual_loop.MOST_STEPS", 10_000)
-    result = run([entry(Endless, "A"), entry(Told, "B", plan={1: SAME["market"][1]})], days("X", WAVES))
+    result = run(
+        [entry(Endless, "A", **{"gives in": gives_in}), entry(Told, "B", plan={1: SAME["market"][1]})], days("X", WAVES)
+    )
     assert "a sleep is missing" in result.strategies["A"].errors[0]
     assert (result.strategies["B"].errors, len(result.fills)) == ([], 1)
 
@@ -260,8 +267,8 @@ def test_nothing_is_seen_before_it_happened() -> None:
     bars = minutes("X", [flat(100 + place) for place in range(150)])
     result = run([entry(Curious)], bars)
     assert result.strategies["S"].errors == []
-    assert len(Curious.latest) == 150
-    for place, (now, last, close, price) in enumerate(Curious.latest):
+    assert len(Curious.latest) == 149
+    for place, (now, last, close, price) in enumerate(Curious.latest, 1):
         assert (last, close, price) == (now - timedelta(minutes=1), 100 + place, 100 + place)
 
 
