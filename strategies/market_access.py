@@ -65,8 +65,8 @@ class MarketAccess(StrategyLife):
 
     def __init__(self) -> None:
         super().__init__()
-        self._clock: Callable[[], datetime] = _utc_now
-        self._bars: Bars | None = None
+        self._world_clock: Callable[[], datetime] = _utc_now
+        self._world_bars: Bars | None = None
         self._subscribed: list[RealTimeBarList] = []
         self._con_ids: dict[tuple[str, str, str], int] = {}
 
@@ -75,11 +75,11 @@ class MarketAccess(StrategyLife):
 
     def now(self) -> datetime:
         """Return the present, aware UTC; strategies never ask the wall clock themselves."""
-        return self._clock()
+        return self._world_clock()
 
     def live_in(self, clock: Callable[[], datetime], bars: Bars, timeframe: str) -> None:
         """Take another world's present, bars, and length of live bars: those of a backtest. Before the start only."""
-        self._clock, self._bars, self.live_timeframe = clock, bars, timeframe
+        self._world_clock, self._world_bars, self.live_timeframe = clock, bars, timeframe
 
     async def qualify(self, contract: Contract) -> Contract:
         """Return the contract completed by IB; one that has its id already costs no request.
@@ -191,8 +191,8 @@ class MarketAccess(StrategyLife):
 
     @property
     def _reader(self) -> Bars:
-        if self._bars is not None:
-            return self._bars
+        if self._world_bars is not None:
+            return self._world_bars
         manager = self.strategy_manager
         return BarReader(manager.ac, self._historical_bars, self.now, manager.keep_bars, self._identify)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_the_files_of_the_paper_gateway_trade_the_past_beside_a_reactive_one_twi
 def test_a_file_of_the_old_template_trades_the_past_as_it_is() -> None:
     result = run_backtest(ask("old_style.py", symbols=["SPY"], start="2019-12-12", end="2019-12-13").spec)
     assert result.strategies["old_style"].errors == []
-    assert [(fill.symbol, fill.quantity) for fill in result.fills] == [("SPY", 1)]
+    assert [(fill.symbol, fill.quantity) for fill in result.fills] == [("SPY", Decimal(1))]
 
 
 def test_what_a_run_was_made_of_names_universe_and_interval() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pandas as pd
 import pytest
 from ib_async import Contract, Fill, RealTimeBar, Stock, Trade
 
@@ -186,7 +187,10 @@ def test_an_order_of_the_middle_of_a_bar_does_not_meet_that_bar() -> None:
     result = run([entry(Sleeper)], bars, start=start)
     assert [one.state for one in result.orders] == ["expired", "expired", "expired"], "the day's one bar had begun"
     result = run([entry(Sleeper, tif="GTC")], bars, start=start)
-    assert [(fill.quantity, fill.price) for fill in result.fills] == [(10, 101), (-10, 102)]
+    assert [(fill.quantity, fill.price) for fill in result.fills] == [
+        (Decimal(10), Decimal(101)),
+        (Decimal(-10), Decimal(102)),
+    ]
 
 
 class Breaks(Told):
@@ -256,10 +260,12 @@ class Curious(BaseStrategy):
     async def on_bar(self, contract: Contract, bar: RealTimeBar) -> None:
         assert bar.time == self.now() - timedelta(minutes=1)
         frame = await self.get_data("X", "1_min", end_date=datetime(2099, 1, 1, tzinfo=UTC))
+        assert isinstance(frame, pd.DataFrame)
         [last] = frame.index[-1:]
         price = await self.get_market_price(contract)
-        self.latest.append((self.now(), last, frame["close"].iloc[-1], float(price)))
+        self.latest.append((self.now(), last.to_pydatetime(), float(frame["close"].iloc[-1]), float(price)))
         hours = await self.get_data("X", "1_hour") if len(frame) > 61 else None
+        assert hours is None or isinstance(hours, pd.DataFrame)
         assert hours is None or hours.index[-1] <= self.now() - timedelta(hours=1)
 
 
@@ -295,7 +301,7 @@ def test_what_cash_does_not_pay_for_is_denied_and_on_record() -> None:
             await strategy.place_order(contract, 2_000)
 
     result = told({1: act}, days("X", WAVES))
-    assert [(one.state, one.quantity) for one in result.orders] == [("denied", 2_000)]
+    assert [(one.state, one.quantity) for one in result.orders] == [("denied", Decimal(2_000))]
 
 
 def test_a_strategy_may_tidy_up_after_the_last_bar() -> None:
