@@ -59,6 +59,7 @@ bench: dev  ## Print our figures beside their floors, measured in the same run
 	@$(BIN)/python -m tests.performance.bench_books
 	@$(BIN)/python -m tests.performance.bench_orders
 	@$(BIN)/python -m tests.performance.bench_strategies
+	@$(BIN)/python -m tests.performance.bench_backtest
 
 prove: dev  ## Run the long proofs, for hours; seeds are printed (docs/proof.md)
 	@echo "$${MATS_PROOF_KILLS:-10000} kills, $${MATS_PROOF_STEPS:-1000000} steps, seeds from $${MATS_PROOF_SEED:-1}"

@@ -23,6 +23,7 @@ FIELDS = ("open", "high", "low", "close", "volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_CAPACITY = 512
 _BEFORE_ALL = -(2**63)
+_BLOCK = 65_536  # bars that are checked at a time
 
 
 class Bar(NamedTuple):
@@ -238,38 +239,41 @@ class BarSeries(Sequence[Bar]):
         """Return the visible volumes, a read-only view."""
         return _visible(self._columns[5], self.count)
 
-    # One number of the last visible bar, in a fifth of the time that the column's view would take.
+    # One number of the last visible bar, in a sixth of the time that the column's view would take; a part that they
+    # share would cost a third more.
 
     @property
     def last_open(self) -> float:
         """Return the last open; an IndexError without bars."""
-        return self._last(1)
+        count = self.count
+        return self._columns[1].item(count - 1) if count > 0 else self._no_bars()
 
     @property
     def last_high(self) -> float:
         """Return the last high; an IndexError without bars."""
-        return self._last(2)
+        count = self.count
+        return self._columns[2].item(count - 1) if count > 0 else self._no_bars()
 
     @property
     def last_low(self) -> float:
         """Return the last low; an IndexError without bars."""
-        return self._last(3)
+        count = self.count
+        return self._columns[3].item(count - 1) if count > 0 else self._no_bars()
 
     @property
     def last_close(self) -> float:
         """Return the last close; an IndexError without bars."""
-        return self._last(4)
+        count = self.count
+        return self._columns[4].item(count - 1) if count > 0 else self._no_bars()
 
     @property
     def last_volume(self) -> float:
         """Return the last volume; an IndexError without bars."""
-        return self._last(5)
-
-    def _last(self, column: int) -> float:
         count = self.count
-        if count < 1:
-            raise IndexError(f"{self.symbol} {self.interval} has no bars")
-        return self._columns[column].item(count - 1)
+        return self._columns[5].item(count - 1) if count > 0 else self._no_bars()
+
+    def _no_bars(self) -> float:
+        raise IndexError(f"{self.symbol} {self.interval} has no bars")
 
     def __len__(self) -> int:
         return self.count
@@ -335,6 +339,22 @@ def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[F
     """
     if any(len(column) != len(starts) for column in columns):
         raise ConfigError(f"{symbol} {interval}: columns of different lengths.", code="bad_bars")
+    # In blocks, each with the bar before it, so that what is made on the way stays small.
+    for begin in range(0, len(starts), _BLOCK):
+        first = max(begin - 1, 0)
+        part = slice(first, begin + _BLOCK)
+        problem = _problem_in(starts[part], [column[part] for column in columns])
+        if problem is not None:
+            row, text = first + problem[0], problem[1]
+            raise ConfigError(
+                f"{symbol} {interval}: the bar of {moment_of(int(starts[row])):%Y-%m-%d %H:%M:%S}Z (row {row}) {text}.",
+                code="bad_bars",
+                row=row,
+            )
+
+
+def _problem_in(starts: Nanos, columns: Sequence[Floats]) -> tuple[int, str] | None:
+    """The first row of some bars with the problem that comes first in the list, None when all are fine."""
     open_, high, low, close, volume = columns
     steps = np.diff(starts)
     problems = (
@@ -348,10 +368,6 @@ def check_columns(symbol: str, interval: str, starts: Nanos, columns: Sequence[F
         ("has a negative volume", volume < 0),
     )
     for text, wrong in problems:
-        if len(starts) and wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise ConfigError(
-                f"{symbol} {interval}: the bar of {moment_of(int(starts[row])):%Y-%m-%d %H:%M:%S}Z (row {row}) {text}.",
-                code="bad_bars",
-                row=row,
-            )
+        if wrong.any():
+            return int(np.flatnonzero(wrong)[0]), text
+    return None

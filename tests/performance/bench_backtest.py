@@ -184,8 +184,8 @@ def main() -> None:
     rows += fill_rows(options.fills)
     rows += compiled_rows(options.bars)
     rows += cold_rows(options.bars)
-    print(f"\nBacktests, commit {commit()}, load {os.getloadavg()[0]:.1f}\n")
-    print(table(rows))
+    print(f"Commit {commit()}, {os.cpu_count()} cores.\n\n{table(rows)}")
+    print(f"\nLoad of the machine in the last minute: {os.getloadavg()[0]:.1f}.")
 
 
 if __name__ == "__main__":

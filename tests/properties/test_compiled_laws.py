@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.bar_series import BarSeries
+from strategies.bar_series import BarSeries, moment_of
 from strategies.reactive import ArrayStrategy, SignalArrays
-from tests.support.backtests import D, Row, days, minutes, spec_of
-from trading.backtest import compiled, compiled_result
+from tests.support.backtests import FAR_OFF, LONG_AGO, MINUTE_NS, D, Row, days, minutes, series, spec_of
+from trading.backtest import compiled, compiled_result, compiled_sweep
+from trading.backtest.compiled_market import NotCompilableError
+from trading.backtest.compiled_sweep import sweep_arrays
 from trading.backtest.contracts import BacktestResult, BacktestSpec, InstrumentTerms, Models, NoFees, StrategyEntry
 from trading.backtest.engine import run_backtest, run_by_bars
-from trading.brokers.fees import FixedStockFees
+from trading.brokers.fees import FeeSchedule, FixedStockFees
+from trading.market.calendars import build_table
 
 some = settings(max_examples=60, deadline=None)
 NAN = float("nan")
@@ -33,25 +36,88 @@ class Wanted(ArrayStrategy):
         return SignalArrays(np.array(self.config["targets"][: len(bars)], dtype=np.float64))
 
 
-cents = st.integers(9_000, 11_000).map(lambda n: n / 100)
-MODELS = (
-    Models(),
-    Models(fees=NoFees()),
-    Models(allow_short=False, participation=D("0.25")),
-    Models(participation=None, check_cash=False),
-    Models(half_spread=D("0.05"), fees=FixedStockFees(D("0.0075"), D("0.5"), D("0.005"))),
+SCHEDULES: Sequence[FeeSchedule] = (
+    NoFees(),
+    FixedStockFees(),
+    FixedStockFees(D("0.0075"), D("0.5"), D("0.04")),
+    FixedStockFees(D("0.00013"), D(0), D("0.03")),
+    FixedStockFees(D(2), D("2.5"), D(1)),
 )
+GRIDS = ((1, 100), (9_000, 100), (995_000, 10_000), (1_000_000, 1_000_000))
+"""Lowest price and units to the currency: pennies, where a fee is all of the value it may be, to six decimals."""
 
 
 @st.composite
-def bars_and_targets(draw: st.DrawFn) -> tuple[list[Row], list[float]]:
+def models(draw: st.DrawFn) -> Models:
+    """Costs and bounds that the loop knows."""
+    return Models(
+        fees=draw(st.sampled_from(SCHEDULES)),
+        participation=draw(st.sampled_from([None, D(1), D("0.5"), D("0.333"), D("0.07")])),
+        half_spread=draw(st.sampled_from([D(0), D(0), D("0.01"), D("0.05")])),
+        allow_short=draw(st.booleans()),
+        check_cash=draw(st.booleans()),
+    )
+
+
+@st.composite
+def prices(draw: st.DrawFn, count: int) -> list[Row]:
+    """Bars of any shape on one grid, gaps between them."""
+    lowest, units = draw(st.sampled_from(GRIDS))
+    ticks = st.integers(lowest, lowest + max(lowest // 4, 20))
     rows: list[Row] = []
-    for _ in range(draw(st.integers(3, 25))):
-        low, a, b, high = sorted(draw(st.tuples(cents, cents, cents, cents)))
+    for _ in range(count):
+        low, a, b, high = (tick / units for tick in sorted(draw(st.tuples(ticks, ticks, ticks, ticks))))
         open_, close = (a, b) if draw(st.booleans()) else (b, a)
-        rows.append((open_, high, low, close, float(draw(st.sampled_from([0, 7, 60, 10_000])))))
-    wishes = st.sampled_from([NAN, NAN, 0.0, 40.0, -40.0, 95.0]) | st.integers(-120, 120).map(float)
-    return rows, draw(st.lists(wishes, min_size=len(rows), max_size=len(rows)))
+        rows.append((open_, high, low, close, float(draw(st.sampled_from([0, 1, 7, 60, 10_000])))))
+    return rows
+
+
+wishes = st.sampled_from([NAN, NAN, 0.0, 40.0, -40.0, 95.0]) | st.integers(-120, 120).map(float)
+
+
+@st.composite
+def daily_runs(draw: st.DrawFn) -> BacktestSpec:
+    """Days, one or more of which may be missing, and what is wanted after each."""
+    count = draw(st.integers(3, 25))
+    whole = days("X", draw(prices(count)))
+    kept = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    kept = [keep or place < 3 for place, keep in enumerate(kept)] if draw(st.booleans()) else [True] * count
+    return draw(specs(_part(whole, np.flatnonzero(kept))))
+
+
+@st.composite
+def minute_runs(draw: st.DrawFn) -> BacktestSpec:
+    """Minutes around the opens and closes of three days and a half holiday: some before, some after, some missing."""
+    table = build_table("US_EQUITY", date(2024, 7, 1), date(2024, 7, 8))
+    around = np.concatenate([
+        edge + MINUTE_NS * np.arange(-3, 3) for pair in zip(table.opens, table.closes, strict=True) for edge in pair
+    ])  # fmt: skip
+    places = draw(st.lists(st.sampled_from(range(len(around))), min_size=3, max_size=25, unique=True))
+    return draw(specs(series("X", "1m", around[sorted(places)], draw(prices(len(places))))))
+
+
+def _part(bars: BarSeries, places: Any) -> BarSeries:
+    starts, columns = bars.whole()
+    return BarSeries.from_columns(bars.symbol, bars.interval, starts[places], [column[places] for column in columns])
+
+
+@st.composite
+def specs(draw: st.DrawFn, bars: BarSeries) -> BacktestSpec:
+    """A run over bars, or over a part of them after a warm-up."""
+    count = bars.capacity
+    targets = draw(st.lists(wishes, min_size=count, max_size=count))
+    start, end = LONG_AGO, FAR_OFF
+    if draw(st.booleans()):
+        first = draw(st.integers(0, count - 1))
+        last = draw(st.integers(first, count - 1))
+        day = timedelta(days=1)  # daily bars are over some hours after their stamp
+        start = moment_of(int(bars.whole()[0][first]))
+        end = moment_of(int(bars.whole()[0][last])) + day
+    entry = wanted(targets, bars.interval, cash=draw(st.sampled_from(["0", "500.37", "10000"])))
+    terms = InstrumentTerms(
+        "X", multiplier=D(draw(st.sampled_from([1, 1, 10, 50]))), tick=draw(st.sampled_from([None, D("0.25")]))
+    )
+    return spec_of([entry], [bars], draw(models()), instruments={"X": terms}, start=start, end=end)
 
 
 def both(spec: BacktestSpec) -> tuple[BacktestResult, BacktestResult]:
@@ -81,20 +147,34 @@ def assert_equal(one: BacktestResult, other: BacktestResult) -> None:
             assert getattr(mine, name) == getattr(its, name), name
 
 
-def wanted(targets: Sequence[float], interval: str = "1d", **config: Any) -> StrategyEntry:
-    return StrategyEntry("S", "reactive", Wanted, {"targets": list(targets), "interval": interval, **config}, D(10_000))
+def wanted(targets: Sequence[float], interval: str = "1d", cash: str = "10000", **config: Any) -> StrategyEntry:
+    return StrategyEntry("S", "reactive", Wanted, {"targets": list(targets), "interval": interval, **config}, D(cash))
 
 
 @some
-@given(bars_and_targets(), st.sampled_from(MODELS), st.sampled_from([D(1), D(10)]))
-def test_the_compiled_loop_does_what_the_engine_does(
-    case: tuple[list[Row], list[float]], models: Models, multiplier: Decimal
-) -> None:
-    rows, targets = case
-    terms = {"X": InstrumentTerms("X", multiplier=multiplier)}
-    fast, engine = both(spec_of([wanted(targets)], [days("X", rows)], models, instruments=terms))
+@given(daily_runs() | minute_runs())
+def test_the_compiled_loop_does_what_the_engine_does(spec: BacktestSpec) -> None:
+    fast, engine = both(spec)
     assert not engine.strategies["S"].errors
     assert_equal(fast, engine)
+
+
+@some
+@given(daily_runs() | minute_runs())
+def test_a_sweep_says_of_a_set_what_the_engine_says(spec: BacktestSpec) -> None:
+    (quick,) = sweep_arrays(spec, [{}])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_sweep, "compile_market", _refuse)
+        (slow,) = sweep_arrays(spec, [{}])
+    assert not quick.error
+    for name in ("equity", "fees", "fills", "denied", "exposure", "error"):
+        assert getattr(quick, name) == getattr(slow, name), name
+    for name in ("total_return", "max_drawdown", "mean_return", "deviation"):
+        assert getattr(quick, name) == pytest.approx(getattr(slow, name), rel=1e-9, abs=1e-7), name
+
+
+def _refuse(*_: object) -> None:
+    raise NotCompilableError("a test")
 
 
 def test_days_and_nights_of_minutes() -> None:

@@ -47,13 +47,14 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The moments of a run. Shape: ``moments`` int64 strictly increasing; ``codes`` one a moment, into ``sets``.
+    """The moments of a run.
 
+    Shape: ``moments`` int64 strictly increasing; ``codes`` whole numbers, one a moment, into ``sets``.
     ``sets`` holds the tracks (by index) that have a new bar: base series first, then by length.
     """
 
     moments: Nanos
-    codes: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.integer[Any]]
     sets: Sequence[tuple[int, ...]]
 
 
@@ -152,10 +153,10 @@ def merge(tracks: Sequence[Track]) -> Clock:
     ends = [track.ends[track.first : track.last] for track in tracks]
     moments = ends[0] if len(tracks) == 1 else np.unique(np.concatenate(ends))
     if len(tracks) == 1:
-        return Clock(moments, np.zeros(len(moments), dtype=np.int64), [(0,)])
+        return Clock(moments, np.zeros(len(moments), dtype=np.uint8), [(0,)])
     words = np.zeros((len(moments), (len(tracks) + 62) // 63), dtype=np.int64)
     for place, some in enumerate(ends):
         words[np.searchsorted(moments, some), place // 63] |= np.int64(1) << np.int64(place % 63)
     found, codes = np.unique(words, axis=0, return_inverse=True)
     sets = [tuple(place for place in range(len(tracks)) if int(row[place // 63]) >> (place % 63) & 1) for row in found]
-    return Clock(moments, codes.reshape(-1).astype(np.int64), sets)
+    return Clock(moments, codes.reshape(-1).astype(np.uint8 if len(sets) < 256 else np.int64), sets)

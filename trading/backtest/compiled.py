@@ -90,6 +90,7 @@ def _run(market: CompiledMarket, targets: Floats, cash: Decimal, *, record: bool
         row = walk(targets, *market.bars, market.terms, (first, row, last), state, figures, orders, fills, points)
         if row < last:
             orders, fills = (np.concatenate([rows, np.empty_like(rows)], axis=1) for rows in (orders, fills))
+    market.check_equity(*figures[:3].tolist())
     return ArrayRun(
         market,
         start_cash=cash,

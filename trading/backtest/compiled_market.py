@@ -24,6 +24,9 @@ from trading.market.signal_rules import Gates, gates_of
 
 _SCALES = (100, 10_000, 1_000_000)
 _LARGEST = 4 * 10**18  # of a sum of money in units: half of what a whole number of the loop holds
+_LARGEST_VOLUME = 4e12  # times the largest share's numerator that is below it
+_LARGEST_PRICE = 1e15  # in the scale: so many digits a float tells apart
+_LARGEST_TARGET = 2.0**52
 
 
 class NotCompilableError(Exception):
@@ -81,8 +84,23 @@ class CompiledMarket:
             raise ConfigError(f"{name}: a target is infinite.", code="bad_targets")
         if not whole:
             raise NotCompilableError("targets have parts of a unit")
-        if largest * self.largest_price * self.terms.unit * self.scale > _LARGEST:
+        if self._is_too_large(largest):
             raise NotCompilableError("the sums are too large")
+
+    def check_equity(self, last: float, highest: float, drawdown: float) -> None:
+        """Refuse a run whose equity left what the loop counts with, in its units.
+
+        Raises: NotCompilableError.
+        """
+        if max(abs(last), highest, highest * (drawdown - 1.0)) > _LARGEST:
+            raise NotCompilableError("the equity is too large")
+
+    def _is_too_large(self, target: float) -> bool:
+        """Tell whether a position of this size might lead beyond the loop's numbers; turning it trades it twice."""
+        terms = self.terms
+        worth = 2.0 * target * self.largest_price * terms.unit * terms.scale * max(terms.most_num, 1)
+        fee = max(2.0 * target * terms.per_unit, terms.minimum) * max(terms.most_den, 1)
+        return max(worth, fee) > _LARGEST or target > _LARGEST_TARGET
 
 
 @njit(cache=True, nogil=True)
@@ -100,14 +118,18 @@ def survey_targets(targets: npt.NDArray[np.float64]) -> tuple[bool, float]:
 
 @njit(cache=True, nogil=True)
 def is_exact(prices: npt.NDArray[np.float64], scale: int) -> bool:
-    """Whether every price is the float that is nearest to a whole number of ``1 / scale``."""
-    return bool((np.rint(prices * scale) / scale == prices).all())
+    """Whether every price is the float that is nearest to a whole number of ``1 / scale``, and to no other."""
+    for price in prices:
+        units = np.rint(price * scale)
+        if units / scale != price or abs(units) >= _LARGEST_PRICE:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
 def has_whole_volumes(volumes: npt.NDArray[np.float64]) -> bool:
-    """Whether every volume is a whole number."""
-    return bool(((volumes == np.floor(volumes)) & (volumes < 4e15)).all())
+    """Whether every volume is a whole number that can be counted with."""
+    return bool(((volumes == np.floor(volumes)) & (volumes < _LARGEST_VOLUME)).all())
 
 
 def check_entry(spec: BacktestSpec, entry: StrategyEntry, symbol: str) -> Gates:
@@ -116,7 +138,7 @@ def check_entry(spec: BacktestSpec, entry: StrategyEntry, symbol: str) -> Gates:
     Raises: NotCompilableError; ConfigError (bad_gates).
     """
     terms, models = terms_of_symbol(spec, symbol), spec.models
-    gates = gates_of(entry.config, allow_short=models.allow_short)
+    gates = entry.gates or gates_of(entry.config, allow_short=models.allow_short)
     schedule = terms.fees if terms.fees is not None else models.fees
     known = type(schedule) is NoFees or (type(schedule) is FixedStockFees and schedule.regulatory is NO_REGULATORY_FEES)
     reasons = (
@@ -146,7 +168,7 @@ def compile_market(spec: BacktestSpec, entry: StrategyEntry, track: Track) -> Co
     scale = _scale([opens, closes], models.half_spread)
     unlimited = models.participation is None or not volumes.any()
     if not unlimited and not has_whole_volumes(volumes):
-        raise NotCompilableError("volumes have parts of a unit")
+        raise NotCompilableError("volumes have parts of a unit, or are too large")
     sessions = track.sessions
     return CompiledMarket(
         track,
@@ -154,7 +176,7 @@ def compile_market(spec: BacktestSpec, entry: StrategyEntry, track: Track) -> Co
         scale,
         track.starts.searchsorted(sessions.opens).astype(np.int64),
         track.starts.searchsorted(sessions.closes).astype(np.int64),
-        float(highs.max()),
+        float(highs.max()) + float(models.half_spread),
     )
 
 
@@ -162,7 +184,7 @@ def _scale(columns: Sequence[npt.NDArray[np.float64]], half: Decimal) -> int:
     for scale in _SCALES:
         if all(is_exact(column, scale) for column in columns) and half * scale == int(half * scale):
             return scale
-    raise NotCompilableError("prices have more than six decimals")
+    raise NotCompilableError("prices have more than six decimals, or too many digits")
 
 
 def _terms(terms: InstrumentTerms, models: Models, gates: Gates, scale: int, *, unlimited: bool) -> Terms:

@@ -33,6 +33,7 @@ from trading.backtest.contracts import (
 )
 from trading.backtest.kernel import UNIT
 from trading.backtest.lane import warnings_of
+from trading.backtest.outcome import collector_resting
 from trading.backtest.targets import check_causal, targets_of
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,9 @@ def run_compiled(spec: BacktestSpec, strategy: ArrayStrategy) -> BacktestResult 
 def _result(spec: BacktestSpec, run: ArrayRun, seconds: float) -> BacktestResult:
     (entry,) = spec.strategies
     track = run.market.track
-    fills = list(_fills(entry.name, run))
-    orders = [BacktestOrder(*row) for row in _orders(entry.name, run)]
+    with collector_resting():
+        fills = list(_fills(entry.name, run))
+        orders = [tuple.__new__(BacktestOrder, row) for row in _orders(entry.name, run)]
     return BacktestResult(
         fills=fills,
         orders=orders,
@@ -91,14 +93,18 @@ def _result(spec: BacktestSpec, run: ArrayRun, seconds: float) -> BacktestResult
 def _fills(name: str, run: ArrayRun) -> Iterator[BacktestFill]:
     track, multiplier = run.market.track, Decimal(run.market.terms.unit * run.market.scale) / _UNIT
     symbol, state = track.series.symbol, FLAT
+    paid_units, paid = 0, Decimal(0)
     times = track.starts[run.fills[0]].tolist()
     prices = _prices(run)
     for when, price, row in zip(times, prices, run.fills[1:].T.tolist(), strict=True):
         order, units, _, fee = row
-        step = apply_fill(state, Decimal(units), price, None, multiplier)
+        size = Decimal(units)
+        # The flow is exact already, so that nothing is to be rounded.
+        step = apply_fill(state, size, price, None, multiplier, -size * price * multiplier)
         state = step.position
-        paid = Decimal(fee) / _UNIT
-        yield BacktestFill(when, name, symbol, Decimal(units), price, paid, order + 1, "MKT", "", step.realized_pnl)
+        if fee != paid_units:
+            paid_units, paid = fee, Decimal(fee) / _UNIT
+        yield BacktestFill(when, name, symbol, size, price, paid, order + 1, "MKT", "", step.realized_pnl)
 
 
 def _prices(run: ArrayRun) -> list[Decimal]:

@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 
 from strategies.exceptions import ConfigError
-from strategies.reactive import ArrayStrategy
 from trading.backtest.arrays import lay_out
 from trading.backtest.checks import check_spec
 from trading.backtest.compiled import ArrayRun, summarise
 from trading.backtest.compiled_market import CompiledMarket, NotCompilableError, compile_market
 from trading.backtest.contracts import BacktestSpec, Progress, ShouldStop, StrategyEntry
 from trading.backtest.engine import LOOK_EVERY_S, run_by_bars
-from trading.backtest.targets import check_causal, targets_of
+from trading.backtest.targets import arrays_alone, check_causal, targets_of
+
+_FEW = 4096
+"""Bars that every set but the first is asked for once more, to see whether it knows the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def sweep_arrays(
 ) -> list[SweepRow]:
     """Run the spec's one strategy with each set laid over its parameters; rows in the order of the sets.
 
-    Stopped, it returns the rows that are done. The first set is checked for knowing the future.
+    Stopped, it returns the rows that are done. Every set is checked for knowing the future, the first in the middle of
+    the bars, the others early on, which costs less.
     Raises: ConfigError when the spec cannot be run, or when it has more than one strategy or series.
     """
     if len(spec.strategies) != 1 or len(spec.bars) != 1:
@@ -110,14 +113,12 @@ def _row(
 def _compiled(
     spec: BacktestSpec, entry: StrategyEntry, config: Mapping[str, Any], market: CompiledMarket, *, is_first: bool
 ) -> SweepRow:
-    strategy = entry.make(entry.name, dict(entry.config))
-    pair = market.track.pair
-    if not isinstance(strategy, ArrayStrategy) or list(strategy.get_subscriptions()) != [pair]:
-        raise NotCompilableError("it declares no arrays of the one series")
+    strategy = arrays_alone(entry.make(entry.name, dict(entry.config)))
+    if strategy is None or list(strategy.get_subscriptions()) != [market.track.pair]:
+        raise NotCompilableError("it declares more than arrays of the one series")
     market = market.for_entry(spec, entry)
     targets = targets_of(entry.name, strategy, market.series, len(market.track.starts))
-    if is_first:
-        check_causal(entry.name, strategy, market.series, targets)
+    check_causal(entry.name, strategy, market.series, targets, at_most=None if is_first else _FEW)
     return row_of(summarise(market, targets, entry.cash, entry.name), config)
 
 

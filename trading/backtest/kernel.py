@@ -262,12 +262,13 @@ def note(
 ) -> tuple[float, float, float, float, float]:
     """Take a new equity into the figures: the last one, the highest, the drawdown, the sums of returns and squares.
 
-    The drawdown is divided out only where it is a new largest one: a division costs as much as the rest.
+    The drawdown is divided out only where it is a new largest one: a division costs as much as the rest. There is none
+    from nothing.
     """
     change = (equity - before) / before if before != 0.0 else 0.0
     if equity > peak:
         peak = equity
-    elif equity < peak * (1.0 - drawdown):
+    elif equity < peak * (1.0 - drawdown) and peak > 0.0:
         drawdown = 1.0 - equity / peak
     return equity, peak, drawdown, total + change, squares + change * change
 

@@ -16,7 +16,7 @@ from strategies.reactive import ArrayStrategy, ReactiveStrategy, StrategyContext
 from trading.backtest.arrays import Pair
 from trading.backtest.contracts import StrategyEntry
 from trading.backtest.executor import Executor
-from trading.backtest.targets import Follower, check_causal, targets_of
+from trading.backtest.targets import Follower, arrays_alone, check_causal, targets_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +83,8 @@ class Runner:
 
     @property
     def arrays(self) -> ArrayStrategy | None:
-        """Return the strategy when it declares arrays and nothing else: hooks of its own would have to be called."""
-        strategy = self.strategy if self.is_running else None
-        if not isinstance(strategy, ArrayStrategy):
-            return None
-        own = type(strategy)
-        hooks = own.setup, own.teardown, own.on_bars
-        return strategy if hooks == (ReactiveStrategy.setup, ReactiveStrategy.teardown, ArrayStrategy.on_bars) else None
+        """Return the strategy when it declares arrays and nothing else."""
+        return arrays_alone(self.strategy) if self.is_running else None
 
     @property
     def on_bars(self) -> Callable[[str, str], Any]:

@@ -18,6 +18,7 @@ from strategies.intervals import Interval
 from trading.market.calendars import Overrides, build_table, group_of
 from trading.market.session_table import SessionTable, weeks_of
 
+_BLOCK = 65_536  # bars at a time, so that what is made on the way stays small
 _BEFORE, _AFTER = timedelta(days=10), timedelta(days=20)  # orders of the last day need the next session
 
 
@@ -47,7 +48,10 @@ def edges(interval: Interval, starts: Nanos, table: SessionTable) -> tuple[Nanos
     Raises: ConfigError (no_session) naming the first bar on a day without trading; (outside_calendar).
     """
     if interval.is_intraday:
-        return starts, table.bar_ends(interval, starts)
+        ends = np.empty_like(starts)
+        for begin in range(0, len(starts), _BLOCK):
+            ends[begin : begin + _BLOCK] = table.bar_ends(interval, starts[begin : begin + _BLOCK])
+        return starts, ends
     dates = table.dates_of(starts)
     if interval.unit == "d":
         first = np.searchsorted(table.days, dates)

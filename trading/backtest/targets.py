@@ -14,7 +14,7 @@ import numpy as np
 
 from strategies.bar_series import BarSeries, Floats
 from strategies.exceptions import ConfigError, StrategyError
-from strategies.reactive import ArrayStrategy
+from strategies.reactive import ArrayStrategy, ReactiveStrategy
 from trading.backtest.arrays import plain_view
 from trading.backtest.executor import Executor
 
@@ -36,12 +36,24 @@ def targets_of(name: str, strategy: ArrayStrategy, bars: BarSeries, count: int) 
     return found
 
 
-def check_causal(name: str, strategy: ArrayStrategy, bars: BarSeries, targets: Floats) -> None:
+def arrays_alone(strategy: object) -> ArrayStrategy | None:
+    """Return a strategy that declares arrays and nothing else; None where hooks of its own would have to be called."""
+    if not isinstance(strategy, ArrayStrategy):
+        return None
+    own = type(strategy)
+    hooks = own.setup, own.teardown, own.on_bars
+    return strategy if hooks == (ReactiveStrategy.setup, ReactiveStrategy.teardown, ArrayStrategy.on_bars) else None
+
+
+def check_causal(
+    name: str, strategy: ArrayStrategy, bars: BarSeries, targets: Floats, *, at_most: int | None = None
+) -> None:
     """Refuse signals that are others when the later half of the bars is taken away: they know the future.
 
+    ``at_most`` bars are left, where that is less than half: less work.
     Raises: ConfigError (look_ahead) naming the first bar that differs.
     """
-    cut = len(targets) // 2 + 1
+    cut = len(targets) // 2 + 1 if at_most is None else min(len(targets) // 2 + 1, at_most)
     if cut >= len(targets):
         return
     before, after = targets_of(name, strategy, bars, cut), targets[:cut]

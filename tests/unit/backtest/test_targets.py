@@ -16,10 +16,11 @@ from strategies.reactive import ArrayStrategy, SignalAction, SignalArrays, Strat
 from tests.support.backtests import D, days, fills_of, flat, minutes, scripted, series, spec_of
 from trading.backtest.arrays import lay_out
 from trading.backtest.compiled_market import NotCompilableError, compile_market
-from trading.backtest.compiled_sweep import sweep_arrays
+from trading.backtest.compiled_sweep import SweepRow, sweep_arrays
 from trading.backtest.contracts import BacktestSpec, CorporateAction, InstrumentTerms, Models, NoFees, StrategyEntry
 from trading.backtest.engine import run_backtest, run_by_bars
-from trading.brokers.fees import PerContractFees
+from trading.brokers.fees import FixedStockFees, PerContractFees
+from trading.market.signal_rules import Gates
 
 NAN = float("nan")
 PAIR = [("X", "1d")]
@@ -100,7 +101,8 @@ def test_entries_and_exits_make_targets() -> None:
 
 
 def test_live_the_last_target_counts() -> None:
-    """Without an engine that follows targets the strategy says orders: from the last target to this one."""
+    """Without an engine that follows targets the strategy says orders: its first target whatever it is, because what an
+    earlier life left is not known to it, then the way from the last target to this one."""
     strategy = Wanted("S", {"targets": [0.0, 10.0, NAN, 10.0, -5.0]})
     bars = days("X", [flat(100)] * 5)
 
@@ -113,7 +115,7 @@ def test_live_the_last_target_counts() -> None:
     said = []
     for bars.count in range(1, 6):
         said += [(signal.action, signal.quantity) for signal in strategy.on_bars("X", "1d") or ()]
-    assert said == [(SignalAction.BUY, D("10.0")), (SignalAction.SELL, D("15.0"))]
+    assert said == [(SignalAction.SELL, D(0)), (SignalAction.BUY, D(10)), (SignalAction.SELL, D(15))]
 
 
 # -- what is refused
@@ -193,6 +195,7 @@ class Worse:
         (spec(instruments={"X": InstrumentTerms("X", multiplier=D("0.5"))}), "multiplier"),
         (spec(bars=days("X", [flat(1 / 3)] * 4)), "more than six decimals"),
         (spec(bars=days("X", [flat(100, volume=1.5)] * 4)), "volumes have parts"),
+        (spec(bars=days("X", [flat(100, volume=5e12)] * 4)), "too large"),
         (replace(spec(), strategies=[entry(targets=[10, 0, 10, 0], min_quality=50)]), "bounds"),
     ],
 )
@@ -200,7 +203,51 @@ def test_what_the_loop_cannot_do_exactly_is_the_engine_s(made: BacktestSpec, rea
     (track,) = lay_out(made)
     with pytest.raises(NotCompilableError, match=reason):
         compile_market(made, made.strategies[0], track)
-    assert len(run_backtest(made).fills) == 3
+    result, by_bars = run_backtest(made), run_by_bars(made)
+    assert len(result.fills) == 3
+    assert (result.fills, result.orders) == (by_bars.fills, by_bars.orders)
+
+
+def test_prices_with_more_digits_than_a_float_tells_apart_are_the_engine_s() -> None:
+    made = spec(bars=days("X", [flat(47_551_543_786.34001)] * 4))
+    (track,) = lay_out(made)
+    with pytest.raises(NotCompilableError, match="decimals"):
+        compile_market(made, made.strategies[0], track)
+
+
+@pytest.mark.parametrize(
+    ("target", "fees"),
+    [
+        (1e7, FixedStockFees(maximum_share=D("0.0123"))),  # the value times a share with many digits
+        (1e6, FixedStockFees(per_share=D(100), maximum_share=D("0.0001"))),  # the fee times ten thousand
+    ],
+)
+def test_sums_beyond_the_loop_s_numbers_are_the_engine_s(target: float, fees: FixedStockFees) -> None:
+    bars = days("X", [flat(100, volume=1e12)] * 4)
+    made = spec_of([entry(cash=10**10, targets=[target, -target, 0, NAN])], [bars], Models(fees=fees, check_cash=False))
+    assert run_backtest(made).fills == run_by_bars(made).fills
+    assert [int(fill.quantity) for fill in run_backtest(made).fills] == [target, -2 * target, target]
+
+
+def test_an_equity_beyond_the_loop_s_numbers_is_the_engine_s() -> None:
+    """Every trade is small enough; their profits add up."""
+    prices = [1.0, 1.0, 10_000.0, 10_000.0] * 60
+    bars = days("X", [flat(price, volume=1e12) for price in prices])
+    made = spec_of(
+        [entry(cash=10**10, targets=[150_000.0, NAN, 0.0, NAN] * 60)], [bars], Models(fees=NoFees())
+    )  # bought at 1, sold at 10,000
+    result = run_backtest(made)
+    assert result.strategies["S"].equity > D(93) * 10**9
+    assert result.strategies["S"].equity == run_by_bars(made).strategies["S"].equity
+
+
+def test_gates_that_are_given_count_in_the_loop_as_well() -> None:
+    made = spec()
+    (one,) = made.strategies
+    made = replace(made, strategies=[replace(one, config={"targets": [-10, 0, 10, 0]}, gates=Gates(allow_short=False))])
+    result = run_backtest(made)
+    assert [order.state for order in result.orders] == [order.state for order in run_by_bars(made).orders]
+    assert result.orders[0].state == "denied"
 
 
 def test_parts_of_a_unit_are_the_engine_s_where_lots_allow_them() -> None:
@@ -281,6 +328,41 @@ def test_sets_that_the_loop_cannot_run_have_the_same_figures_from_the_engine() -
         assert (one.equity, one.fees, one.fills, one.denied) == (other.equity, other.fees, other.fills, other.denied)
         for name in ("total_return", "max_drawdown", "mean_return", "deviation", "exposure"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9, abs=1e-12), name
+
+
+def test_a_sweep_from_no_cash_has_the_same_figures_from_the_engine() -> None:
+    """Nothing is lost of nothing: a drawdown is a share of a highest equity above zero."""
+    configs = [{"price": 95.0}, {"price": 105.0}]
+
+    def rows(models: Models) -> list[SweepRow]:
+        return sweep_arrays(replace(sweep_spec(models), strategies=[entry(Above, cash=0)]), configs)
+
+    for one, other in zip(
+        rows(Models(check_cash=False)), rows(Models(check_cash=False, slippage=Worse())), strict=True
+    ):
+        assert one.equity == other.equity
+        assert one.max_drawdown == pytest.approx(other.max_drawdown)
+
+
+def test_a_sweep_calls_hooks_as_a_run_does() -> None:
+    class Refuses(Above):
+        def setup(self, context: StrategyContext) -> bool:
+            return False
+
+    (row,) = sweep_arrays(replace(sweep_spec(), strategies=[entry(Refuses)]), [{"price": 100.0}])
+    assert "answered that it cannot run" in row.error
+    assert row.fills == 0
+
+
+def test_every_set_of_a_sweep_is_checked_for_knowing_the_future() -> None:
+    class Sees(Above):
+        def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
+            level = bars.close.mean() if self.config["sees"] else 100.0
+            return SignalArrays(np.where(bars.close > level, 10.0, -10.0))
+
+    made = replace(sweep_spec(), strategies=[entry(Sees)])
+    rows = sweep_arrays(made, [{"sees": False}, {"sees": True}, {"sees": False}])
+    assert ["it knows the future" in row.error for row in rows] == [False, True, False]
 
 
 def test_a_set_whose_code_fails_has_its_error_and_the_others_go_on() -> None:
