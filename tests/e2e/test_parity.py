@@ -41,7 +41,8 @@ __all__ = ["mats_settings", "rig"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 FIRST, SECOND = date(2020, 1, 2), date(2020, 1, 3)
-WARM, STEPS = 40, 120  # of 160 minutes a quarter is the past; the night lies within
+WARM, STEPS = 30, 90  # of 120 minutes a quarter is the past; the night lies within the others
+LATE = 70
 CASH = Decimal(100_000)
 
 LADDER = '''
@@ -165,8 +166,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def bars() -> list[BarSeries]:
     """The last minutes of one session and the first of the next, in which every symbol has every minute."""
-    late = session_minutes(FIRST, 390 - 100, 100)
-    starts = np.concatenate([late, session_minutes(SECOND, 0, WARM + STEPS - 100)])
+    late = session_minutes(FIRST, 390 - LATE, LATE)
+    starts = np.concatenate([late, session_minutes(SECOND, 0, WARM + STEPS - LATE)])
     return [walk(symbol, starts, seed, price) for symbol, seed, price in
             (("SPY", 1, 322.0), ("QQQ", 2, 213.0), ("IWM", 3, 165.0))]  # fmt: skip
 
@@ -212,4 +213,5 @@ def test_backtest_and_live_path_give_the_same_fills_to_the_cent(rig: Rig, bars: 
         assert cash_of(name) == result.strategies[name].cash
         assert held_by(name) == {one.symbol: one.quantity for one in result.strategies[name].positions}
     counts = {name: len(live_rows(name)) for name in ROWS}
+    print(counts)
     assert min(counts.values()) >= 5, counts

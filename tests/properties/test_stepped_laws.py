@@ -26,7 +26,7 @@ from trading.gateway.model import CommissionReported, Executed, OrderRequest
 DAY = date(2020, 1, 2)
 WARM, LENGTH = 3, 12
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
-laws = settings(max_examples=80, deadline=None)
+laws = settings(max_examples=60, deadline=None)
 ticks = st.integers(-12, 12)
 Fill = tuple[int, str, str, str]
 

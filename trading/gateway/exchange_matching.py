@@ -79,8 +79,8 @@ class Matcher:
         if not order.legs and not self._market.has_bar(order.contract.con_id):
             return []
         if order.legs:
-            stretch = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
-            return self._take(order, fills.match(_fill_order(order), stretch), now)
+            combined = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
+            return self._take(order, fills.match(_fill_order(order), combined), now)
         stretch = self._left_of_bar(order, now) if self._is_entered(order, now) else self._stretch(order, now)
         if stretch is None:
             return []

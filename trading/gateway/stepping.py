@@ -43,6 +43,7 @@ class Stepper:
 
         Raises: RequestError 321 where the market runs by itself, or has no bar left.
         """
+        self._server.hub.context.now()  # the first look starts a market
         begin, events = self._venue.pass_bar()
         self._server.publish(events)
         # Here rather than at the next tick: behind a night only the newest piece of a bar would be sent.
