@@ -20,6 +20,7 @@ from trading.backtest.desk import Desk
 from trading.backtest.lane import Lane
 from trading.backtest.orders import Exit
 from trading.brokers.fees import Traded
+from trading.market.signal_executor import check_repeat
 from trading.market.signal_rules import Gates, Plan, gates_of, plan_signal
 from trading.market.signal_terms import MARKET
 
@@ -30,7 +31,9 @@ _SURELY = 1.000001  # floats and decimals differ by far less
 class Executor:
     """Turns the signals of one strategy into orders on its own books."""
 
-    __slots__ = ("_check_cash", "_denied", "_desk", "book", "currency", "gates", "holdings", "name", "signals")
+    __slots__ = (
+        "_allow_repeats", "_check_cash", "_denied", "_desk", "book", "currency", "gates", "holdings", "name", "signals",
+    )  # fmt: skip
 
     def __init__(self, entry: StrategyEntry, lanes: Mapping[str, Lane], desk: Desk) -> None:
         self.name = entry.name
@@ -44,6 +47,7 @@ class Executor:
         self.currency = ""
         self._desk = desk
         self._check_cash = desk.models.check_cash
+        self._allow_repeats = bool(entry.config.get("allow_repeats", True))
 
     def keep_currency(self, symbols: Iterable[str]) -> None:
         """Keep the books in the one currency of these symbols.
@@ -73,6 +77,8 @@ class Executor:
                     raise OrderDeniedError(f"The run has no bars of {signal.symbol}.", code="no_bars")
                 if holding.currency != self.currency:
                     raise self._other_currency(holding)
+                if not self._allow_repeats:
+                    check_repeat(signal, holding, allowed=False)
                 plan = plan_signal(signal, holding, self.gates)
                 if plan is not None:
                     self._do(signal, plan, holding)
@@ -102,6 +108,8 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
+        if plan.opens and plan.opens != abs(plan.quantity) and (plan.stop_loss or plan.take_profit) is not None:
+            plan = self._close_first(signal, plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
         # As the signal says it, where the plan leaves it as it is: an int becomes a float at a fifth of the cost.
@@ -114,6 +122,13 @@ class Executor:
             order.closes = quantity - plan.opens
         if plan.stop_loss is not None or plan.take_profit is not None:
             order.exits = exits_of(plan.stop_loss, plan.take_profit)
+
+    def _close_first(self, signal: Signal, plan: Plan, holding: Holding) -> Plan:
+        """Close in an order of its own; return the rest of the plan. Exits are sized by their entry, live as well."""
+        opens, note = plan.opens if plan.quantity > 0 else -plan.opens, plan.note or "in two orders"
+        closing = Plan(plan.quantity - opens, plan.terms, note=note)
+        self._do(signal, closing, holding)
+        return plan._replace(quantity=opens, cancel_working=False, note=note)
 
     def _is_cheap(self, plan: Plan, holding: Holding, size: float) -> bool:
         """Tell that a market order surely can be paid, in floats; False leaves it to ``_afford``."""

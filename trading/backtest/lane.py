@@ -22,7 +22,7 @@ from trading.backtest.arrays import Track, plain_view
 from trading.backtest.contracts import InstrumentTerms, Models
 from trading.backtest.desk import Desk
 from trading.backtest.orders import CLOSING, LIMIT, MARKET, NEVER, STOP, TOUCH, TRAIL, WorkingOrder
-from trading.brokers.fills import Outcome, Stretch, match, stretch_of_bar
+from trading.brokers.fills import Outcome, Stretch, match, rest_of, stretch_of_bar
 from trading.market.signal_terms import MARKET as MARKET_OF_DAY
 
 ZERO = Decimal(0)
@@ -206,14 +206,16 @@ class Lane:
     def _touch(self, row: int, stretch: Stretch) -> None:
         """What the bar reaches after its start, then its closing auction."""
         self._turn = _ON_THE_WAY
-        for order in sorted((order for order in self.working if self._may_reach(order, row)), key=_stops_first):
+        reached = [order for order in self.working if self._may_reach(order, row)]
+        if len(reached) > 1:
+            # What fills at the bar's start comes first, also an exit whose entry did; then stops, for caution.
+            reached.sort(key=lambda order: (not _is_first(order, stretch), _stops_first(order)))
+        for order in reached:
             self._work(order, row, stretch)
         due, self._due = self._due, []
         for order, price in due:
-            # The entry's price is where the rest of the bar begins; its extremes may have come before.
-            rest = stretch_of_bar(price, stretch.high, stretch.low, stretch.volume, self._half)
             order.first_row = row
-            self._work(order, row, rest)
+            self._work(order, row, rest_of(stretch, price))
             order.first_row = row + 1
         self._turn = _AT_CLOSE
         if stretch.closing is not None:
@@ -239,7 +241,7 @@ class Lane:
         """Tell whether a bar may touch an order on its way; True when in doubt."""
         kind, is_buy = order.kind, order.is_buy
         if kind == CLOSING or order.at_once:
-            return kind != CLOSING and order.terms.tif != "OPG"
+            return False
         if kind in (MARKET, TRAIL) or order.triggered:
             return True
         if kind == LIMIT:

@@ -96,7 +96,7 @@ def launch_of(wish: BacktestWish) -> Launch:
         start=wish.start,
         end=wish.end,
         models=models_of(wish.costs),
-        instruments={symbol: InstrumentTerms(symbol) for symbol, _ in bars},
+        instruments={symbol: InstrumentTerms(symbol, tick=wish.costs.tick) for symbol, _ in bars},
         overrides=overrides,
         seed=wish.seed,
     )

@@ -66,6 +66,7 @@ class CostWish(_Strict):
     fees: Literal["fixed", "tiered", "none"] = Field(default="fixed", description="IB's plan.")
     slippage_bps: Money = Field(default=Decimal(0), ge=0, le=1000, description="Worse by so many hundredths of a %.")
     half_spread: Money = Field(default=Decimal(0), ge=0, description="Half of bid-ask, in the price's currency.")
+    tick: Money | None = Field(default=None, gt=0, description="Step of prices that orders may have; null: any price.")
     participation: Money | None = Field(
         default=Decimal(1), gt=0, le=1, description="Share of a bar's volume; null: any."
     )

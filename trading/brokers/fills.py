@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+STOPS = frozenset({"STP", "STP LMT"})
 ZERO = Decimal(0)
 _ONE = Decimal(1)
 _HUNDRED = Decimal(100)
@@ -104,6 +105,15 @@ def stretch_of_bar(
         opening=opening,
         closing=closing,
     )
+
+
+def rest_of(stretch: Stretch, price: Decimal) -> Stretch:
+    """What is left of a stretch behind an entry that filled on the way, for the stop that protects it.
+
+    It begins at the entry's price; the extremes stay, since they may have come after it.
+    """
+    half = (stretch.ask - stretch.bid) / 2
+    return stretch_of_bar(price, stretch.high, stretch.low, stretch.volume, half)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from trading.gateway.model import (
 from trading.gateway.persistence import Journal
 from trading.gateway.venue_data import VenueData
 from trading.gateway.venue_hands import VenueHands
+from trading.gateway.venue_steps import VenueSteps
 
 logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
@@ -61,7 +62,7 @@ class VenueOptions:
 
     market: str = "replay:sample"  # or replay:PATH, synthetic
     speed: float = 60
-    clock: Literal["wall", "replay"] = "wall"
+    clock: Literal["wall", "replay", "step"] = "wall"  # step: a replay that goes on when it is told to
     hours: Literal["always", "exchange"] = "always"
     seed: int = 7
     account: str = "DU1000001"
@@ -90,7 +91,8 @@ def build_venue(options: VenueOptions) -> Exchange:
         open_source(options.market),
         seed=options.seed,
         speed=options.speed,
-        replay_clock=options.clock == "replay",
+        replay_clock=options.clock != "wall",
+        stepped=options.clock == "step",
         exchange_hours=options.hours == "exchange",
     )
     table.derivatives.centre = market.centre
@@ -108,15 +110,17 @@ def _check(options: VenueOptions) -> None:
     parse_subscriptions(options.subscriptions)
     if not 0 < options.speed <= 100_000:
         raise ConfigError(f"The speed {options.speed} must lie above 0 and not above 100000.", code="bad_speed")
-    if options.clock not in ("wall", "replay"):
-        raise ConfigError(f"The clock {options.clock!r} is unknown: use wall or replay.", code="unknown_clock")
+    if options.clock not in ("wall", "replay", "step"):
+        raise ConfigError(f"The clock {options.clock!r} is unknown: use wall, replay or step.", code="unknown_clock")
+    if options.clock == "step" and not options.market.startswith("replay:"):
+        raise ConfigError("Only replayed bars can be stepped through: use --market replay:….", code="unknown_clock")
     if options.hours not in ("always", "exchange"):
         raise ConfigError(f"The hours {options.hours!r} are unknown: use always or exchange.", code="unknown_hours")
     if options.commission_delay_s < 0:
         raise ConfigError("The commission delay must not be negative.", code="bad_commission_delay")
 
 
-class Exchange(VenueData, VenueHands):
+class Exchange(VenueData, VenueHands, VenueSteps):
     """The paper venue; implements ``model.Venue``. Not thread-safe."""
 
     def __init__(
@@ -126,7 +130,8 @@ class Exchange(VenueData, VenueHands):
         self._subscriptions = parse_subscriptions(options.subscriptions)
         desk_options = DeskOptions(
             partial_fills=options.partial_fills,
-            commission_delay=timedelta(seconds=options.commission_delay_s),
+            # A clock that stands would keep a commission back for a whole bar.
+            commission_delay=timedelta(seconds=0 if options.clock == "step" else options.commission_delay_s),
             processing=timedelta(seconds=options.processing_s),
             max_active=options.max_active_orders,
             size_limit=options.size_limit,
@@ -173,7 +178,7 @@ class Exchange(VenueData, VenueHands):
         if not self._state.born_s:
             # Ids come from the real time of the first start: two lives of a replay begin at the same market time.
             self._state.begin(wall)
-        if self._options.clock == "replay" and self._market.anchor is None:
+        if self._options.clock != "wall" and self._market.anchor is None:
             self._market.start(self._state.anchor, wall)
         now = self._market.market_now(wall)
         if self._now is None:

@@ -23,6 +23,7 @@ from trading.gateway.exchange_state import VenueState
 from trading.gateway.exchange_terms import TRAILING
 from trading.gateway.hours import from_micros, to_micros
 from trading.gateway.market import Market
+from trading.gateway.market_steps import Look
 from trading.gateway.model import AccountChanged, Contract, Executed, OrderChanged, PositionChanged, VenueEvent
 
 ZERO = Decimal(0)
@@ -54,12 +55,14 @@ class Matcher:
         self._looked_us = 0
         # What the market did since the last look, once for all orders of an instrument.
         self._stretches: dict[tuple[int, int, int], fills.Stretch] = {}
+        self._entries: dict[int, Decimal] = {}  # of the bar that passes: prices at which orders' parents filled
 
     def looked(self, now: datetime) -> None:
         """Every order has met the market up to ``now``."""
         # A clock that is set back must not let the market pass twice.
         self._looked_us = max(self._looked_us, to_micros(now))
         self._stretches.clear()
+        self._entries.clear()
 
     def is_open(self, order: OrderRecord, now: datetime) -> bool:
         """Tell whether an order's market trades, all legs of a combination."""
@@ -71,15 +74,39 @@ class Matcher:
         """Match an order against what the market did since it was last looked at."""
         if order.auction_us is not None:
             return self._auction(order, now)
-        if not self.is_open(order, now):
+        if self._market.look is Look.NONE or not self.is_open(order, now):
+            return []
+        if not order.legs and not self._market.has_bar(order.contract.con_id):
             return []
         if order.legs:
-            stretch = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
-            return self._take(order, fills.match(_fill_order(order), stretch), now)
-        stretch = self._stretch(order, now)
+            combined = combos.stretch(order.legs, lambda leg: self._leg_stretch(order, leg, now))
+            return self._take(order, fills.match(_fill_order(order), combined), now)
+        stretch = self._left_of_bar(order, now) if self._is_entered(order, now) else self._stretch(order, now)
+        if stretch is None:
+            return []
         waits = order.request.order_type in _WAITING
         tick = self._market.tick(order.contract.con_id, stretch.last) if waits else None
-        return self._take(order, fills.match(_fill_order(order), stretch, tick=tick), now)
+        outcome = fills.match(_fill_order(order), stretch, tick=tick)
+        if self._market.look is Look.OPENING and not outcome.quantity:
+            return []  # a stop is triggered or moves within the bar, of which this is the first moment
+        return self._take(order, outcome, now)
+
+    def entered(self, child: OrderRecord, parent: OrderRecord, now: datetime) -> None:
+        """A parent filled on the way through a bar: its stop meets what is left of that bar."""
+        if self._market.look is Look.BAR and parent.since_us >= to_micros(now):
+            self._entries[child.perm_id] = parent.last_price
+
+    def _is_entered(self, order: OrderRecord, now: datetime) -> bool:
+        """Tell whether an order began to work within the bar that passes."""
+        return self._market.look is Look.BAR and order.since_us >= to_micros(now)
+
+    def _left_of_bar(self, order: OrderRecord, now: datetime) -> fills.Stretch | None:
+        """The rest of the bar behind an order's entry; None where what came after it is not known to reach it."""
+        price = self._entries.get(order.perm_id)
+        if price is None or order.request.order_type not in fills.STOPS:
+            return None
+        whole = self._stretch_since(order.contract.con_id, self._looked_us, now)
+        return fills.rest_of(whole, price)
 
     def _take(self, order: OrderRecord, outcome: fills.Outcome, now: datetime) -> list[VenueEvent]:
         if outcome.stop is not None and outcome.stop != order.stop:
@@ -168,14 +195,18 @@ class Matcher:
         now_us = to_micros(now)
         opened = self._market.session_start(con_id, now, outside_rth=order.outside_rth)
         since = min(max(order.since_us, self._looked_us, 0 if opened is None else to_micros(opened)), now_us)
-        key = (con_id, since, now_us)
-        stretch = self._stretches.get(key)
-        if stretch is None:
-            stretch = self._stretches[key] = self._market.stretch(con_id, from_micros(since), now)
+        stretch = self._stretch_since(con_id, since, now)
         if not self._options.partial_fills:
             return replace(stretch, volume=None)
         shown = self._market.displayed(con_id, now, buying=buying)
         return replace(stretch, volume=max(shown, (stretch.volume or ZERO) * PARTICIPATION))
+
+    def _stretch_since(self, con_id: int, since_us: int, now: datetime) -> fills.Stretch:
+        key = (con_id, since_us, to_micros(now))
+        stretch = self._stretches.get(key)
+        if stretch is None:
+            stretch = self._stretches[key] = self._market.stretch(con_id, from_micros(since_us), now)
+        return stretch
 
 
 def _fill_order(order: OrderRecord) -> fills.FillOrder:

@@ -28,6 +28,7 @@ from trading.gateway.exchange_terms import REDUCE_OPEN
 from trading.gateway.hours import from_micros, to_micros
 from trading.gateway.instruments import InstrumentTable
 from trading.gateway.market import Market
+from trading.gateway.market_steps import Look
 from trading.gateway.model import (
     AccountChanged,
     CommissionReported,
@@ -157,6 +158,10 @@ class OrderDesk:
         if self._state.unreported:
             events.extend(self.due_commissions(now))
         return events
+
+    def look_from(self, now: datetime) -> None:
+        """Leave out what the market did up to a moment: a bar that opens begins there."""
+        self._matcher.looked(now)
 
     def due_commissions(self, now: datetime) -> list[VenueEvent]:
         """Commissions whose moment has come, in the order of their executions."""
@@ -309,6 +314,7 @@ class OrderDesk:
             return []
         quantity = families.child_quantity(child, parent, self._entry.instrument(child).size_increment)
         child.since_us = max(child.since_us, to_micros(now))
+        self._matcher.entered(child, parent, now)
         if quantity == child.request.quantity:
             self._state.put_order(child)
             return []
@@ -337,7 +343,8 @@ class OrderDesk:
         if order.remaining < before:
             events.extend(self._after_fill(order, before, now))
         missed = order.auction_us is not None and now_us >= order.auction_us
-        if not order.is_done and (missed or order.request.tif in _AT_ONCE):
+        looked = self._market.look is not Look.NONE and order.request.tif in _AT_ONCE
+        if not order.is_done and (missed or looked):
             events.extend(self._end(order, now))
         return events
 

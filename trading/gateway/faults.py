@@ -270,6 +270,10 @@ VERBS: dict[str, Verb] = {
     "move": Verb("a position changes without an execution", {"symbol": str, "quantity": _decimal}, 2),
     "cash": Verb("cash changes without an execution", {"currency": str, "amount": _decimal}, 2),
     "forget": Verb("lose the executions of the day"),
+    "step": Verb(
+        "let the next bars pass, one at a time; for a gateway with --clock step; 0 ends steps that are under way",
+        {"count": number}, 0, {"every": seconds},
+    ),
     "clear": Verb("end every fault that waits"),
     "status": Verb("list the faults that wait and those that happened"),
 }  # fmt: skip

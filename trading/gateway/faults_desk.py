@@ -21,6 +21,7 @@ from .faults import ALL, Fault, FaultError, Moment, Planned
 from .faults_wire import Rule, WireFaults
 from .hours import NEW_YORK
 from .model import ExecutionFilter, RequestError, VenueEvent
+from .stepping import EVERY_S
 
 if TYPE_CHECKING:
     from .server import GatewayServer
@@ -148,7 +149,7 @@ class FaultDesk:
         except (AttributeError, NotImplementedError) as error:
             raise FaultError(f"{fault.verb}: this venue cannot do that ({error}).") from error
         self.done = [*self.done[-KEPT:], fault.text]
-        if fault.verb not in ("status", "clear"):
+        if fault.verb not in ("status", "clear", "step"):
             logger.warning("fault %s", fault.text)
         self._server.flush()
         return answer or f"done: {fault.text}"
@@ -366,6 +367,11 @@ class FaultDesk:
 
     def _do_forget(self, fault: Fault) -> None:
         self._venue.forget_executions()
+
+    # the market
+
+    def _do_step(self, fault: Fault) -> str:
+        return self._server.stepper.begin(fault.get("count", 1), fault.get("every", EVERY_S))
 
     # housekeeping
 

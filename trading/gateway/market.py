@@ -9,7 +9,7 @@ bars of one size add up to those of the next. Spread and rounding never fall as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -27,6 +27,7 @@ from trading.gateway.market_derived import Carry, DerivedPrices, Option
 from trading.gateway.market_history import History, Prices
 from trading.gateway.market_path import PricePath
 from trading.gateway.market_source import BarFile, MinuteBars, synthetic_bars
+from trading.gateway.market_steps import Look, StepClock
 from trading.gateway.market_ticks import TickSource, displayed
 from trading.gateway.market_time import BarTime, MarketTime, SessionTime, SteadyTime
 from trading.gateway.model import Bar, Quote
@@ -75,10 +76,13 @@ class Market:
         speed: float,
         replay_clock: bool,
         exchange_hours: bool,
+        stepped: bool = False,
     ) -> None:
         self._table, self._source, self._seed = table, source, seed
         self.speed = speed
         self.replay_clock = replay_clock
+        self._is_stepped = stepped  # a replay that stands until it is told to go on
+        self.steps: StepClock | None = None
         self.exchange_hours = exchange_hours
         self.anchor: Anchor | None = None
         self._present = HISTORY_BEGINS  # the moment of the start: sessions are laid out around it
@@ -95,10 +99,11 @@ class Market:
         if anchor is None:
             whole = now.replace(second=0, microsecond=0)
             anchor = Anchor(to_micros(whole), 0.0, self.speed)
-        elif anchor.speed != self.speed:
+        elif anchor.speed != self.speed and not self._is_stepped:
             elapsed = (to_micros(now) - anchor.origin_us) / 60e6 * anchor.speed
             anchor = Anchor(to_micros(now), anchor.minutes + elapsed, self.speed)
         self.anchor, self._present = anchor, now
+        self.steps = StepClock(self._stamps(), int(anchor.minutes)) if self._is_stepped else None
         self._prices.clear()
         self._times.clear()
         self._days.clear()
@@ -112,10 +117,34 @@ class Market:
         if not self.replay_clock:
             return wall
         anchor = self.anchor or self.start(None, wall)
+        if self.steps is not None:
+            return from_micros(self.steps.now_us)
         stamps = self._stamps()
         position = len(stamps) / 4 + anchor.minutes + (to_micros(wall) - anchor.origin_us) / 60e6 * anchor.speed
         index = min(max(int(position), 0), len(stamps) - 1)
         return from_micros(int(stamps[index] + (position - index) * 60e6))
+
+    def note_steps(self) -> Anchor:
+        """Return where a stepped market stands, to be kept across restarts.
+
+        Raises: RuntimeError for a market that runs by itself.
+        """
+        if self.steps is None or self.anchor is None:
+            raise RuntimeError("the market does not go by steps")
+        self.anchor = replace(self.anchor, minutes=float(self.steps.passed))
+        return self.anchor
+
+    def has_bar(self, con_id: int) -> bool:
+        """Tell whether the bar that passes is one of this instrument; always on a clock that runs by itself."""
+        if self.steps is None:
+            return True
+        prices, begin = self._of(con_id), self.steps.bar_us
+        return prices.minutes(begin + 1) > prices.minutes(begin)
+
+    @property
+    def look(self) -> Look:
+        """What the look at the market that is being taken is of."""
+        return Look.SLICE if self.steps is None else self.steps.look
 
     def is_open(self, con_id: int, now: datetime, *, outside_rth: bool = True) -> bool:
         """Tell whether the instrument trades; always on the steady clock."""
@@ -259,6 +288,7 @@ class Market:
             half_spread=_SPREAD.get(instrument.contract.sec_type, 0.0),
             has_volume=instrument.daily_volume > 0 and instrument.contract.sec_type != "IND",
             has_quotes=instrument.contract.sec_type != "IND",
+            steps=self.steps,
         )
 
     def _derive(self, instrument: Instrument) -> Prices:

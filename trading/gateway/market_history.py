@@ -19,6 +19,7 @@ from trading.gateway import hours, market_bars
 from trading.gateway.hours import Micros, from_micros, to_micros
 from trading.gateway.instrument import Instrument
 from trading.gateway.market_path import Floats, PricePath, Spans
+from trading.gateway.market_steps import StepClock
 from trading.gateway.market_time import BarTime, MarketTime
 from trading.gateway.model import Bar, PriceIncrement, RequestError
 
@@ -44,8 +45,10 @@ class Prices:
         half_spread: float,
         has_volume: bool,
         has_quotes: bool,
+        steps: StepClock | None = None,
     ) -> None:
         self.path, self.time, self.offset = path, time, offset
+        self._standing = steps
         self.tick, self._tick = tick, float(tick)
         # Above each edge a price is a whole number of so many ticks.
         self._steps = [(float(step.low_edge), int(step.increment / tick)) for step in rule if step.increment > tick]
@@ -63,7 +66,8 @@ class Prices:
     def price(self, micros: int) -> float:
         """The path's price; where the clock stands still, the last one before."""
         u = self.minutes(micros)
-        return self.path.price(u, left=self.minutes(micros + 1) == u)
+        stands = self._standing is not None and self._standing.stands_at(micros)
+        return self.path.price(u, left=stands or self.minutes(micros + 1) == u)
 
     def opening(self, micros: int) -> float:
         """The price of the first trade at or after a moment."""

@@ -24,6 +24,7 @@ from .protocol import Frame, Handshake, ServerCodec, handshake_reply
 from .protocol_errors import ProtocolError
 from .protocol_fields import stamp
 from .session import Session
+from .stepping import Stepper
 from .venue import Venue
 from .wire_context import Context
 from .wire_hub import Hub
@@ -82,6 +83,7 @@ class GatewayServer:
             )
         )
         self.peers: set[Peer] = set()
+        self.stepper = Stepper(self)
         self.faults = FaultDesk(self, fault_seed)
         self._host, self._port = host, port
         self._tick_s = tick_s
@@ -123,6 +125,7 @@ class GatewayServer:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             self._ticker = None
+        self.stepper.stop()
         if self._server is None:
             return
         self._server.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from . import protocol_data_messages as md
@@ -131,6 +132,11 @@ class Hub:
     def publish(self, events: Iterable[VenueEvent]) -> None:
         """Spread events that did not come from a request."""
         publish(self.context, events)
+
+    def stream_bars(self, now: datetime) -> None:
+        """Send the 5-second bars that have closed, without waiting for a tick."""
+        wire_market.stream_bars(self.context, now)
+        wire_history.stream(self.context, now)
 
     def tick(self, uptime_s: float) -> None:
         """Let the market move and send what is due; ``uptime_s`` are real seconds of a monotonic clock."""

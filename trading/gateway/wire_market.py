@@ -123,6 +123,12 @@ def stream(context: Context, streams: MarketStreams, now: datetime) -> None:
             _send_ticks(context, session, req_id, subscription, quote)
 
 
+def stream_bars(context: Context, now: datetime) -> None:
+    """Queue closed bars."""
+    for session in context.sessions.values():
+        _stream_bars(context, session, now)
+
+
 def _stream_bars(context: Context, session: Session, now: datetime) -> None:
     for req_id, subscription in list(session.bars.items()):
         try:

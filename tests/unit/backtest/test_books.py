@@ -81,6 +81,17 @@ def test_working_entries_hold_their_cash_back() -> None:
     assert reason(result) == "6 X cost about 600.00; 460.00 is free."
 
 
+def test_a_second_order_of_a_side_needs_leave_as_it_does_live() -> None:
+    rows = [flat(100)] * 5
+    resting = Signal("X", BUY, 5, price=90, tif="GTC")
+    plan = {0: [resting], 1: [Signal("X", BUY, 7)], 2: [Signal("X", SELL, 3)]}
+    refused = play(plan, days("X", rows), config={"allow_repeats": False})
+    assert reason(refused).startswith("5 X are being traded that way already")
+    assert fills_of(refused) == [("-3", "100")]
+    allowed = play(plan, days("X", rows), config={"allow_repeats": True})
+    assert fills_of(allowed) == fills_of(play(plan, days("X", rows))) == [("7", "100"), ("-3", "100")]
+
+
 def test_what_only_closes_needs_no_cash() -> None:
     plan = {0: [Signal("X", SELL, 5)], 1: [Signal("X", BUY, 5)]}
     result = play(plan, days("X", [flat(100), flat(100), flat(400), flat(400)]), cash=501)

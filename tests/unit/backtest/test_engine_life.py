@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -258,6 +262,20 @@ def test_equal_specs_give_equal_results_bit_by_bit() -> None:
     assert first == digest(run_backtest(spec))  # the same bars again
     assert first == digest(run_backtest(busy_spec()))  # bars of their own
     assert len(run_backtest(spec).fills) > 300
+
+
+def test_another_process_gives_the_same_bits() -> None:
+    """Whatever hangs on addresses or on the order of sets would differ there."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import *; print(digest(run_backtest(busy_spec())))"],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert told.stdout.strip() == digest(run_backtest(busy_spec()))
 
 
 def test_blocks_of_the_loop_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

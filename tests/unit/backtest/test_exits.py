@@ -50,6 +50,12 @@ def test_the_bar_that_the_entry_opens_counts_for_its_exits() -> None:
     assert fills_of(won) == [("10", "100"), ("-10", "110")]
 
 
+def test_a_target_that_the_entry_opens_beyond_is_taken_before_the_stop_is_touched() -> None:
+    opens_above: Row = (111.0, 112.0, 94.0, 100.0)
+    result = play({0: [bracket()]}, days("X", [flat(100), opens_above, flat(100)]))
+    assert fills_of(result) == [("10", "111"), ("-10", "111")]
+
+
 def test_of_an_entry_on_the_way_the_bar_takes_the_stop_but_not_the_target() -> None:
     """The high may have come before the entry, so it proves no profit; what it may cost is counted."""
     bars = days("X", [flat(105), (105.0, 112.0, 99.0, 104.0), (104.0, 112.0, 103.0, 110.0), flat(110)])
@@ -142,7 +148,8 @@ def test_a_short_is_protected_above() -> None:
 def test_a_reversal_protects_what_it_opens() -> None:
     plan = {0: [Signal("X", SELL, 10)], 1: [bracket(25)]}
     result = play(plan, days("X", [flat(100), flat(100), flat(100), WIDE, flat(100)]))
-    assert fills_of(result) == [("-10", "100"), ("25", "100"), ("-15", "95")]
+    # What closes goes in an order of its own, as it does live: exits are sized by their entry.
+    assert fills_of(result) == [("-10", "100"), ("10", "100"), ("15", "100"), ("-15", "95")]
     assert held(result) == 0
 
 

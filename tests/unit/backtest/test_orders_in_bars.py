@@ -56,7 +56,7 @@ def sell(**terms: Any) -> Signal:
         (buy(order_type="MOC"), "102"),
         (sell(order_type="LOC", price=101), "102"),
         (buy(tif="OPG"), "100"),
-        (buy(price=98, tif="IOC"), "98"),
+        (buy(price=101, tif="IOC"), "100"),
         (buy(tif="FOK"), "100"),
     ],
 )
@@ -78,6 +78,8 @@ def test_price_of_each_type_in_one_bar(signal: Signal, price: str) -> None:
         sell(order_type="TRAIL", trail=3.01),
         buy(order_type="LOC", price=101),
         buy(price=98, tif="OPG"),
+        buy(price=98, tif="IOC"),  # at once means at the bar's start
+        sell(price=103, tif="FOK"),
     ],
 )
 def test_what_the_bar_does_not_reach_does_not_fill(signal: Signal) -> None:

@@ -58,6 +58,9 @@ class Command(BaseCommand):
         parser.add_argument("--params", default="{}", help="JSON over the files' defaults, for all of them")
         parser.add_argument("--fees", choices=("fixed", "tiered", "none"), default="fixed", help="IB's plan")
         parser.add_argument("--slippage-bps", default="0", help="hundredths of a per cent of the price")
+        parser.add_argument("--half-spread", default="0", help="half of bid-ask, in the price's currency")
+        parser.add_argument("--tick", default=None, help="step of prices that orders may have; left out: any price")
+        parser.add_argument("--participation", default="1", help="share of a bar's volume that orders get, or any")
         parser.add_argument("--adjust", choices=("none", "splits", "all"), default="splits", help="prices for what")
         parser.add_argument("--warm-up-days", type=int, default=0, help="days before the start that may be seen")
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -130,7 +133,13 @@ def _wish_of(options: dict[str, Any]) -> dict[str, Any]:
         "end": options["end"],
         "source": options["source"],
         "adjust": options["adjust"],
-        "costs": {"fees": options["fees"], "slippage_bps": options["slippage_bps"]},
+        "costs": {
+            "fees": options["fees"],
+            "slippage_bps": options["slippage_bps"],
+            "half_spread": options["half_spread"],
+            "tick": options["tick"],
+            "participation": None if options["participation"] == "any" else options["participation"],
+        },
         "warm_up_days": options["warm_up_days"],
     }
 

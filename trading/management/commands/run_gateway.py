@@ -40,7 +40,13 @@ class Command(BaseCommand):
         parser.add_argument("--market", default="replay:sample", help="replay:sample, replay:PATH or synthetic")
         parser.add_argument("--speed", type=float, default=60.0, help="market seconds per second (default 60)")
         parser.add_argument(
-            "--clock", choices=("wall", "replay"), default="wall", help="stamp with the present, or with the bars' time"
+            "--clock",
+            choices=("wall", "replay", "step"),
+            default="wall",
+            help="stamp with the present, or with the bars' time; step: stand until «gateway_fault step» says go on",
+        )
+        parser.add_argument(
+            "--whole-fills", action="store_true", help="fill orders whole, as if there were always enough volume"
         )
         parser.add_argument(
             "--hours", choices=("always", "exchange"), default="always", help="trade always, or in exchange hours"
@@ -168,6 +174,7 @@ def _venue(options: dict[str, Any], state_file: Path) -> Exchange:
             clock=options["clock"],
             hours=options["hours"],
             seed=options["seed"],
+            partial_fills=not options["whole_fills"],
             account=options["account"],
             cash=cash,
             state_file=state_file,
