@@ -25,6 +25,7 @@ import pandas as pd
 from strategies.bar_series import Nanos
 from strategies.timeframes import DAY, Timeframe
 from trading.market.calendars import NO_OVERRIDES, Overrides, build_table, group_of
+from trading.market.frames import nanos_of_index
 from trading.market.session_table import SECOND_NS, SessionTable, weeks_of
 
 Flags = npt.NDArray[np.bool_]
@@ -126,7 +127,7 @@ def _intraday(table: SessionTable, step: int) -> Nanos:
 def _by_clock(table: SessionTable, step: int) -> Nanos:
     """Return starts cut from local midnight; the first of a stretch begins with it."""
     days = pd.DatetimeIndex(table.days[table.segment_sessions].astype("datetime64[ns]"))
-    midnights = days.tz_localize(table.zone).tz_convert("UTC").as_unit("ns").asi8
+    midnights = nanos_of_index(days.tz_localize(table.zone).tz_convert("UTC"))
     begins = midnights + (table.segment_opens - midnights) // step * step
     found = [
         np.maximum(np.arange(begin, closes, step, dtype=np.int64), opens)
