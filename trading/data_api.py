@@ -60,7 +60,10 @@ class SeriesDetailOut(SeriesOut):
 
 
 class IngestIn(Schema):
-    """What to bring in. ``source``: ib, file (of the folder import in MATS_HOME) or actions."""
+    """What to bring in. ``source``: ib, file (of the folder import in MATS_HOME) or actions.
+
+    ``fill_gaps``: only what stored series lack, of all of them where no symbol is named.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -82,6 +85,8 @@ class IngestIn(Schema):
     on_conflict: Text = "refuse"
     splits: dict[str, str] = {}
     dividends: dict[str, str] = {}
+    fill_gaps: bool = False
+    ask_again: bool = False
 
 
 class JobOut(Schema):

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.test import Client
+from ib_async import Contract
 
 from mats_site.services import create_api_key
 from strategies.audit import verify_chain
@@ -21,13 +23,16 @@ from strategies.models import AuditEntry, Strategy
 from strategies.services import save_strategy
 from tests.integration.api.conftest import Api, error_of
 from trading import risk_control, risk_queries, risk_services
+from trading.engine.halt_file import HaltFile
 from trading.engine.rate_counter import RateCounter
+from trading.engine.risk_desk import RiskDesk
 from trading.engine.standing import read_decisions, read_revision
 from trading.market.liquid_hours import calendar_hours, read_hours
 from trading.orders.limits import Limit
 from trading.orders.trading_state import TradingState
 from trading.risk_models import RiskLimit, RiskLock, TradingControl
 from trading.services import enqueue
+from trading.session_models import Holiday
 
 pytestmark = pytest.mark.django_db
 WHO: dict[str, Any] = {"actor": "anna", "source": "cli"}
@@ -327,3 +332,19 @@ def test_hours_text_is_read_in_its_zone_and_nonsense_is_unknown() -> None:
     assert read_hours("20261127:0930-20261127:1300", "Nowhere") is None
     early_close = calendar_hours(datetime(2026, 11, 27, tzinfo=UTC).date())
     assert (datetime(2026, 11, 27, 14, 30, tzinfo=UTC), datetime(2026, 11, 27, 18, 0, tzinfo=UTC)) in early_close
+
+
+def test_risk_desk_heeds_a_holiday_that_an_operator_enters(
+    home: Path, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    monkeypatch.setattr(RiskDesk, "_watch", lambda self: None)
+    host: Any = SimpleNamespace(gate=SimpleNamespace(set_halted=lambda halted: None))
+    desk, now = RiskDesk(host, HaltFile(home / "HALT")), datetime(2026, 11, 20, 15, tzinfo=UTC)
+    desk.start()
+    stock = Contract(conId=1, secType="STK", symbol="AAPL", exchange="SMART", primaryExchange="NASDAQ", currency="USD")
+    desk.hours.put(stock, calendar_hours(now.date()), now)
+    assert any(opens <= now < closes for opens, closes in desk.hours.get(1, now) or ())
+    with django_capture_on_commit_callbacks(execute=True):
+        Holiday.objects.create(group="US_EQUITY", day=now.date(), name="Mourning")
+    assert not any(opens <= now < closes for opens, closes in desk.hours.get(1, now) or ())
+    desk.stop(5.0)

@@ -29,6 +29,7 @@ from trading.engine.margin_desk import MarginDesk
 from trading.engine.pulse import Pulse
 from trading.engine.rate_counter import RateCounter
 from trading.engine.standing import ACCOUNT, Decisions, read_decisions, read_revision
+from trading.market.calendar_rows import make_time_manager
 from trading.market.liquid_hours import LiquidHours
 from trading.market.quotes import QuoteBook, ask_price
 from trading.orders import queries
@@ -159,6 +160,8 @@ class RiskDesk:
     def start(self) -> None:
         """Read the decisions and begin to watch."""
         self.reload()
+        calendar = make_time_manager()  # hears of operators' edits as long as somebody holds it
+        self.hours.follow(lambda: calendar.overrides)
         self._thread = threading.Thread(target=self._watch, name="mats-risk", daemon=True)
         self._thread.start()
 

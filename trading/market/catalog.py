@@ -96,11 +96,21 @@ def list_series(client: ArcticClient, *, query: str = "", budget_s: float = 1.5)
         hours_of("XNYS")  # loads the calendars, which takes a second and would use the time up
     deadline = time.monotonic() + budget_s
     newest = sorted(found, key=lambda one: one.written_at or datetime.min.replace(tzinfo=UTC), reverse=True)
-    measured = {
+    known = {
         (one.library, one.name): _measured(client, one, overrides, may_read=time.monotonic() < deadline)
         for one in newest
     }
-    return [measured[one.library, one.name] for one in found]
+    return [known[one.library, one.name] for one in found]
+
+
+def measured(client: ArcticClient, library: str, name: str) -> Series:
+    """Return one series with its coverage.
+
+    Raises: NotFoundError.
+    """
+    if library not in client.list_libraries() or name not in client.list_symbols(library):
+        raise NotFoundError(f"ArcticDB has no {library[:80]}/{name[:80]}.", code="unknown_symbol")
+    return _measured(client, _facts(client, library, name), load_overrides(), may_read=True)
 
 
 def look(client: ArcticClient, library: str, name: str) -> Detail:
@@ -108,9 +118,7 @@ def look(client: ArcticClient, library: str, name: str) -> Detail:
 
     Raises: NotFoundError.
     """
-    if library not in client.list_libraries() or name not in client.list_symbols(library):
-        raise NotFoundError(f"ArcticDB has no {library[:80]}/{name[:80]}.", code="unknown_symbol")
-    series = _measured(client, _facts(client, library, name), load_overrides(), may_read=True)
+    series = measured(client, library, name)
     gaps = list(series.coverage.gaps) if series.coverage is not None else []
     return Detail(
         series,

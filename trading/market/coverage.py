@@ -3,7 +3,9 @@
 Owns: the bars that a calendar expects of a timeframe, comparing, grouping what is missing. Leaves: calendars
 (``calendars``), which series there are (``catalog``), filling (``ingest_ib``).
 Rules: expected are the whole intervals of the regular session, aligned to its open, and of days and weeks one each; a
-bar that begins outside of regular hours is counted apart and covers nothing. The bar of a session that is still open is
+bar that begins outside of regular hours is counted apart and covers nothing. Bars that do not divide half an hour are
+cut on the clock by IB (09:30, 10:00, 11:00 …) and from the open by others (09:30, 10:30 …): the grid counts that the
+series has more bars on. The bar of a session that is still open is
 not expected yet. Missing bars that follow one another on the calendar are one gap, over nights and weekends too.
 Shape: moments are int64 epoch nanoseconds UTC.
 """
@@ -23,10 +25,12 @@ import pandas as pd
 from strategies.bar_series import Nanos
 from strategies.timeframes import DAY, Timeframe
 from trading.market.calendars import NO_OVERRIDES, Overrides, build_table, group_of
+from trading.market.frames import nanos_of_index
 from trading.market.session_table import SECOND_NS, SessionTable, weeks_of
 
 Flags = npt.NDArray[np.bool_]
 DAY_NS = 86_400 * SECOND_NS
+HALF_HOUR = timedelta(minutes=30)
 _WEEK_DAYS = 7
 _MONDAY_BEFORE_EPOCH = 3
 
@@ -95,10 +99,13 @@ def trading_days(calendar: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.D
     return pd.DatetimeIndex(table.days.astype("datetime64[ns]"))
 
 
-def expected_starts(table: SessionTable, frame: Timeframe, first_ns: int, last_ns: int) -> Nanos:
+def expected_starts(
+    table: SessionTable, frame: Timeframe, first_ns: int, last_ns: int, *, by_clock: bool = False
+) -> Nanos:
     """Return the starts of the bars that a series from ``first_ns`` to ``last_ns`` should have, both ends included."""
     if frame.is_intraday:
-        found = _intraday(table, pd.Timedelta(frame.length).value)
+        cut = _by_clock if by_clock else _intraday
+        found = cut(table, pd.Timedelta(frame.length).value)
     elif frame.length == DAY:
         found = table.days.astype("datetime64[ns]").astype(np.int64)
     else:
@@ -117,6 +124,18 @@ def _intraday(table: SessionTable, step: int) -> Nanos:
     return starts
 
 
+def _by_clock(table: SessionTable, step: int) -> Nanos:
+    """Return starts cut from local midnight; the first of a stretch begins with it."""
+    days = pd.DatetimeIndex(table.days[table.segment_sessions].astype("datetime64[ns]"))
+    midnights = nanos_of_index(days.tz_localize(table.zone).tz_convert("UTC"))
+    begins = midnights + (table.segment_opens - midnights) // step * step
+    found = [
+        np.maximum(np.arange(begin, closes, step, dtype=np.int64), opens)
+        for begin, opens, closes in zip(begins, table.segment_opens, table.segment_closes, strict=True)
+    ]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
 def measure(
     starts: Nanos, table: SessionTable, frame: Timeframe, first_ns: int | None = None, last_ns: int | None = None
 ) -> Coverage:
@@ -130,6 +149,11 @@ def measure(
     end = int(starts[-1]) if last_ns is None else last_ns
     expected = expected_starts(table, frame, begin, end)
     is_there = np.isin(expected, starts, assume_unique=True)
+    if frame.is_intraday and HALF_HOUR % frame.length:
+        by_clock = expected_starts(table, frame, begin, end, by_clock=True)
+        on_clock = np.isin(by_clock, starts, assume_unique=True)
+        if on_clock.sum() > is_there.sum():
+            expected, is_there = by_clock, on_clock
     present = int(is_there.sum())
     own = int(np.count_nonzero((starts >= begin) & (starts <= end)))
     return Coverage(

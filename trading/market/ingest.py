@@ -20,14 +20,19 @@ from typing import Any
 
 from django.conf import settings
 
+from portfolio.arctic.client import get_ac
+from strategies.bar_series import moment_of
 from strategies.exceptions import ConfigError, MatsError, TransientError
 from trading.market.adjustments import action_frame
+from trading.market.holes import AskedBefore, find_lacking
 from trading.market.importers import Imported, ImportWish, read_file
 from trading.market.ingest_args import ACTIONS, FILE, IngestArgs, read_args
-from trading.market.ingest_ib import IbWish, download_all
+from trading.market.ingest_gaps import IbGaps, fill_from_file
+from trading.market.ingest_ib import IbDone, IbWish, download_all, run_one
 from trading.market.ingest_line import IngestLine
 from trading.market.ingest_progress import Meter, Progress
 from trading.market.ingest_store import Put, store_actions, store_bars
+from trading.orders.db_threads import in_db_thread
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +106,8 @@ def only_one(progress: Progress, should_stop: ShouldStop) -> Iterator[bool]:
 async def _download(
     asked: IngestArgs, progress: Progress, should_stop: ShouldStop
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    if asked.fill_gaps:
+        return await _download_gaps(asked, progress, should_stop)
     frame = asked.timeframe
     assert frame is not None  # noqa: S101 - read_args made it
     meter = Meter(len(asked.symbols), progress)
@@ -115,6 +122,33 @@ async def _download(
     finally:
         line.close()
     if failed and not done:
+        raise TransientError(failed[0]["error"], code="ingest_failed")
+    return [_plain({**asdict(one), "replaced": 0}) for one in done], failed
+
+
+async def _download_gaps(
+    asked: IngestArgs, progress: Progress, should_stop: ShouldStop
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    progress(0.0, "Looking for gaps.")
+    lacking = await in_db_thread(find_lacking, get_ac(), asked.symbols, asked.timeframe, asked.start, asked.end)
+    if not lacking:
+        return [], []
+    meter = Meter(len(lacking), progress)
+    line = IngestLine(settings.MATS, meter, should_stop)
+    before = AskedBefore(settings.MATS.mats_home / "ingest" / "asked.jsonl")
+    done: list[IbDone] = []
+    failed: list[dict[str, str]] = []
+    try:
+        await line.open()
+        for one in lacking:
+            if should_stop():
+                break
+            series = IbGaps(line, one, meter, should_stop, before, get_ac(), asked.ask_again)
+            await run_one(series, one.series, failed)
+            done.append(series.done)
+    finally:
+        line.close()
+    if failed and not any(one.new for one in done) and len(failed) == len(done):
         raise TransientError(failed[0]["error"], code="ingest_failed")
     return [_plain({**asdict(one), "replaced": 0}) for one in done], failed
 
@@ -141,7 +175,7 @@ def _import_file(
             break
         meter.begin(one.symbol, float(len(one.bars)))
         try:
-            series.append(_import_one(one, asked))
+            series += _import_gaps(one, asked) if asked.fill_gaps else [_import_one(one, asked)]
             meter.add(float(len(one.bars)), len(one.bars))
         except MatsError as error:
             failed.append({"symbol": one.symbol, "error": error.message})
@@ -161,6 +195,17 @@ def _import_one(one: Imported, asked: IngestArgs) -> dict[str, Any]:
     put = store_bars(one.symbol, one.timeframe.key, one.bars, tags, source=source, on_conflict=asked.on_conflict)
     first, last = one.bars.index[0].to_pydatetime(), one.bars.index[-1].to_pydatetime()
     return _plain(_row(one.symbol, one.timeframe.key, put, first, last, one.notes))
+
+
+def _import_gaps(one: Imported, asked: IngestArgs) -> list[dict[str, Any]]:
+    """Take of a symbol what its stored series lacks; nothing is said of a series that lacks nothing."""
+    source = f"file:{asked.path.name if asked.path is not None else ''}"[:80]
+    rows = []
+    for lacking in find_lacking(get_ac(), [one.symbol], one.timeframe):
+        put, notes = fill_from_file(one, lacking, get_ac(), source)
+        first, last = (moment_of(edge) for edge in (lacking.gaps[0].first_ns, lacking.gaps[-1].last_ns))
+        rows.append(_plain(_row(one.symbol, one.timeframe.key, put, first, last, notes)))
+    return rows
 
 
 def _row(series: str, timeframe: str, put: Put, first: datetime, last: datetime, notes: list[str]) -> dict[str, Any]:

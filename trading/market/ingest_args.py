@@ -31,7 +31,8 @@ SEC_TYPES = ("STK", "CASH", "IND", "FUT", "CONTFUT", "CMDTY", "CRYPTO")
 WHATS = ("TRADES", "MIDPOINT", "BID", "ASK")
 _KNOWN = {
     "source", "symbols", "timeframe", "start", "end", "use_rth", "sec_type", "exchange", "currency", "con_id", "what",
-    "calendar", "file", "path", "symbol", "zone", "prices", "on_conflict", "splits", "dividends",
+    "calendar", "file", "path", "symbol", "zone", "prices", "on_conflict", "splits", "dividends", "fill_gaps",
+    "ask_again",
 }  # fmt: skip
 
 
@@ -58,6 +59,8 @@ class IngestArgs:
     on_conflict: str = "refuse"
     splits: Mapping[date, float] = field(default_factory=dict)
     dividends: Mapping[date, float] = field(default_factory=dict)
+    fill_gaps: bool = False  # only what stored series lack; without symbols or timeframe of all of them
+    ask_again: bool = False  # also where IB said before that it has nothing
 
     def contract(self, symbol: str) -> Contract:
         """Return IB's contract of a symbol; a pair is written ``EUR.USD``."""
@@ -95,11 +98,14 @@ def read_args(args: Mapping[str, Any], home: Path) -> IngestArgs:
 
 
 def _read_ib(args: Mapping[str, Any], _: Path) -> dict[str, Any]:
+    if args.get("fill_gaps"):
+        return _read_gaps(args)
     sec_type = str(args.get("sec_type", "STK")).upper()
     is_pair = sec_type == "CASH"
     return {
         "symbols": lambda: _symbols(args.get("symbols", ())),
         "timeframe": lambda: parse_timeframe(str(args.get("timeframe", ""))),
+        "ask_again": lambda: _never(args, "ask_again", "belongs to fill_gaps."),
         "start": lambda: moment(args.get("start", "max"), is_end=False),
         "end": lambda: moment(args.get("end", "today"), is_end=True),
         "use_rth": lambda: bool(args.get("use_rth", not is_pair)),
@@ -112,6 +118,30 @@ def _read_ib(args: Mapping[str, Any], _: Path) -> dict[str, Any]:
     }
 
 
+def _read_gaps(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what of the stored series is to be filled: contract, hours and prices are those that they have."""
+    theirs = ("use_rth", "sec_type", "exchange", "currency", "con_id", "what", "calendar")
+    return {
+        "symbols": lambda: _symbols(args["symbols"]) if args.get("symbols") else (),
+        "timeframe": lambda: parse_timeframe(str(args["timeframe"])) if args.get("timeframe") else None,
+        "start": lambda: moment(args.get("start", "max"), is_end=False),
+        "end": lambda: moment(args.get("end", "today"), is_end=True),
+        "fill_gaps": lambda: True,
+        "ask_again": lambda: bool(args.get("ask_again")),
+        **{
+            name: lambda name=name: _never(args, name, "is that of the stored series; leave it out.")
+            for name in theirs
+            if name in args
+        },
+    }
+
+
+def _never(args: Mapping[str, Any], name: str, why: str) -> bool:
+    if args.get(name):
+        raise ValueError(why)
+    return False
+
+
 def _read_file(args: Mapping[str, Any], home: Path) -> dict[str, Any]:
     return {
         "path": lambda: _path(args, home),
@@ -121,6 +151,7 @@ def _read_file(args: Mapping[str, Any], home: Path) -> dict[str, Any]:
         "prices": lambda: _one_of(str(args.get("prices", "")), ("", "raw", "split-adjusted")),
         "calendar": lambda: _calendar(args.get("calendar", "XNYS")),
         "on_conflict": lambda: _one_of(str(args.get("on_conflict", "refuse")), ("refuse", "keep", "replace")),
+        "fill_gaps": lambda: bool(args.get("fill_gaps")),
     }
 
 

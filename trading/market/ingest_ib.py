@@ -1,6 +1,6 @@
 """Download bars from IB into ``market_data``, page by page, so that what is stored has no hole at any moment.
 
-Owns: the way through time, IB's answers, retries, progress. Leaves: storing (``ingest_store``), pacing
+Owns: the way through time, progress. Leaves: one answer (``ingest_pages``), storing (``ingest_store``), pacing
 (``trading.ib.pacing``), the connection's life (``ingest_line``).
 Rules: from the last stored bar forwards first, each page joining on to the one before; then from the first stored bar
 backwards. A series that does not exist yet begins with the newest page. So the store itself says where to go on after a
@@ -15,19 +15,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import pandas as pd
 from ib_async import Contract
 
 from portfolio.arctic.client import ArcticClient, get_ac
 from portfolio.arctic.market_data import LIBRARY, symbol_name
-from strategies.bar_requests import bars_of, duration_text, ib_moment
 from strategies.data import SAME_PRICE
 from strategies.exceptions import ConflictError, MatsError
 from strategies.series_names import Listing, owner_of
-from strategies.timeframes import DAY, TIMEFRAMES, Timeframe
-from trading.market.adjustments import read_actions, rebase
-from trading.market.ingest_line import EMPTY, IngestLine, StoppedError
+from strategies.timeframes import TIMEFRAMES, Timeframe
+from trading.market.ingest_line import IngestLine, StoppedError
+from trading.market.ingest_pages import IbPages
 from trading.market.ingest_progress import Meter
 from trading.market.ingest_store import KEEP, Put, store_bars
 from trading.orders.db_threads import in_db_thread
@@ -89,6 +89,7 @@ class IbSeries:
         self._line, self._wish, self._meter, self._should_stop = line, wish, meter, should_stop
         self._client = client or get_ac()
         self._now = now
+        self._pages = IbPages(line, wish.frame, wish.what, wish.use_rth, self._client, now)
         self.done = IbDone("", wish.frame.key)
         self._begin: datetime
         self._end: datetime
@@ -155,7 +156,7 @@ class IbSeries:
         cursor, empty = self._end, 0
         while cursor > self._begin and empty < EMPTY_PAGES and not self._should_stop():
             begin = max(self._begin, cursor - self._wish.frame.longest)
-            bars = await self._page(begin, cursor)
+            bars = await self._ask(begin, cursor)
             if len(bars):
                 await self._store(bars, cursor - begin)
                 return
@@ -171,7 +172,7 @@ class IbSeries:
             if self._should_stop():
                 return False
             end = min(self._end, cursor + frame.longest)
-            bars = await self._page(cursor, end)
+            bars = await self._ask(cursor, end)
             if stored:
                 self._require_join(bars)
             await self._store(bars[bars.index > self.done.last], end - cursor)
@@ -200,7 +201,7 @@ class IbSeries:
             if self._should_stop():
                 return False
             begin = max(self._begin, cursor - self._wish.frame.longest)
-            bars = await self._page(begin, cursor)
+            bars = await self._ask(begin, cursor)
             fresh = bars[bars.index < self.done.first]
             await self._store(fresh, cursor - begin)
             empty = 0 if len(fresh) else empty + 1
@@ -209,36 +210,15 @@ class IbSeries:
             self.done.notes.append(f"IB has nothing before {self.done.first:%Y-%m-%d %H:%M}Z.")
         return True
 
-    # -- a page
-
-    async def _page(self, begin: datetime, end: datetime) -> pd.DataFrame:
-        """Ask for the bars that start in [begin, end); only those that are over."""
-        wish = self._wish
-        # A day's bar ends with its day: asked for up to this moment, the one under way comes along and is dropped.
-        until = end if wish.frame.is_intraday else min(end + DAY, self._now())
-        answer = await self._line.bars(
-            self._contract,
-            ib_moment(until),
-            duration_text(until - begin, wish.frame),
-            wish.frame.bar_size,
-            wish.what,
-            wish.use_rth,
-        )
+    async def _ask(self, begin: datetime, end: datetime) -> pd.DataFrame:
+        """Ask for the bars that start in [begin, end), on the series' scale."""
         self.done.requests += 1
-        if answer is EMPTY:
-            return bars_of([], wish.frame)
-        bars = bars_of(answer, wish.frame)
-        newest = pd.Timestamp(self._now() - wish.frame.length)
-        bars = bars[(bars.index <= newest) & (bars.index >= begin) & (bars.index < end)]
+        bars = await self._pages.bars(self._contract, begin, end)
         return await in_db_thread(self._on_our_scale, bars)
 
     def _on_our_scale(self, bars: pd.DataFrame) -> pd.DataFrame:
-        """Take splits back out that IB applied and the series has not."""
         known = self._client.metadata(LIBRARY, self._name) if self.done.last is not None else {}
-        basis = known.get("split_basis", f"{self._now():%Y-%m-%d}" if not known else None)
-        has = pd.Timestamp(basis).date() if basis else None
-        actions = read_actions(self._client, self.done.series)
-        return rebase(bars, actions, self._wish.frame.key, self._now().date(), has)
+        return self._pages.on_scale(bars, self.done.series, known)
 
     async def _store(self, bars: pd.DataFrame, asked: timedelta) -> None:
         if len(bars):
@@ -251,10 +231,11 @@ class IbSeries:
 
     def _put(self, bars: pd.DataFrame) -> Put:
         wish = self._wish
-        tags = {**self._listing.as_metadata(), "use_rth": wish.use_rth, "calendar": wish.calendar}
+        tags = {
+            **self._listing.as_metadata(), "use_rth": wish.use_rth, "calendar": wish.calendar, "what": wish.what,
+        }  # fmt: skip
         if self.done.last is None and wish.contract.secType in ("", "STK"):
             tags["split_basis"] = f"{self._now():%Y-%m-%d}"
-        # The scale is the series' own already: rebasing belongs to what comes as it was traded.
         # What the recorder stored meanwhile stays; the scale is the series' own already.
         return store_bars(
             self.done.series, wish.frame.key, bars, tags, source="ib", on_conflict=KEEP, client=self._client,
@@ -272,13 +253,25 @@ async def download_all(
         if should_stop():
             break
         series = IbSeries(line, wish, meter, should_stop, client=client)
-        try:
-            await series.run()
-        except StoppedError:
-            logger.info("ingest stopped symbol=%s", wish.contract.symbol)
-        except MatsError as error:
-            logger.warning("ingest failed symbol=%s reason=%s", wish.contract.symbol, error.message)
-            failed.append({"symbol": wish.contract.symbol, "error": error.message})
+        await run_one(series, wish.contract.symbol, failed)
         if series.done.series:
             done.append(series.done)
     return done, failed
+
+
+class Series(Protocol):
+    """What is brought in for one series."""
+
+    async def run(self) -> IbDone:
+        """Do it."""
+
+
+async def run_one(series: Series, symbol: str, failed: list[dict[str, str]]) -> None:
+    """Do one series; what went wrong is added to ``failed``, and what it stored stays."""
+    try:
+        await series.run()
+    except StoppedError:
+        logger.info("ingest stopped symbol=%s", symbol)
+    except MatsError as error:
+        logger.warning("ingest failed symbol=%s reason=%s", symbol, error.message)
+        failed.append({"symbol": symbol, "error": error.message})

@@ -62,8 +62,9 @@ def store_bars(
 
     Shape: ``bars`` as ``importers`` gives them: sorted, each start once, prices as they were traded; ``is_on_scale``:
     with the same splits applied as the series' ``split_basis`` says.
-    Raises: ConflictError (bars_differ) naming the first bar that is stored otherwise; ConfigError (other_hours) when
-    the series holds bars of other hours; TransientError when nobody writes them in time: they are written later.
+    Raises: ConflictError (bars_differ) naming the first bar that is stored otherwise; ConfigError (other_hours,
+    other_prices) when the series holds bars of other hours, or of bids and not of trades; TransientError when nobody
+    writes them in time: they are written later.
     """
     if on_conflict not in CONFLICTS:
         raise ConfigError(
@@ -98,8 +99,8 @@ def _store(
     name, source = symbol_name(symbol, timeframe), str(metadata["source"])
     known = client.metadata(LIBRARY, name)
     _check_hours(name, known, metadata)
-    if known.get("split_basis") and not is_on_scale:
-        bars = rebase(bars, read_actions(client, symbol), timeframe, None, pd.Timestamp(known["split_basis"]).date())
+    if not is_on_scale:
+        bars = on_scale(client, symbol, timeframe, bars)
     stored = read_bars(client, symbol, timeframe, start=_moment(bars.index[0]), end=_moment(bars.index[-1]))
     change = _compare(name, stored, bars, on_conflict)
     tags = {"symbol": symbol, "timeframe": timeframe, **metadata}
@@ -117,6 +118,14 @@ def _store(
     return Put(len(change.fresh), change.known, len(change.changed), version)
 
 
+def on_scale(client: ArcticClient, symbol: str, timeframe: str, bars: pd.DataFrame) -> pd.DataFrame:
+    """Return bars as they were traded on the scale of a series: with the splits applied that it has."""
+    basis = client.metadata(LIBRARY, symbol_name(symbol, timeframe)).get("split_basis")
+    if not basis:
+        return bars
+    return rebase(bars, read_actions(client, symbol), timeframe, None, pd.Timestamp(basis).date())
+
+
 def _check_hours(name: str, known: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     has, wants = known.get("use_rth"), metadata.get("use_rth")
     if has is not None and wants is not None and has != wants:
@@ -124,6 +133,11 @@ def _check_hours(name: str, known: Mapping[str, Any], metadata: Mapping[str, Any
         raise ConfigError(
             f"{name} holds {words[bool(has)]}, these bars are of {words[bool(wants)]}: they do not belong together.",
             code="other_hours",
+        )
+    had, now = known.get("what"), metadata.get("what")
+    if had is not None and now is not None and had != now:
+        raise ConfigError(
+            f"{name} holds {had}, these bars are {now}: they do not belong together.", code="other_prices"
         )
 
 

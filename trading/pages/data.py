@@ -88,6 +88,9 @@ def _asked(request: HttpRequest) -> dict[str, Any]:
             **{name: given[name] for name in ("file", "zone", "symbol", "timeframe") if name in given},
         }
     symbols = str(request.POST.get("symbols", "")).replace(",", " ").split()
+    if request.POST.get("fill_gaps"):
+        frame = {"timeframe": given["timeframe"]} if "timeframe" in given else {}
+        return {"source": "ib", "fill_gaps": True, "symbols": symbols, **frame}
     wanted: dict[str, Any] = {name: given[name] for name in ("timeframe", "start", "end") if name in given}
     kind = {"sec_type": "CASH"} if request.POST.get("sec_type") == "CASH" else {}
     hours = {"use_rth": False} if request.POST.get("all_hours") else {}
@@ -142,6 +145,7 @@ def _series(request: HttpRequest, library: str, symbol: str, status: int = 200, 
         shown_to=offset + len(found.page.rows),
         has_chart=bool(found.chart[0]),
         can_delete=request.user.is_superuser,
+        can_ingest=request.user.has_perm(work_services.RUN_WORK),
         full_name=f"{library}/{symbol}",
         refusal=refusal,
     )

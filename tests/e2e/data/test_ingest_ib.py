@@ -262,3 +262,44 @@ def test_splits_are_kept_beside_the_bars(store: ArcticClient, home: Home) -> Non
     store_actions("AAPL", action_frame({date(2020, 8, 31): 4.0}, {}, "test"), source="test")
     with pytest.raises(ConfigError):
         run_ingest({"source": "actions", "symbols": ["AAPL"]}, lambda *_: None, lambda: False)
+
+
+def _holed(store: ArcticClient, symbol: str, *stretches: tuple[str, str], frame: str = "1_min") -> None:
+    """Take bars out of a stored series."""
+    name = f"{symbol}_{frame}"
+    bars, known = read_bars(store, symbol, frame), store.metadata("market_data", name)
+    for first, last in stretches:
+        bars = bars[(bars.index < first) | (bars.index > last)]
+    kept = {key: value for key, value in known.items() if key != "parcel"}
+    deliver(submit("market_data", name, bars, mode="write", metadata=kept, source="test"), 30.0)
+
+
+def test_gaps_are_filled_with_exactly_what_was_missing_and_nothing_else_is_asked_for(
+    store: ArcticClient, ingest: Any
+) -> None:
+    ingest("AAPL", timeframe="1m", start=day(20), end=day(2), calendar="24/7", use_rth=False)
+    before = read_bars(store, "AAPL", "1_min")
+    _holed(store, "AAPL", (f"{day(15)}T10:00Z", f"{day(12)}T09:59Z"), (f"{day(5)}T00:00Z", f"{day(5)}T00:04Z"))
+    result = ingest(fill_gaps=True)
+    [row] = result["series"]
+    assert (row["new"], row["is_whole"], result["failed"]) == (3 * 1440 + 5, True, [])
+    assert row["requests"] == 2
+    assert "4,325 bars were missing in 2 gaps, 0 still are." in row["notes"]
+    pd.testing.assert_frame_equal(read_bars(store, "AAPL", "1_min"), before)
+    assert store.metadata("market_data", "AAPL_1_min")["gaps_from"] == "ib"
+    assert ingest(fill_gaps=True)["series"] == []
+
+
+def test_filling_that_was_stopped_goes_on_with_the_rest(store: ArcticClient, ingest: Any) -> None:
+    ingest("AAPL", timeframe="1m", start=day(30), end=day(2), calendar="24/7", use_rth=False)
+    before = read_bars(store, "AAPL", "1_min")
+    _holed(store, "AAPL", (f"{day(25)}T00:00Z", f"{day(10)}T23:59Z"))
+    heard: list[Any] = []
+    part = ingest(
+        "AAPL", fill_gaps=True, heard=heard, should_stop=lambda: len(read_bars(store, "AAPL", "1_min")) > 20000
+    )
+    assert part["cancelled"]
+    assert 0 < part["bars"] < 16 * 1440
+    rest = ingest("AAPL", fill_gaps=True)
+    assert part["bars"] + rest["bars"] == 16 * 1440
+    pd.testing.assert_frame_equal(read_bars(store, "AAPL", "1_min"), before)

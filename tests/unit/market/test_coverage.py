@@ -39,6 +39,14 @@ def test_hours_begin_with_the_session_and_the_last_is_short() -> None:
     assert [datetime.fromtimestamp(n / 1e9, NEW_YORK).time() for n in starts] == [time(9 + n, 30) for n in range(7)]
 
 
+def test_hours_that_ib_cut_on_the_clock_are_whole_too() -> None:
+    starts = np.array([ns(f"2024-11-27 {text}") for text in ("09:30", *(f"{hour}:00" for hour in range(10, 16)))])
+    table, hour = table_of("XNYS", date(2024, 11, 27), date(2024, 11, 27)), parse_timeframe("1h")
+    assert (measure(starts, table, hour).percent, measure(starts, table, hour).outside) == (100.0, 0)
+    holed = measure(np.delete(starts, 3), table, hour)
+    assert [(gap.first_ns, gap.bars) for gap in holed.gaps] == [(ns("2024-11-27 12:00"), 1)]
+
+
 def test_days_and_weeks_are_counted_by_the_calendar() -> None:
     table = table_of("XNYS", date(2024, 12, 23), date(2025, 1, 3))
     first, last = (int(pd.Timestamp(day, tz="UTC").value) for day in ("2024-12-23", "2025-01-03"))

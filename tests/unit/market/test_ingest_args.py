@@ -46,6 +46,10 @@ def test_pair_is_asked_for_as_midpoints_around_the_clock(tmp_path: Path) -> None
         ({"source": "actions", "symbols": ["A", "B"]}, "symbols"),
         ({"source": "actions", "symbols": ["A"], "splits": {"2024-01-02": "0"}}, "splits"),
         ({"source": "actions", "symbols": ["A"], "splits": {"soon": "2"}}, "splits"),
+        ({"symbols": ["A"], "timeframe": "1m", "ask_again": True}, "ask_again"),
+        ({"fill_gaps": True, "currency": "EUR"}, "currency"),
+        ({"fill_gaps": True, "use_rth": True}, "use_rth"),
+        ({"fill_gaps": True, "timeframe": "7m"}, "timeframe"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, args: dict[str, Any], name: str) -> None:
@@ -67,3 +71,11 @@ def test_pages_choose_among_the_files_of_the_import_folder_alone(tmp_path: Path)
 def test_ratios_are_written_as_people_write_them(tmp_path: Path) -> None:
     args = {"source": "actions", "symbols": ["A"], "splits": {"2020-08-31": "4:1", "2024-01-02": "1:10"}}
     assert read_args(args, tmp_path).splits == {date(2020, 8, 31): 4.0, date(2024, 1, 2): 0.1}
+
+
+def test_gaps_are_of_all_stored_series_unless_some_are_named(tmp_path: Path) -> None:
+    found = read_args({"source": "ib", "fill_gaps": True}, tmp_path)
+    assert (found.fill_gaps, found.symbols, found.timeframe, found.ask_again) == (True, (), None, False)
+    one = read_args({"fill_gaps": True, "symbols": "aapl", "timeframe": "1m"}, tmp_path)
+    assert one.timeframe is not None
+    assert (one.symbols, one.timeframe.key) == (("AAPL",), "1_min")

@@ -41,6 +41,8 @@ class Command(BaseCommand):
                 self.stdout.write(_as_json(detail_row(detail)) if options["json"] else _detail(detail))
                 return
             rows = catalog.list_series(client, query=name, budget_s=BUDGET_S)
+            if name and not rows:
+                raise CommandError(f"No name holds «{name}».")
         except MatsError as error:
             raise CommandError(error.message) from error
         if options["json"]:

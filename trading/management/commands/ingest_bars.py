@@ -53,6 +53,15 @@ class Command(BaseCommand):
             ("--on-conflict", "bars stored otherwise: refuse (default), keep, replace"),
         ):
             parser.add_argument(name, help=text)
+        parser.add_argument(
+            "--fill-gaps",
+            action="store_true",
+            help="only the bars that stored series lack, of all of them or of those named by symbols and --timeframe; "
+            "with --file from the file instead of IB",
+        )
+        parser.add_argument(
+            "--ask-again", action="store_true", help="with --fill-gaps: also where IB had nothing the last time"
+        )
         parser.add_argument("--split", action="append", metavar="DAY=RATIO", help="such as 2020-08-31=4:1")
         parser.add_argument("--dividend", action="append", metavar="DAY=AMOUNT", help="such as 2020-08-07=0.82")
 
@@ -64,6 +73,8 @@ class Command(BaseCommand):
                 result = run_ingest(asked, tell, stop.is_set)
             except MatsError as error:
                 raise CommandError(error.message) from error
+        if options["fill_gaps"] and not result["series"] and not result["failed"] and not result["cancelled"]:
+            self.stdout.write("Nothing is missing between the first and the last bar of these series.")
         for row in result["series"]:
             self.stdout.write(_said(row))
         for row in result["failed"]:
@@ -83,6 +94,12 @@ def _asked(symbols: list[str], options: dict[str, Any]) -> dict[str, Any]:
     pairs = {name: dict(_pair(text) for text in options[name] or ()) for name in ("split", "dividend")}
     if pairs["split"] or pairs["dividend"]:
         return {"source": "actions", "symbols": symbols, "splits": pairs["split"], "dividends": pairs["dividend"]}
+    if options["ask_again"] and (options["file"] or not options["fill_gaps"]):
+        raise CommandError("--ask-again belongs to --fill-gaps from IB.", returncode=2)
+    if options["fill_gaps"]:
+        asked["fill_gaps"] = True
+        if not options["file"]:
+            return {"source": "ib", "symbols": symbols, "ask_again": options["ask_again"], **asked}
     if bool(options["file"]) == bool(symbols):
         raise CommandError("Name symbols to download, or give --file.", returncode=2)
     if options["file"]:
