@@ -26,6 +26,8 @@ class Cutter:
         self._spec = spec
         self._tracks = lay_out(spec, wanted)
         self.moments: Nanos = merge(self._tracks).moments
+        self.ready_ns = max(int(track.ends[0]) for track in self._tracks)
+        """From here on every series has a bar."""
 
     def whole(self) -> BacktestSpec:
         """Return the spec with every series laid out that is wanted, so that both sides of a comparison have the
@@ -42,6 +44,10 @@ class Cutter:
                 return None
             bars[track.pair] = _copied(track, 0, count)
         return replace(self._spec, bars=bars)
+
+    def end_of(self, pair: Pair, row: int) -> int:
+        """Return when a bar is seen."""
+        return next(int(track.ends[row]) for track in self._tracks if track.pair == pair)
 
     def seen_at(self, symbol: str, time_ns: int) -> int:
         """Return when the bar is over in which something happened: the first moment that knows of it."""
