@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from strategies.bar_series import BarSeries, Nanos
+from strategies.bar_series import BarSeries, Nanos, moment_of
 from trading.backtest.arrays import Pair, Track, lay_out, merge
 from trading.backtest.contracts import BacktestSpec
 
@@ -44,6 +44,30 @@ class Cutter:
                 return None
             bars[track.pair] = _copied(track, 0, count)
         return replace(self._spec, bars=bars)
+
+    def last_moments(self, pairs: Iterable[Pair], count: int) -> Nanos:
+        """Return the last moments of the run at which a bar of some pairs ends."""
+        wanted = set(pairs)
+        ends = [track.ends[track.first : track.last] for track in self._tracks if track.pair in wanted]
+        found: Nanos = np.unique(np.concatenate(ends))[-count:]
+        return found
+
+    def history(self, pairs: Iterable[Pair], moment_ns: int) -> int:
+        """Return how many bars end before a moment, of the pair that has fewest."""
+        wanted = set(pairs)
+        return min(self._before(track, moment_ns) for track in self._tracks if track.pair in wanted)
+
+    def from_moment(self, moment_ns: int, bars: int | None = None) -> BacktestSpec:
+        """Return the spec with the moment as its start and so many bars of each series before it; None: all."""
+        kept = {}
+        for track in self._tracks:
+            before = self._before(track, moment_ns)
+            kept[track.pair] = _copied(track, 0 if bars is None else max(before - bars, 0), track.last)
+        return replace(self._spec, bars=kept, start=moment_of(moment_ns))
+
+    @staticmethod
+    def _before(track: Track, moment_ns: int) -> int:
+        return int(np.searchsorted(track.ends, moment_ns, side="left"))
 
     def end_of(self, pair: Pair, row: int) -> int:
         """Return when a bar is seen."""

@@ -140,6 +140,8 @@ def said_of(now: int, signal: Signal) -> Said:
 def numbers_of(prefix: str, named: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
     """Return the numbers among some values: numbers, the items of short lists, the last element of arrays."""
     for name, value in named.items():
+        if str(name).startswith("@"):  # of the compiler, not of the strategy
+            continue
         place = f"{prefix}.{name}" if prefix else str(name)
         if value is None or (isinstance(value, float | int | Decimal) and not isinstance(value, bool)):
             yield place, value
