@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from portfolio.ledger.money import plain
 from strategies.bar_series import moment_of, nanos_of
 from strategies.intervals import parse_interval
 from strategies.reactive import LIVE, ReactiveStrategy, Signal, StrategyContext
@@ -103,8 +104,8 @@ class ShadowReport:
 
     @property
     def verdict(self) -> str:
-        """Return different, inconclusive or same."""
-        return DIFFERENT if self.differences else INCONCLUSIVE if self.reasons else SAME
+        """Return inconclusive, different or same: over bars that are not whole, differences prove nothing."""
+        return INCONCLUSIVE if self.reasons else DIFFERENT if self.differences else SAME
 
 
 def replay(day: ShadowDay, progress: Progress | None = None, should_stop: ShouldStop | None = None) -> ShadowReport:
@@ -313,6 +314,6 @@ def text_of(order: LiveOrder, record: Record) -> str:
     """Return an order of the ledger in words."""
     prices = [("at", order.limit), ("stop", order.stop)]
     prices += [("exit", one.stop or one.limit) for one in record.exits_of(order.ref)]
-    said = "".join(f" {name} {price:f}" for name, price in prices if price is not None)
+    said = "".join(f" {name} {plain(price)}" for name, price in prices if price is not None)
     ended = f" ({order.state})" if order.state in ("denied", "rejected") else ""
-    return f"{moment_of(order.placed_ns):%H:%M:%S} {order.side} {order.quantity:f} {order.order_type}{said}{ended}"
+    return f"{moment_of(order.placed_ns):%H:%M:%S} {order.side} {plain(order.quantity)} {order.order_type}{said}{ended}"

@@ -4,7 +4,7 @@ Owns: which lives, parameters, orders and bars the day had, the answer's shape, 
 Leaves: replaying (``shadow``), queries (``shadow_ledger``), reading bars (``shadow_bars``).
 Rule: what is not known is said: code that was edited since, parameters of another revision, bars that are missing, a
 start that nothing tells of. A day that differs alerts; one that is the same again ends that alert; one that cannot be
-told leaves it.
+told leaves it, and says so in an alert of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from trading.models import Severity
 
 ZONE = "America/New_York"
 MOST_ROWS = 500
+_MOST_TOLD = 10
 _CASH = Decimal(1_000_000)  # nothing is bought with it
 
 
@@ -70,19 +71,26 @@ def shadow(wish: ShadowWish, progress: Progress, should_stop: ShouldStop) -> dic
 
 
 def tell(answer: Mapping[str, Any]) -> None:
-    """Raise the alert of a strategy that traded otherwise than its replay; end it after a day that is the same."""
+    """Alert when a strategy traded otherwise than its replay, or when that could not be told; end what is over."""
     name, day = answer["strategy"], answer["day"]
-    key = f"shadow:{name}"
-    if answer["verdict"] == DIFFERENT:
-        lines = [
-            f"{row['what']}: live «{row['live']}», replayed «{row['replayed']}»" for row in answer["different"][:10]
-        ]
-        more = answer["differences"] - len(lines)
-        text = "\n".join([*lines, *([f"… and {more} more."] if more > 0 else []), *answer["notes"]])
-        title = f"{name} traded otherwise on {day} than its code and parameters say"
-        raise_alert(key, Severity.WARNING, title, text, strategy=name)
-    elif answer["verdict"] == SAME:
+    key, untold = f"shadow:{name}", f"shadow_untold:{name}"
+    if answer["verdict"] not in (DIFFERENT, SAME):
+        title = f"Whether {name} traded on {day} as its code says could not be told"
+        raise_alert(untold, Severity.INFO, title, "\n".join(answer["reasons"]), strategy=name)
+        return
+    clear_alert(untold)
+    if answer["verdict"] == SAME:
         clear_alert(key)
+        return
+    shown = answer["different"][:_MOST_TOLD]
+    lines = [
+        f"{row['at']} {row['symbol']} {row['what']}: live «{row['live']}», replayed «{row['replayed']}»"
+        for row in shown
+    ]
+    more = answer["differences"] - len(lines)
+    text = "\n".join([*lines, *([f"… and {more} more."] if more > 0 else []), *answer["notes"]])
+    title = f"{name} traded otherwise on {day} than its code and parameters say"
+    raise_alert(key, Severity.WARNING, title, text, strategy=name)
 
 
 # -- the day

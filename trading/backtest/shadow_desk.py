@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from portfolio.ledger.money import plain
 from strategies.bar_series import moment_of
 from strategies.reactive import Signal, StrategyContext
 from trading.backtest.shadow_record import ZERO, LiveOrder, Record
@@ -48,8 +49,8 @@ class Wished:
     def text(self) -> str:
         """Return it in words."""
         prices = [("at", self.limit), ("stop", self.stop), ("exit", self.take_profit), ("exit", self.stop_loss)]
-        said = "".join(f" {name} {price:f}" for name, price in prices if price is not None)
-        quantity = "?" if self.quantity is None else f"{self.quantity:f}"
+        said = "".join(f" {name} {plain(price)}" for name, price in prices if price is not None)
+        quantity = "?" if self.quantity is None else plain(self.quantity)
         return f"{moment_of(self.at_ns):%H:%M:%S} {self.side} {quantity} {self.order_type}{said}"
 
 

@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
 
 class LiveOrder(NamedTuple):
-    """One order of the ledger as it was placed. ``parent_ref`` names the entry that it protects; ``changes`` by time."""
+    """One order as it was placed. ``parent_ref`` names the entry that it protects; ``changes`` by time."""
 
     ref: str
     symbol: str

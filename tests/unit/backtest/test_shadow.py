@@ -48,11 +48,9 @@ ROUND: dict[int, list[Signal]] = {BUY_AT: [Signal("X", BUY, 10)], SELL_AT: [Sign
 def placed(row: int, side: str, quantity: int, after_s: float = 1.0, **changes: Any) -> LiveOrder:
     """Return an order that was placed some seconds after the end of a bar, and filled a second later."""
     at = int(ENDS[row] + after_s * SECOND)
-    fields: dict[str, Any] = {"ref": f"X/{row}/{side}/{after_s}", "order_type": "MKT", "state": "filled"} | changes
     done = [Change(at + SECOND, False, D(0))]
-    return LiveOrder(
-        **({"symbol": "X", "placed_ns": at, "side": side, "quantity": D(quantity), "changes": done} | fields)
-    )
+    made = LiveOrder(f"X/{row}/{side}/{after_s}", "X", at, side, D(quantity), "MKT", state="filled", changes=done)
+    return made._replace(**changes)
 
 
 def filled(row: int, quantity: int, after_s: float = 2.0) -> Move:

@@ -51,7 +51,7 @@ class Command(BaseCommand):
         else:
             self._print(answer)
         if answer["verdict"] == DIFFERENT:
-            raise CommandError(f"{answer['differences']} orders differ.", returncode=FOUND)
+            raise CommandError(f"Orders that differ: {answer['differences']}.", returncode=FOUND)
         if answer["verdict"] != SAME:
             raise CommandError("The replay is inconclusive.", returncode=UNKNOWN)
 
