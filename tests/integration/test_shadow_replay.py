@@ -219,6 +219,15 @@ def test_a_start_in_the_middle_of_the_day_begins_there(strategy: str) -> None:
     assert [(row["ref"], row["what"]) for row in answer["different"]] == [(held.order_ref, "extra: placed live alone")]
 
 
+def test_a_start_in_the_middle_of_the_day_has_all_of_the_day_before_it(strategy: str, folder: Path) -> None:
+    code = CODE.replace("warm_up_bars = 50", "warm_up_bars = 1").replace('== "15:30"', '== "15:30" and len(bars) >= 12')
+    (folder / "turn.py").write_text(code)
+    EngineEvent.objects.all().delete()
+    EngineEvent.objects.create(at=at(15, 20), kind="strategy", strategy="TURN", payload={"state": "running"})
+    traded(strategy)
+    assert answer_of()["verdict"] == "same"
+
+
 def test_a_sized_quantity_is_held_against_the_equity_on_record(strategy: str, folder: Path) -> None:
     (folder / "turn.py").write_text(CODE.replace(', self.config["size"])', ")"))
     order(at(15, 30), "BUY", 200, strategy)

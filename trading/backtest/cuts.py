@@ -57,12 +57,17 @@ class Cutter:
         wanted = set(pairs)
         return min(self._before(track, moment_ns) for track in self._tracks if track.pair in wanted)
 
-    def from_moment(self, moment_ns: int, bars: int | None = None) -> BacktestSpec:
-        """Return the spec with the moment as its start and so many bars of each series before it; None: all."""
+    def from_moment(self, moment_ns: int, bars: int | None = None, since_ns: int | None = None) -> BacktestSpec:
+        """Return the spec with the moment as its start and so many bars of each series before it; None: all.
+
+        Bars that begin at ``since_ns`` or later are there in any case.
+        """
         kept = {}
         for track in self._tracks:
-            before = self._before(track, moment_ns)
-            kept[track.pair] = _copied(track, 0 if bars is None else max(before - bars, 0), track.last)
+            first = 0 if bars is None else max(self._before(track, moment_ns) - bars, 0)
+            if since_ns is not None:
+                first = min(first, int(np.searchsorted(track.starts, since_ns)))
+            kept[track.pair] = _copied(track, first, track.last)
         return replace(self._spec, bars=kept, start=moment_of(moment_ns))
 
     @staticmethod

@@ -175,6 +175,7 @@ def _length(one: Length) -> dict[str, Any]:
         "compared": drift is not None,
         "drift": None if worst is None or worst == inf else worst,
         "is_missing": worst == inf,
+        "text": _percent(worst),
         "worst": "" if drift is None or not worst else drift.worst_name,
         "signals": 0 if drift is None else drift.signals,
         "spoken": 0 if drift is None else drift.spoken,
@@ -189,6 +190,14 @@ def _drifting(report: WarmUpReport) -> list[dict[str, Any]]:
     names = {name for drift in drifts for name, value in drift.items() if value > report.tolerance}
     worst = sorted(names, key=lambda name: (-max(drift.get(name, 0.0) for drift in drifts), name))
     return [
-        {"name": name, "drifts": [None if drift.get(name, 0.0) == inf else drift.get(name, 0.0) for drift in drifts]}
+        {
+            "name": name,
+            "drifts": [None if drift.get(name, 0.0) == inf else drift.get(name, 0.0) for drift in drifts],
+            "texts": [_percent(drift.get(name, 0.0)) for drift in drifts],
+        }
         for name in worst[:MOST_NUMBERS]
     ]
+
+
+def _percent(drift: float | None) -> str:
+    return "not compared" if drift is None else "missing" if drift == inf else f"{drift * 100:.4f} %"

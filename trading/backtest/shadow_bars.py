@@ -1,8 +1,8 @@
 """The recorded bars of a strategy's life, as a run that can be replayed.
 
 Owns: how much history there is before the start, bars of regular hours, what is missing. Leaves: reading (``data``).
-Rule: as at a start of the engine there are so many bars of each subscription as the strategy declares; a day whose bars
-are not whole can tell nothing.
+Rule: as at a start of the engine there are so many bars of each subscription as the strategy declares, and all of the
+session that runs; a day whose bars are not whole can tell nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class DayBars:
         self._entry, self._kind = entry, kind
         self._source = BarSource(MARKET_DATA, "splits")
         self._overrides = load_overrides()
+        self._tables: dict[str, SessionTable] = {}
         self.reasons: list[str] = []
 
     @property
@@ -70,7 +71,17 @@ class DayBars:
             instruments={symbol: InstrumentTerms(symbol) for symbol, _ in pairs},
             overrides=self._overrides,
         )
-        return Cutter(spec, pairs).from_moment(life.begin_ns, made.warm_up_bars)
+        today_ns = self._today(life.begin_ns, is_regular=is_regular)
+        return Cutter(spec, pairs).from_moment(life.begin_ns, made.warm_up_bars, today_ns)
+
+    def _today(self, begin_ns: int, *, is_regular: bool) -> int:
+        """Return when the session began in which the life begins; the start itself outside of one."""
+        found = begin_ns
+        for table in self._tables.values():
+            session = table.session_at(begin_ns)
+            if session >= 0 and begin_ns < table.post[session]:
+                found = min(found, int(table.opens[session] if is_regular else table.pre[session]))
+        return found
 
     def _series(
         self, symbol: str, intervals: list[str], made: ReactiveStrategy, life: Life, is_regular: bool
@@ -82,7 +93,7 @@ class DayBars:
         first = begin - timedelta(seconds=longest * made.warm_up_bars * _TRADED) - _SPARE
         read = self._source.series(symbol, base, first, moment_of(life.end_ns))
         starts, columns = read.whole()
-        table = sessions_around(InstrumentTerms(symbol).exchange, starts, self._overrides)
+        table = self._tables[symbol] = sessions_around(InstrumentTerms(symbol).exchange, starts, self._overrides)
         if is_regular and parse_interval(base).is_intraday:
             inside = in_regular_hours(starts, table)
             starts, columns = starts[inside], tuple(column[inside] for column in columns)

@@ -73,7 +73,6 @@ def _line(length: dict[str, Any]) -> str:
     bars = f"{length['bars']:>8} bars"
     if not length["compared"]:
         return f"{bars}  not compared: {length['reason']}"
-    drift = "missing" if length["is_missing"] else f"{length['drift'] * 100:.4f} %"
     worst = f" ({length['reason'] or length['worst']})" if length["worst"] else ""
     signals = f", {length['signals']} of {length['spoken']} signals differ" if length["signals"] else ""
-    return f"{bars}  {'enough ' if length['enough'] else 'too few'}  drift {drift}{worst}{signals}"
+    return f"{bars}  {'enough ' if length['enough'] else 'too few'}  drift {length['text']}{worst}{signals}"
