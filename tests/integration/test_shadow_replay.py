@@ -61,15 +61,17 @@ def folder(settings: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_bars(leave_out: slice = slice(0)) -> None:
-    """Store two sessions of minutes, without some rows."""
+def write_bars(leave_out: slice = slice(0), con_id: int = CON_ID) -> None:
+    """Store two sessions of minutes, without some rows; ``con_id`` 0 names no contract."""
     source = np.random.default_rng(5)
     closes = np.round(50 + np.cumsum(source.normal(0, 0.02, 780)), 2).tolist()
     starts, columns = minutes(NAME, [(c, c + 0.02, c - 0.02, c) for c in closes], date(2024, 1, 2)).whole()
     names = ("open", "high", "low", "close", "volume")
     index = pd.DatetimeIndex(starts, tz="UTC", name="ts")
     frame = pd.DataFrame(dict(zip(names, columns, strict=True)), index=index)
-    get_ac().library("market_data").write(f"{NAME}_1_min", frame.drop(frame.index[leave_out]))
+    get_ac().library("market_data").write(
+        f"{NAME}_1_min", frame.drop(frame.index[leave_out]), metadata={"con_id": con_id} if con_id else None
+    )
 
 
 @pytest.fixture
@@ -194,7 +196,7 @@ def test_bars_that_are_missing_make_a_day_inconclusive(strategy: str) -> None:
     write_bars(leave_out=slice(500, 560))
     answer = answer_of(2)
     assert answer["verdict"] == "inconclusive"
-    assert "60 of 390 bars of SHDW 1m are missing" in answer["reasons"][0]
+    assert "12 of 78 bars of SHDW 5m are missing from" in answer["reasons"][0]
 
 
 def test_a_day_of_which_nothing_tells_that_it_ran_is_inconclusive(strategy: str) -> None:
@@ -247,12 +249,51 @@ def test_what_cannot_be_replayed_ends_with_2(strategy: str, arguments: tuple[str
     assert caught.value.returncode == 2
 
 
-def test_a_strategy_without_recorded_bars_ends_with_2(strategy: str) -> None:
+def test_a_day_without_any_bar_is_inconclusive(strategy: str) -> None:
     get_ac().library("market_data").delete(f"{NAME}_1_min")
-    with pytest.raises(CommandError, match="no 1m bars of SHDW") as caught:
-        call_command("shadow_replay", "TURN", "--day", DAY.isoformat(), stdout=StringIO())
-    assert caught.value.returncode == 2
+    traded(strategy)
+    answer = answer_of(2)
+    assert "78 of 78 bars of SHDW 5m are missing" in answer["reasons"][0]
     write_bars()
+
+
+def test_bars_that_came_by_hand_stand_in_and_are_noted(strategy: str) -> None:
+    write_bars(con_id=0)
+    traded(strategy)
+    assert "SHDW_1_min came by hand" in answer_of()["notes"][0]
+
+
+def test_bars_of_another_contract_of_the_ticker_are_not_read(strategy: str) -> None:
+    write_bars(con_id=CON_ID + 1)
+    traded(strategy)
+    assert "78 of 78 bars" in answer_of(2)["reasons"][0]
+
+
+def test_recorded_bars_of_seconds_count_before_the_stored_minutes(strategy: str, folder: Path) -> None:
+    """Live its close was above 60 in one window alone, of which the minutes of the history know nothing."""
+    code = CODE.replace('minute == "15:30"', "bars.last_close > 60")
+    (folder / "turn.py").write_text(code)
+    starts = pd.date_range("2024-01-03T15:25:00Z", periods=60, freq="5s", name="ts").as_unit("ns")
+    prices = dict.fromkeys(("open", "high", "low", "close"), 61.0)
+    recorded = pd.DataFrame({**prices, "volume": 5.0}, index=starts)
+    library = get_ac().library("market_data")
+    library.write(f"{NAME}_5_secs", recorded, metadata={"con_id": CON_ID})
+    traded(strategy)
+    try:
+        assert answer_of()["verdict"] == "same"
+        library.write(f"{NAME}_5_secs", recorded.drop(starts[30]), metadata={"con_id": CON_ID})  # a part is missing
+        assert answer_of(1)["different"][0]["what"] == "extra: placed live alone"
+    finally:
+        library.delete(f"{NAME}_5_secs")
+
+
+def test_an_order_right_after_a_bar_that_is_not_on_record_makes_the_day_inconclusive(strategy: str) -> None:
+    traded(strategy)
+    write_bars(leave_out=slice(390 + 57, 390 + 58))  # one minute of the window that ends at 15:30
+    answer = answer_of(2)
+    assert answer["reasons"] == [
+        "1 bars are not on record although an order was placed right after them: SHDW 5m of 2024-01-03 15:25Z."
+    ]
 
 
 # -- as a job

@@ -111,6 +111,7 @@ def _facts_of(wish: ShadowWish) -> _Facts:
     entry = StrategyEntry(wish.strategy, "reactive", loaded.cls, edits[0].config, _CASH, loaded.sha256)
     bars = DayBars(entry, loaded.cls)
     lived = _with_bars(bars, lives, edits)
+    bars.look_behind(record.decided(nanos_of(first), nanos_of(last)), lived)
     day = ShadowDay(
         entry, [life for life, _ in lived], [spec for _, spec in lived], edits, record, nanos_of(first), nanos_of(last)
     )
@@ -119,20 +120,14 @@ def _facts_of(wish: ShadowWish) -> _Facts:
     if not lives:
         facts.reasons.append("Nothing tells that it ran on that day: its starts are kept for a week.")
     facts.notes += [life_note] if life_note else []
-    facts.notes += _provenance(day, loaded)
+    facts.notes += [*_provenance(day, loaded), *bars.notes]
     return facts
 
 
 def _with_bars(bars: DayBars, lives: Sequence[Life], edits: Sequence[Edit]) -> list[tuple[Life, BacktestSpec]]:
     """The lives in which a bar ended: what ended before its first bar decided nothing."""
-    found = []
-    for life in lives:
-        try:
-            found.append((life, bars.spec_of(life, edit_at(edits, life.begin_ns).config)))
-        except ConfigError as error:
-            if error.code != "no_bars":
-                raise
-    return found
+    specs = [(life, bars.spec_of(life, edit_at(edits, life.begin_ns).config)) for life in lives]
+    return [(life, spec) for life, spec in specs if spec is not None]
 
 
 def bounds_of(day: date) -> tuple[datetime, datetime]:
