@@ -29,6 +29,7 @@ from strategies.schemas import ErrorOut
 from trading import books_api
 from trading.api import command_router, connection_router, engine_router, market_router, trade_router
 from trading.backtest_api import router as backtest_router
+from trading.check_api import router as check_router
 from trading.data_api import router as data_router
 from trading.risk_api import router as risk_router
 from trading.session_api import scanner_router, sessions_router
@@ -121,6 +122,7 @@ def build_api() -> NinjaAPI:
     api.add_router("/arctic", arctic_router, tags=["arctic"])
     api.add_router("/data", data_router, tags=["data"])
     api.add_router("/backtest", backtest_router, tags=["backtest"])
+    api.add_router("/backtest", check_router, tags=["backtest"])
     api.add_router("/risk", risk_router, tags=["risk"])
     api.add_router("/sessions", sessions_router, tags=["sessions"])
     api.add_router("/scanner", scanner_router, tags=["scanner"])

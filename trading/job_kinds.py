@@ -23,8 +23,8 @@ WORK: dict[str, str] = {
     JobKind.SWEEP: "trading.backtest.jobs:run_sweep_job",
     JobKind.WALK_FORWARD: "trading.backtest.jobs:run_walk_forward_job",
     JobKind.LOOKAHEAD: "trading.backtest.honesty:run_lookahead_job",
-    JobKind.WARM_UP: "trading.backtest.jobs:run_warm_up_job",
-    JobKind.SHADOW: "trading.backtest.jobs:run_shadow_job",
+    JobKind.WARM_UP: "trading.backtest.honesty:run_warm_up_job",
+    JobKind.SHADOW: "trading.backtest.shadow_day:run_shadow_job",
     JobKind.INGEST: "trading.market.ingest_job:run_ingest_job",
 }
 

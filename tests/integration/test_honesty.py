@@ -94,6 +94,71 @@ def test_a_lookahead_job_keeps_its_answer() -> None:
     assert (job.result["verdict"], found["verdict"], found["sampled"]) == ("clean", "clean", 2)
 
 
+# -- warm-up
+
+SLOW = """
+from strategies.reactive import ReactiveStrategy, Signal, SignalAction
+
+
+class SlowStrategy(ReactiveStrategy):
+    warm_up_bars = 60
+
+    def get_subscriptions(self):
+        return [(symbol, "1d") for symbol in self.config["symbols"]]
+
+    def on_bars(self, symbol, interval):
+        average = self.context.get_indicator(symbol, interval, "ema", 50).value
+        close = self.context.get_bars(symbol, interval).last_close
+        return None if average is None or close < average else [Signal(symbol, SignalAction.BUY, 10)]
+"""
+LENGTHS = ["--lengths", "100,200,400,5000", "--watch", "5"]
+
+
+def test_a_warm_up_that_is_too_short_ends_the_command_with_1_and_says_what_is_needed(folder: Path) -> None:
+    (folder / "slow.py").write_text(SLOW)
+    out = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command("check_warm_up", "slow.py", *BARS, *LENGTHS, stdout=out)
+    text = out.getvalue()
+    assert caught.value.returncode == 1
+    assert "It declares 60 bars of warm-up, which is too few: it needs 100. Set warm_up_bars = 100" in text
+    assert "5000 bars  not compared" in text
+
+
+def test_a_warm_up_that_is_enough_ends_the_command_quietly() -> None:
+    out = StringIO()
+    call_command("check_warm_up", "simple_ma_cross.py", *BARS, *PARAMS, *LENGTHS, "--json", stdout=out)
+    answer = json.loads(out.getvalue())
+    [found] = answer["strategies"]
+    assert (answer["verdict"], found["needed"], found["declared"]) == ("enough", 100, 300)
+    assert [one["bars"] for one in found["lengths"]] == [100, 200, 300, 400, 5000]
+
+
+def test_a_warm_up_check_that_cannot_tell_ends_with_2() -> None:
+    for extra, text in ((["--lengths", "4000"], "inconclusive"), (["--lengths", "many"], "lengths")):
+        with pytest.raises(CommandError, match=text) as caught:
+            call_command(
+                "check_warm_up", "simple_ma_cross.py", *BARS[:-1], "2010-06-30", *PARAMS, *extra, stdout=StringIO()
+            )
+        assert caught.value.returncode == 2
+
+
+def test_a_warm_up_job_keeps_an_answer_that_is_json_also_where_numbers_are_missing(folder: Path) -> None:
+    (folder / "slow.py").write_text(SLOW.replace("warm_up_bars = 60", "warm_up_bars = 20"))
+    job = ask(JobKind.WARM_UP, {"backtest": {**WISH, "strategies": [{"file": "slow.py"}]}, "lengths": [100, 400]})
+    assert job_run.run_job(job.pk) == JobState.DONE
+    job.refresh_from_db()
+    [found] = job.result["strategies"]
+    assert (job.result["verdict"], found["lengths"][0]["is_missing"], found["lengths"][0]["drift"]) == (
+        "short",
+        True,
+        None,
+    )
+
+
+# -- what pages may ask for
+
+
 def test_checks_from_pages_take_no_file_as_a_source() -> None:
     for kind in (JobKind.LOOKAHEAD, JobKind.WARM_UP):
         with pytest.raises(ConfigError, match="command line alone"):

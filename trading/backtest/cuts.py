@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from strategies.bar_series import BarSeries, Nanos
+from strategies.bar_series import BarSeries, Nanos, moment_of
 from trading.backtest.arrays import Pair, Track, lay_out, merge
 from trading.backtest.contracts import BacktestSpec
 
@@ -26,6 +26,8 @@ class Cutter:
         self._spec = spec
         self._tracks = lay_out(spec, wanted)
         self.moments: Nanos = merge(self._tracks).moments
+        self.ready_ns = max(int(track.ends[0]) for track in self._tracks)
+        """From here on every series has a bar."""
 
     def whole(self) -> BacktestSpec:
         """Return the spec with every series laid out that is wanted, so that both sides of a comparison have the
@@ -42,6 +44,39 @@ class Cutter:
                 return None
             bars[track.pair] = _copied(track, 0, count)
         return replace(self._spec, bars=bars)
+
+    def last_moments(self, pairs: Iterable[Pair], count: int) -> Nanos:
+        """Return the last moments of the run at which a bar of some pairs ends."""
+        wanted = set(pairs)
+        ends = [track.ends[track.first : track.last] for track in self._tracks if track.pair in wanted]
+        found: Nanos = np.unique(np.concatenate(ends))[-count:]
+        return found
+
+    def history(self, pairs: Iterable[Pair], moment_ns: int) -> int:
+        """Return how many bars end before a moment, of the pair that has fewest."""
+        wanted = set(pairs)
+        return min(self._before(track, moment_ns) for track in self._tracks if track.pair in wanted)
+
+    def from_moment(self, moment_ns: int, bars: int | None = None, since_ns: int | None = None) -> BacktestSpec:
+        """Return the spec with the moment as its start and so many bars of each series before it; None: all.
+
+        Bars that begin at ``since_ns`` or later are there in any case.
+        """
+        kept = {}
+        for track in self._tracks:
+            first = 0 if bars is None else max(self._before(track, moment_ns) - bars, 0)
+            if since_ns is not None:
+                first = min(first, int(np.searchsorted(track.starts, since_ns)))
+            kept[track.pair] = _copied(track, first, track.last)
+        return replace(self._spec, bars=kept, start=moment_of(moment_ns))
+
+    @staticmethod
+    def _before(track: Track, moment_ns: int) -> int:
+        return int(np.searchsorted(track.ends, moment_ns, side="left"))
+
+    def end_of(self, pair: Pair, row: int) -> int:
+        """Return when a bar is seen."""
+        return next(int(track.ends[row]) for track in self._tracks if track.pair == pair)
 
     def seen_at(self, symbol: str, time_ns: int) -> int:
         """Return when the bar is over in which something happened: the first moment that knows of it."""

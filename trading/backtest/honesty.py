@@ -7,18 +7,21 @@ Owns: loading the files anew for each run, the answers' shape. Leaves: the check
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from strategies.exceptions import ConfigError
 from strategies.loader import load_strategy_class
-from trading.backtest.check_wish import LookaheadWish, parse_check
+from trading.backtest.check_wish import LookaheadWish, WarmUpWish, parse_check
 from trading.backtest.contracts import Progress, ShouldStop, StrategyEntry
 from trading.backtest.launch import Launch, launch_of
 from trading.backtest.lookahead import CLEAN, INCONCLUSIVE, LOOKAHEAD, Depth, LookaheadReport, check_lookahead
+from trading.backtest.warm_up import ENOUGH, SHORT, Length, WarmUpDepth, WarmUpReport, check_warm_up
 from trading.backtest.wish import BacktestWish
 from trading.work_models import BacktestRun
 
 MOST_SHOWN = 50
+MOST_NUMBERS = 20
 
 
 def run_lookahead_job(
@@ -47,6 +50,37 @@ def look_ahead(wish: LookaheadWish, progress: Progress, should_stop: ShouldStop)
         "verdict": next(one for one in (LOOKAHEAD, INCONCLUSIVE, CLEAN) if one in verdicts),
         "strategies": [_answer(report) for report in reports],
         **made_of(launch, wish.run),
+        "cancelled": any(report.cancelled for report in reports),
+    }
+
+
+def run_warm_up_job(
+    args: Mapping[str, Any], progress: Progress, should_stop: ShouldStop, job_id: int
+) -> dict[str, Any]:
+    """Check how much warm-up is enough as a job."""
+    return warm_up(parse_check(WarmUpWish, args), progress, should_stop)
+
+
+def warm_up(wish: WarmUpWish, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Compare lengths of warm-up for the strategies of a wish; return verdicts and the drift of each length.
+
+    Raises: LoadError, ConfigError, NotFoundError as ``launch_of``.
+    """
+    progress(0.0, "Reading bars.")
+    launch = launch_of(wish.backtest)
+    reports = check_warm_up(
+        launch.spec,
+        depth=WarmUpDepth(wish.lengths, wish.tolerance, wish.watch),
+        fresh=loading(wish.backtest, launch),
+        progress=progress,
+        should_stop=should_stop,
+    )
+    verdicts = {report.verdict for report in reports}
+    return {
+        "verdict": next(one for one in (SHORT, INCONCLUSIVE, ENOUGH) if one in verdicts),
+        "strategies": [_warm_up_answer(report) for report in reports],
+        **made_of(launch, wish.run),
+        "tolerance": wish.tolerance,
         "cancelled": any(report.cancelled for report in reports),
     }
 
@@ -101,3 +135,69 @@ def _answer(report: LookaheadReport) -> dict[str, Any]:
         "findings": [finding.text for finding in report.findings[:MOST_SHOWN]],
         "reasons": report.reasons,
     }
+
+
+def _warm_up_answer(report: WarmUpReport) -> dict[str, Any]:
+    return {
+        "strategy": report.strategy,
+        "verdict": report.verdict,
+        "sentence": sentence_of(report),
+        "declared": report.declared,
+        "needed": report.needed,
+        "history": report.history,
+        "watched": report.watched,
+        "numbers": report.numbers,
+        "lengths": [_length(one) for one in report.lengths],
+        "drifting": _drifting(report),
+        "reasons": report.reasons,
+        "notes": report.notes,
+    }
+
+
+def sentence_of(report: WarmUpReport) -> str:
+    """Say plainly what follows."""
+    if report.verdict == INCONCLUSIVE:
+        return "Whether its warm-up is enough cannot be told."
+    declares = f"It declares {report.declared} bars of warm-up"
+    if report.verdict == ENOUGH:
+        return f"{declares}; of the lengths tried {report.needed} is the smallest that is enough."
+    if report.needed is None:
+        return f"{declares}, which is too few; no length tried is enough."
+    return f"{declares}, which is too few: it needs {report.needed}. Set warm_up_bars = {report.needed} in its class."
+
+
+def _length(one: Length) -> dict[str, Any]:
+    """``drift`` is null where it was not compared, and where a number is missing or the code fails (``is_missing``)."""
+    drift = one.drift
+    worst = None if drift is None else drift.worst
+    return {
+        "bars": one.bars,
+        "compared": drift is not None,
+        "drift": None if worst is None or worst == inf else worst,
+        "is_missing": worst == inf,
+        "text": _percent(worst),
+        "worst": "" if drift is None or not worst else drift.worst_name,
+        "signals": 0 if drift is None else drift.signals,
+        "spoken": 0 if drift is None else drift.spoken,
+        "enough": one.is_enough,
+        "reason": one.reason,
+    }
+
+
+def _drifting(report: WarmUpReport) -> list[dict[str, Any]]:
+    """The numbers that drift most, each with its drift at every length that was compared; null: it is missing."""
+    drifts = [one.drift.by_name for one in report.lengths if one.drift is not None]
+    names = {name for drift in drifts for name, value in drift.items() if value > report.tolerance}
+    worst = sorted(names, key=lambda name: (-max(drift.get(name, 0.0) for drift in drifts), name))
+    return [
+        {
+            "name": name,
+            "drifts": [None if drift.get(name, 0.0) == inf else drift.get(name, 0.0) for drift in drifts],
+            "texts": [_percent(drift.get(name, 0.0)) for drift in drifts],
+        }
+        for name in worst[:MOST_NUMBERS]
+    ]
+
+
+def _percent(drift: float | None) -> str:
+    return "not compared" if drift is None else "missing" if drift == inf else f"{drift * 100:.4f} %"

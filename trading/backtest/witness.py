@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from strategies.bar_series import BarSeries, nanos_of
-from strategies.reactive import ReactiveStrategy, Signal, StrategyContext
+from strategies.reactive import ArrayStrategy, ReactiveStrategy, Signal, SignalArrays, StrategyContext
 from trading.backtest.outside import noting
 
 Number = float | Decimal | None
@@ -53,8 +53,14 @@ class Said(NamedTuple):
 class Witness:
     """Makes a strategy as ``make`` does and notes what it does; one witness a run."""
 
-    def __init__(self, make: Callable[..., Any], moments: Collection[int] = (), opened: set[str] | None = None) -> None:
-        self._make = make
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        moments: Collection[int] = (),
+        opened: set[str] | None = None,
+        shape: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._make, self._shape = make, shape
         self._moments = frozenset(moments)  # at which numbers are read
         self._context: StrategyContext | None = None
         self.said: list[Said] = []
@@ -66,12 +72,25 @@ class Witness:
         """Make the strategy, with this witness before its hooks."""
         with noting(self.opened):
             made = self._make(name, config)
-        if isinstance(made, ReactiveStrategy):
-            self._stand_before(made)
-        return made
+        if not isinstance(made, ReactiveStrategy):
+            return made
+        if isinstance(made, ArrayStrategy):
+            self._stand_before_arrays(made)
+        run = made if self._shape is None else self._shape(made)
+        self._stand_before(run, made)
+        return run
 
-    def _stand_before(self, made: ReactiveStrategy) -> None:
-        setup, on_bars = made.setup, made.on_bars
+    def _stand_before_arrays(self, made: ArrayStrategy) -> None:
+        declare = made.signals_as_arrays
+
+        def noted(bars: BarSeries) -> SignalArrays:
+            with noting(self.opened):
+                return declare(bars)
+
+        made.signals_as_arrays = noted  # type: ignore[method-assign]  # of this object alone
+
+    def _stand_before(self, run: ReactiveStrategy, made: ReactiveStrategy) -> None:
+        setup, on_bars, files = run.setup, run.on_bars, files_of(type(made))
 
         def noted_setup(context: StrategyContext) -> bool:
             self._context = context
@@ -83,7 +102,7 @@ class Witness:
             now = self._now()
             with noting(self.opened):
                 if now in self._moments:
-                    answer, numbers = traced(on_bars, symbol, interval)
+                    answer, numbers = traced(on_bars, symbol, interval, files)
                     numbers |= dict(numbers_of("self", vars(made)))
                     self.numbers[now, symbol, interval] = numbers | self._indicators(symbol)
                 else:
@@ -94,8 +113,8 @@ class Witness:
                 self.said.extend(said_of(now, one) for one in answer if isinstance(one, Signal))
             return answer
 
-        made.setup = noted_setup  # type: ignore[method-assign]  # of this object alone
-        made.on_bars = noted_on_bars  # type: ignore[method-assign]
+        run.setup = noted_setup  # type: ignore[method-assign]  # of this object alone
+        run.on_bars = noted_on_bars  # type: ignore[method-assign]
 
     def _now(self) -> int:
         return nanos_of(self._context.get_current_time()) if self._context is not None else 0
@@ -121,6 +140,8 @@ def said_of(now: int, signal: Signal) -> Said:
 def numbers_of(prefix: str, named: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
     """Return the numbers among some values: numbers, the items of short lists, the last element of arrays."""
     for name, value in named.items():
+        if str(name).startswith("@"):  # of the compiler, not of the strategy
+            continue
         place = f"{prefix}.{name}" if prefix else str(name)
         if value is None or (isinstance(value, float | int | Decimal) and not isinstance(value, bool)):
             yield place, value
@@ -143,14 +164,22 @@ def _last_of(place: str, value: Any) -> Iterator[tuple[str, Number]]:
         yield f"{place}[-1]", float(array[-1])
 
 
-def traced(act: Callable[..., Any], symbol: str, interval: str) -> tuple[Any, dict[str, Number]]:
-    """Call a strategy's hook; return its answer and the numbers that functions of its file held as they returned."""
-    code = getattr(getattr(act, "__func__", act), "__code__", None)
+def files_of(kind: type) -> frozenset[str]:
+    """Return the files in which the functions of a class stand, those of the contract itself left out."""
+    own = [each for each in kind.__mro__ if each.__module__ != ReactiveStrategy.__module__]
+    codes = [getattr(getattr(one, "__func__", one), "__code__", None) for each in own for one in vars(each).values()]
+    return frozenset(code.co_filename for code in codes if code is not None)
+
+
+def traced(
+    act: Callable[..., Any], symbol: str, interval: str, files: Collection[str]
+) -> tuple[Any, dict[str, Number]]:
+    """Call a strategy's hook; return its answer and the numbers that functions of its files held as they returned."""
     found: dict[str, Number] = {}
     turns: dict[str, int] = {}
 
     def look(frame: Any, event: str, returned: Any) -> None:
-        if event != "return" or code is None or frame.f_code.co_filename != code.co_filename:
+        if event != "return" or frame.f_code.co_filename not in files:
             return
         name = frame.f_code.co_name
         turns[name] = turn = turns.get(name, 0) + 1

@@ -56,6 +56,7 @@ def keep_quiet(verbosity: int) -> None:
     if verbosity < 2:
         logging.getLogger("strategy").setLevel(logging.WARNING)
         logging.getLogger("trading.backtest.runner").setLevel(logging.ERROR)  # what fails is in the result
+        logging.getLogger("trading.backtest.compiled_result").setLevel(logging.WARNING)  # one line a run
 
 
 def print_lines(out: OutputWrapper, lines: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from portfolio.arctic.client import get_ac
 from strategies.bar_series import BarSeries, moment_of
 from strategies.examples.simple_ma_cross import SimpleMaCrossStrategy
-from strategies.reactive import ReactiveStrategy, Signal, StrategyContext
+from strategies.reactive import ArrayStrategy, ReactiveStrategy, Signal, SignalArrays, StrategyContext
 from tests.support.backtests import BUY, CLOSE, D, days, minutes, sample_days, spec_of
 from trading.backtest.contracts import BacktestSpec, StrategyEntry
 from trading.backtest.lookahead import CLEAN, INCONCLUSIVE, LOOKAHEAD, Depth, LookaheadReport, check_lookahead
@@ -309,3 +309,87 @@ def test_a_spec_that_cannot_be_run_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="no bars"):
         check_lookahead(spec_of([StrategyEntry("S", "reactive", Follower, {}, D(1))], []))
+
+
+# -- strategies that declare arrays
+
+
+def declaring(number: Callable[[BarSeries], Any]) -> type[ArrayStrategy]:
+    """Return a strategy of arrays that is long where the numbers are above zero."""
+
+    class Made(ArrayStrategy):
+        def get_subscriptions(self) -> Sequence[tuple[str, str]]:
+            return [PAIR]
+
+        def signals_as_arrays(self, bars: BarSeries) -> SignalArrays:
+            return SignalArrays(np.where(number(bars) > 0, 10.0, 0.0))
+
+    return Made
+
+
+def past_rise(bars: BarSeries) -> Any:
+    return np.diff(bars.close, prepend=bars.close[0])
+
+
+def next_rise(bars: BarSeries) -> Any:
+    return np.diff(bars.close, append=bars.close[-1])
+
+
+def test_arrays_of_the_past_are_clean() -> None:
+    report = check(declaring(past_rise))
+    assert (report.verdict, report.findings, report.reasons) == (CLEAN, [], [])
+    assert report.trades > 20
+
+
+def test_arrays_that_know_the_next_bar_are_found_by_their_orders() -> None:
+    assert check(declaring(next_rise)).verdict == LOOKAHEAD
+
+
+def test_arrays_that_the_engine_refuses_to_run_are_found_as_well() -> None:
+    def average_of_all(bars: BarSeries) -> Any:
+        return bars.close - bars.close.mean()
+
+    report = check(declaring(average_of_all))
+    assert report.trades == 0
+    assert report.verdict == LOOKAHEAD
+    assert {(finding.kind, finding.role) for finding in report.findings} == {("changed", "target")}
+    assert "A target of" in report.findings[0].text
+
+
+def test_a_file_that_arrays_are_made_of_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "factor.csv"
+    path.write_text("1")
+
+    def scaled(bars: BarSeries) -> Any:
+        return past_rise(bars) * float(path.read_text())
+
+    report = check(declaring(scaled))
+    assert report.verdict == INCONCLUSIVE
+    assert any("factor.csv" in reason for reason in report.reasons)
+
+
+def test_arrays_that_ignore_the_bars_are_not_cleared() -> None:
+    report = check(declaring(lambda bars: np.arange(len(bars)) % 7 - 3))
+    assert (report.verdict, len(report.reasons)) == (INCONCLUSIVE, 1)
+    assert "mirrored" in report.reasons[0]
+
+
+# -- several symbols
+
+
+def test_trades_before_a_second_symbol_has_bars_are_left_out_of_the_count() -> None:
+    whole, late = walk(), walk()
+    starts, columns = late.whole()
+    second = BarSeries.from_columns("Y", "1d", starts[120:].copy(), [column[120:].copy() for column in columns])
+
+    class Both(Follower):
+        def get_subscriptions(self) -> Sequence[tuple[str, str]]:
+            return [PAIR, ("Y", "1d")]
+
+        def on_bars(self, symbol: str, interval: str) -> Sequence[Signal]:
+            return super().on_bars(symbol, interval) if symbol == "X" else []
+
+    alone, both = check(Follower, whole), check(Both, whole, second)
+    assert both.verdict == CLEAN
+    assert 5 < both.trades < alone.trades
+    assert (both.entries, both.quiet) == (6, 4)

@@ -17,6 +17,8 @@ from trading.interrupts import stop_on_signals
 from trading.management.check_options import FOUND, UNKNOWN, add_options, backtest_of, keep_quiet, print_lines
 from trading.management.progress_line import ProgressLine
 
+_SHOWN = 10
+
 
 class Command(BaseCommand):
     """Check strategies for lookahead, in the foreground."""
@@ -61,7 +63,9 @@ class Command(BaseCommand):
                 f"  {one['trades']} trades; looked at {one['entries']} entries, {one['exits']} exits, "
                 f"{one['orders']} orders that never filled, {one['quiet']} quiet moments in {one['reruns']} runs."
             )
-            print_lines(self.stdout, (f"  ! {text}" for text in [*one["findings"], *one["reasons"]]))
-            if one["found"] > len(one["findings"]):
-                self.stdout.write(f"  … and {one['found'] - len(one['findings'])} more.")
+            shown = one["findings"][:_SHOWN]
+            print_lines(self.stdout, (f"  ! {text}" for text in shown))
+            if one["found"] > len(shown):
+                self.stdout.write(f"  … and {one['found'] - len(shown)} more.")
+            print_lines(self.stdout, (f"  ! {text}" for text in one["reasons"]))
         print_lines(self.stdout, (f"! {note}" for note in answer["notes"]))
