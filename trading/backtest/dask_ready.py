@@ -1,0 +1,19 @@
+"""Imported once in the process that local workers are forked from: what each of them would else import by itself.
+
+Their priority is lowered too: an engine that trades on this machine comes first.
+"""
+
+import os
+from contextlib import suppress
+
+import distributed  # noqa: F401 - to be there at the fork
+
+from trading.backtest.dask_worker import become_ready
+
+NICE = 10
+
+with suppress(OSError):
+    os.nice(NICE)
+become_ready()
+
+from trading.backtest import trials  # noqa: E402, F401 - needs Django to be ready

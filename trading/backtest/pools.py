@@ -1,0 +1,205 @@
+"""Who runs the trials of a study: this process, processes of this machine, or a Dask cluster.
+
+Owns: handing trials out, taking figures back as they come, what becomes of a trial whose process dies.
+Leaves: a trial (``trials``), their order and meaning (``sweep``).
+Rule: what comes back is told by the trial's number, so that the order of arrival changes nothing. The bars travel once
+to each process. A local cluster listens on 127.0.0.1 alone and takes nobody's word without its own certificate: who
+may talk to a scheduler may run code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Any, Protocol
+
+from strategies.exceptions import ConfigError, TransientError
+from trading.backtest.trials import Figures, Kit, Task, TrialRunner
+
+logger = logging.getLogger(__name__)
+
+Told = Callable[[int, Figures], None]
+ShouldStop = Callable[[], bool]
+LOOK_EVERY_S = 0.2
+CONNECT_S = 10.0
+_AHEAD = 3  # chunks on their way for each worker
+_MOST_IN_CHUNK = 16
+
+
+class Pool(Protocol):
+    """Runs trials."""
+
+    def run(self, tasks: Sequence[Task], told: Told, should_stop: ShouldStop) -> bool:
+        """Run trials, tell each one's figures as they come; False when it was stopped before the last."""
+
+
+@contextmanager
+def pool_of(kit: Kit, runner: TrialRunner, workers: int | None, scheduler: str = "") -> Iterator[Pool]:
+    """Return who runs the trials: ``scheduler``'s cluster, so many local processes, or with 0 this one.
+
+    Raises: ConfigError (no_scheduler) when there is none at that address.
+    """
+    if scheduler:
+        with _remote(scheduler) as client, _OnDask(client, kit) as pool:
+            yield pool
+        return
+    count = (os.cpu_count() or 1) if workers is None else workers
+    if count == 0:
+        with _quiet("strategy", "trading.backtest.runner"):  # a line a signal; tracebacks that the table lists
+            yield _Here(runner)
+        return
+    with _local(count) as client, _OnDask(client, kit) as pool:
+        yield pool
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep what these say below an error out of the log."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)
+
+
+class _Here:
+    def __init__(self, runner: TrialRunner) -> None:
+        self._bench = runner
+
+    def run(self, tasks: Sequence[Task], told: Told, should_stop: ShouldStop) -> bool:
+        for task in tasks:
+            if should_stop():
+                return False
+            figures = self._bench.figures(task, should_stop)
+            if figures.cancelled:
+                return False
+            told(task.number, figures)
+        return True
+
+
+@contextmanager
+def _local(workers: int) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+
+    # Nobody is given a second worker to kill; the machine's limits hold, not Dask's own, which pause workers for good;
+    # workers are forked from one process that has imported what they need; no page tells of them.
+    config = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.admin.tick.limit": "1h",
+    }
+    forkserver.set_forkserver_preload(["trading.backtest.dask_ready"])
+    forkserver.ensure_running()
+    with (
+        _quiet("distributed"),
+        dask.config.set(config),
+        LocalCluster(
+            n_workers=workers,
+            processes=True,
+            threads_per_worker=1,
+            dashboard_address=None,
+            host="127.0.0.1",
+            memory_limit=0,
+            security=Security.temporary(),
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"No Dask scheduler answers at {address}: {error}", code="no_scheduler") from error
+    with client:
+        yield client
+
+
+class _OnDask:
+    """Trials on the workers of a client's cluster."""
+
+    def __init__(self, client: Any, kit: Kit) -> None:
+        self._client, self._kit = client, kit
+        self._running: dict[Any, list[Task]] = {}
+        self._serial = 0
+
+    def __enter__(self) -> _OnDask:
+        # A plugin, not scattered data: a worker that is started anew after a death is given the bars again.
+        from trading.backtest.dask_worker import StudyPlugin
+
+        self._client.register_plugin(StudyPlugin(self._kit), name=self._kit.key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.cancel(list(self._running), force=True)
+        self._client.unregister_worker_plugin(self._kit.key)
+
+    def run(self, tasks: Sequence[Task], told: Told, should_stop: ShouldStop) -> bool:
+        from distributed import wait
+
+        workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        waiting = _chunks(tasks, workers)
+        while waiting or self._running:
+            if should_stop():
+                return False
+            while waiting and len(self._running) < workers * _AHEAD:
+                self._send(waiting.pop(0))
+            try:
+                done = wait(list(self._running), timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                continue
+            for future in sorted(done, key=lambda one: one.key):
+                waiting[:0] = self._take(future, told)
+        return True
+
+    def _send(self, chunk: list[Task]) -> None:
+        from trading.backtest.dask_worker import figures_of
+
+        self._serial += 1
+        key = f"{self._kit.key}-{self._serial:06d}"
+        self._running[self._client.submit(figures_of, self._kit.key, chunk, key=key, pure=False)] = chunk
+
+    def _take(self, future: Any, told: Told) -> list[list[Task]]:
+        """Tell a chunk's figures; return what must be tried again, one by one."""
+        from distributed.scheduler import KilledWorker
+
+        chunk = self._running.pop(future)
+        try:
+            answers = future.result()
+        except KilledWorker:
+            if len(chunk) > 1:  # one of them took the process with it: which one shows when each is alone
+                return [[task] for task in chunk]
+            told(chunk[0].number, Figures(error="Its process died: it crashed, or was killed for want of memory."))
+            return []
+        except Exception as error:  # what the cluster says in its own words
+            if future.status != "error":
+                raise TransientError(f"The Dask cluster lost the work: {error}", code="cluster_lost") from error
+            logger.warning("trials failed on a worker numbers=%s", [task.number for task in chunk], exc_info=True)
+            for task in chunk:
+                told(task.number, Figures(error=f"{type(error).__name__}: {error}"))
+            return []
+        for number, figures in answers:
+            told(number, figures)
+        return []
+
+
+def _chunks(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
+    """Return the tasks in chunks: larger ones where there are many, so that quick trials do not wait for messages."""
+    size = min(max(len(tasks) // (workers * 16), 1), _MOST_IN_CHUNK)
+    return [list(tasks[at : at + size]) for at in range(0, len(tasks), size)]
