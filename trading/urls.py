@@ -20,6 +20,7 @@ from trading.pages import (
     risk,
     scanners,
     sessions,
+    sweeps,
 )
 
 urlpatterns = [
@@ -51,6 +52,10 @@ urlpatterns = [
     path("backtests/<int:run_id>/", backtests.run_page, name="backtest"),
     path("backtests/<int:run_id>/report/", backtests.report, name="backtest_report"),
     path("backtests/<int:run_id>/delete/", backtests.delete, name="backtest_delete"),
+    path("sweeps/", sweeps.page, name="sweeps"),
+    path("sweeps/start/", sweeps.start, name="sweep_start"),
+    path("sweeps/jobs/<int:job_id>/stop/", sweeps.stop, name="sweep_stop"),
+    path("sweeps/<int:run_id>/", sweeps.study_page, name="study"),
     path("risk/", risk.page, name="risk"),
     path("risk/banner/", risk.banner, name="risk_banner"),
     path("risk/do/<str:action>/", risk.act, name="risk_action"),

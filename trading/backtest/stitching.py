@@ -3,7 +3,7 @@
 Owns: closing what a piece holds at its end, and one equity, one list of fills over all pieces.
 Leaves: running a piece (``walk_forward``), figures (``metrics``).
 Rule: what is held when a piece ends is sold, or bought back, at its last mark with the run's spread, slippage and fees,
-because the next piece has other parameters and begins flat. Such a fill says so. The start cash and what each piece made of
+because the next piece has other parameters and begins flat. Such a fill says so. Start cash and what each piece made of
 it is the end: no money appears or goes between pieces.
 """
 
