@@ -62,7 +62,7 @@ def study(run_id: int) -> BacktestRun:
 
 
 def table(made: Mapping[str, Any], sort: str) -> list[dict[str, Any]]:
-    """Return a sweep's rows with their cells, the highest first by a figure; an unknown one leaves the objective's order."""
+    """Return a sweep's rows with their cells, the highest first by the figure ``sort``, else by the objective."""
     rows = list(made.get("rows", ()))
     if sort in {name for name, *_ in COLUMNS}:
         rows.sort(key=lambda row: _behind(row["metrics"].get(sort)))

@@ -15,5 +15,3 @@ NICE = 10
 with suppress(OSError):
     os.nice(NICE)
 become_ready()
-
-from trading.backtest import trials  # noqa: E402, F401 - needs Django to be ready

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from trading.backtest.trials import Figures, Kit, Task, TrialRunner
 
 _runners: dict[str, TrialRunner] = {}
-QUIET = ("strategy", "trading.backtest.runner")  # a line for each signal; a traceback that the table lists
 
 
 class StudyPlugin(WorkerPlugin):
@@ -48,6 +47,8 @@ def become_ready() -> None:
 
     if not apps.ready:
         django.setup()
+    from trading.backtest.trials import QUIET
+
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -17,7 +17,7 @@ from multiprocessing import forkserver
 from typing import Any, Protocol
 
 from strategies.exceptions import ConfigError, TransientError
-from trading.backtest.trials import Figures, Kit, Task, TrialRunner
+from trading.backtest.trials import QUIET, Figures, Kit, Task, TrialRunner
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ Told = Callable[[int, Figures], None]
 ShouldStop = Callable[[], bool]
 LOOK_EVERY_S = 0.2
 CONNECT_S = 10.0
-_AHEAD = 3  # chunks on their way for each worker
 _MOST_IN_CHUNK = 16
 
 
@@ -48,7 +47,7 @@ def pool_of(kit: Kit, runner: TrialRunner, workers: int | None, scheduler: str =
         return
     count = (os.cpu_count() or 1) if workers is None else workers
     if count == 0:
-        with _quiet("strategy", "trading.backtest.runner"):  # a line a signal; tracebacks that the table lists
+        with _quiet(*QUIET):  # what fails is in the table
             yield _Here(runner)
         return
     with _local(count) as client, _OnDask(client, kit) as pool:
@@ -151,22 +150,27 @@ class _OnDask:
         self._client.unregister_worker_plugin(self._kit.key)
 
     def run(self, tasks: Sequence[Task], told: Told, should_stop: ShouldStop) -> bool:
+        """Run chunks side by side, then one by one what was on a worker that died: whose fault it was shows alone."""
         from distributed import wait
 
-        workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
-        waiting = _chunks(tasks, workers)
-        while waiting or self._running:
+        waiting, suspects, is_alone = _chunks(tasks, self._workers()), list[Task](), False
+        while waiting or suspects or self._running:
             if should_stop():
                 return False
-            while waiting and len(self._running) < workers * _AHEAD:
+            if not waiting and not self._running:
+                waiting, is_alone = [[suspects.pop(0)]], True
+            while waiting and len(self._running) < self._workers():  # what waits at a worker would die with it
                 self._send(waiting.pop(0))
             try:
                 done = wait(list(self._running), timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             for future in sorted(done, key=lambda one: one.key):
-                waiting[:0] = self._take(future, told)
+                suspects += self._take(future, told, is_alone)
         return True
+
+    def _workers(self) -> int:
+        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
     def _send(self, chunk: list[Task]) -> None:
         from trading.backtest.dask_worker import figures_of
@@ -175,16 +179,16 @@ class _OnDask:
         key = f"{self._kit.key}-{self._serial:06d}"
         self._running[self._client.submit(figures_of, self._kit.key, chunk, key=key, pure=False)] = chunk
 
-    def _take(self, future: Any, told: Told) -> list[list[Task]]:
-        """Tell a chunk's figures; return what must be tried again, one by one."""
+    def _take(self, future: Any, told: Told, is_alone: bool) -> list[Task]:
+        """Tell a chunk's figures; return those that must be tried again because their worker died."""
         from distributed.scheduler import KilledWorker
 
         chunk = self._running.pop(future)
         try:
             answers = future.result()
         except KilledWorker:
-            if len(chunk) > 1:  # one of them took the process with it: which one shows when each is alone
-                return [[task] for task in chunk]
+            if not is_alone:
+                return chunk
             told(chunk[0].number, Figures(error="Its process died: it crashed, or was killed for want of memory."))
             return []
         except Exception as error:  # what the cluster says in its own words

@@ -103,7 +103,7 @@ def prepare(wish: SweepWish) -> Study:
     seen = _by_subscriptions(loaded, answers) if is_reactive else answers[:1]
     launch = launch_of(wish.backtest.model_copy(update={"strategies": _stand_ins(one, seen)}))
     entry = launch.spec.strategies[0]
-    kit = kit_of(f"study-{ULID()}", one.file, entry, launch.spec)
+    kit = kit_of(f"study-{ULID()}", loaded.path, entry, launch.spec)
     return Study(wish, loaded, given, launch, kit, TrialRunner(kit))
 
 
@@ -159,7 +159,7 @@ def run_sweep(
         trials=trials,
         expected=expected,
         best=best,
-        reason="" if best else why_none(trials),
+        reason="" if best else why_none(trials, study.wish),
         overfitting=overfitting,
         deflated=deflated,
         cancelled=not whole,
@@ -215,12 +215,14 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return min(known, key=lambda one: (-(one.value or 0.0), one.number), default=None)
 
 
-def why_none(trials: Sequence[Trial]) -> str:
+def why_none(trials: Sequence[Trial], wish: SweepWish) -> str:
     """Return why no trial can be ranked."""
-    done = [trial for trial in trials if trial.state == DONE]
+    done = [trial.figures.metrics for trial in trials if trial.state == DONE]
+    if any(metrics[wish.objective] is not None for metrics in done):
+        return f"No set closed {wish.min_trades} trades or more."
     if done:
-        reasons = [text for trial in done for text in trial.figures.metrics.get("reasons", {}).values()]
-        return f"The objective is known of no set{': ' + reasons[0] if reasons else ', or too few trades were closed.'}"
+        reason = done[0]["reasons"].get(wish.objective, "It is not defined.")
+        return f"The {wish.objective} is known of no set; of the first: {reason}"
     errors = [trial.error for trial in trials if trial.error]
     return f"No set could be run. The first: {last_line(errors[0])}" if errors else "No set was run."
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from strategies.bar_series import BarSeries, Floats, Nanos, nanos_of
 from strategies.exceptions import ConfigError, MatsError
 from strategies.loader import LoadedStrategy, load_strategy_class
 from trading.backtest.contracts import BacktestResult, BacktestSpec, StrategyEntry
-from trading.backtest.engine import run_backtest
+from trading.backtest.engine import run_by_bars
 from trading.backtest.metrics import daily_returns, metrics_of
 from trading.backtest.runner import Runner
 
@@ -46,6 +47,7 @@ KEPT = (
     "fills",
     "equity",
 )
+QUIET = ("strategy", "trading.backtest.runner", "trading.backtest.compiled_result")  # a line for each signal or set
 _MOST_TRACEBACK = 4_000
 _EPOCH_DAY = 719_163  # 1970-01-01, as dates count
 Pair = tuple[str, str]
@@ -94,17 +96,20 @@ def figures_of(result: BacktestResult) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """All that a process needs for the trials of a study, to be pickled. ``spec`` has neither strategies nor bars."""
+    """All that a process needs for the trials of a study, to be pickled. ``spec`` has neither strategies nor bars.
+
+    ``file`` is where the study's own process found the strategy; another machine looks for its name in its own folders.
+    """
 
     key: str
-    file: str
+    file: Path
     sha256: str
     name: str
     spec: BacktestSpec
     bars: tuple[tuple[Pair, Nanos, tuple[Floats, ...]], ...]
 
 
-def kit_of(key: str, file: str, entry: StrategyEntry, spec: BacktestSpec) -> Kit:
+def kit_of(key: str, file: Path, entry: StrategyEntry, spec: BacktestSpec) -> Kit:
     """Pack a spec whose bars serve every trial."""
     bars = tuple((pair, *series.whole()) for pair, series in spec.bars.items())
     return Kit(key, file, entry.code_hash, entry.name, replace(spec, strategies=(), bars={}), bars)
@@ -140,7 +145,7 @@ class TrialRunner:
         Raises: ConfigError when it cannot be run.
         """
         spec = self._spec(task)
-        return self._run_compiled(spec) or run_backtest(spec, should_stop=should_stop)
+        return self._run_compiled(spec) or run_by_bars(spec, should_stop=should_stop)
 
     def starts(self) -> Nanos:
         """Return the starts of the bars of all symbols, sorted, each once."""
@@ -179,10 +184,10 @@ class TrialRunner:
 
 
 def _load(kit: Kit) -> LoadedStrategy:
-    loaded = load_strategy_class(kit.file)
-    if kit.sha256 and loaded.sha256 != kit.sha256:
+    loaded = load_strategy_class(kit.file.name, [kit.file.parent] if kit.file.exists() else None)
+    if loaded.sha256 != kit.sha256:
         raise ConfigError(
-            f"{kit.file} is another version here than where the study began; give all workers the same files.",
+            f"{kit.file.name} is another version here than where the study began; give all workers the same files.",
             code="other_code",
         )
     return loaded

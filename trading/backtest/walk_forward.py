@@ -142,7 +142,7 @@ def _search(
     if not whole:
         return None
     best = best_of(trials)
-    return Piece(window, trials, expected, best, "" if best else why_none(trials), *measures(trials, best))
+    return Piece(window, trials, expected, best, "" if best else why_none(trials, study.wish), *measures(trials, best))
 
 
 def _trade(study: Study, piece: Piece, cash: Decimal) -> Decimal:
