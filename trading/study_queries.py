@@ -30,6 +30,7 @@ COLUMNS = (
     ("profit_factor", "Profit factor", "ratio"),
     ("fees", "Fees", "money"),
 )
+WINDOW_COLUMNS = tuple(one for one in COLUMNS if one[0] in ("total_return", "cagr", "sharpe", "max_drawdown", "trades"))
 _SHADES = 10
 _FIELDS = ("kind", "file", "objective", "expected", "done", "failed", "refused", "params")
 
@@ -81,13 +82,13 @@ def _behind(value: Any) -> tuple[bool, float]:
     return value is None, -float(value or 0)
 
 
-def cells(metrics: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the figures of a set in the order of ``COLUMNS``."""
+def cells(metrics: Mapping[str, Any] | None, columns: Sequence[tuple[str, str, str]] = COLUMNS) -> list[dict[str, Any]]:
+    """Return the figures of a set in the order of the columns."""
     known = metrics or {}
     reasons = known.get("reasons", {})
     return [
         {"value": known.get(name), "kind": kind, "reason": reasons.get(name, "") if known else ""}
-        for name, _, kind in COLUMNS
+        for name, _, kind in columns
     ]
 
 
@@ -125,12 +126,12 @@ def pieces(made: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             **piece,
             "params": piece["chosen"]["params"] if piece["chosen"] else None,
-            "pairs": [
-                {**inside, "out": outside}
-                for inside, outside in zip(
-                    cells(piece["chosen"]["metrics"] if piece["chosen"] else None), cells(piece["traded"]), strict=True
-                )
-            ],
+            "pairs": _pairs(piece["chosen"]["metrics"] if piece["chosen"] else None, piece["traded"]),
         }
         for piece in made["pieces"]
     ]
+
+
+def _pairs(chosen: Mapping[str, Any] | None, traded: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    both = zip(cells(chosen, WINDOW_COLUMNS), cells(traded, WINDOW_COLUMNS), strict=True)
+    return [{**inside, "out": outside} for inside, outside in both]

@@ -164,11 +164,11 @@ def study_page(request: HttpRequest, run_id: int) -> HttpResponse:
         run=row,
         study=made,
         is_sweep=is_sweep,
-        columns=study_queries.COLUMNS,
+        columns=study_queries.COLUMNS if is_sweep else study_queries.WINDOW_COLUMNS,
         sort=sort,
         rows=study_queries.table(made, sort) if is_sweep else [],
         pieces=[] if is_sweep else study_queries.pieces(made),
-        traded=None if is_sweep else study_queries.cells(made["traded"]),
+        traded=None if is_sweep else study_queries.cells(made["traded"], study_queries.WINDOW_COLUMNS),
         heat=study_queries.heat_map(made),
         has_line=study_queries.line(made) is not None,
     )
