@@ -27,14 +27,15 @@ WISH: dict[str, Any] = {
     "space": {"fast_period": "5:15:5", "slow_period": "10:40:10"},
     "workers": 0,
 }
-WINDOWS = {"in_sample_days": 365, "out_of_sample_days": 182, "space": {"fast_period": "3:15:3"}}
+WINDOWS = {"in_sample_days": 365, "out_of_sample_days": 182}
 
 
 @pytest.fixture
 def studies(console: None) -> Iterator[list[int]]:
-    """A sweep, a walk-forward over one parameter, and a sweep that runs."""
+    """Sweeps over two parameters and over one, a walk-forward, and a sweep that runs."""
     found = []
-    for kind, args in ((JobKind.SWEEP, WISH), (JobKind.WALK_FORWARD, {**WISH, **WINDOWS})):
+    one = {**WISH, "space": {"fast_period": "3:15:3"}}
+    for kind, args in ((JobKind.SWEEP, WISH), (JobKind.SWEEP, one), (JobKind.WALK_FORWARD, {**one, **WINDOWS})):
         job = work_services.ask_for(kind, args, actor="operator", source="page")
         assert job_run.run_job(job.pk) == JobState.DONE
         job.refresh_from_db()
@@ -59,7 +60,7 @@ def test_a_sweep_is_asked_for_and_read(page: Page, site: Site, studies: list[int
     page.wait_for_selector(".field-error:has-text('before it begins')")
     assert page.input_value("#space") == "fast_period = 9:1"
     keep(page, "sweeps")
-    page.locator("#studies a", has_text="_sweep").click()
+    page.locator(f"#studies a[href='/sweeps/{studies[0]}/']").click()
     page.wait_for_selector("#equity-chart canvas")
     assert page.locator("#heat td[data-shade]").count() == 9 + 1
     assert page.locator("#sets tbody tr").count() == 10
@@ -68,6 +69,9 @@ def test_a_sweep_is_asked_for_and_read(page: Page, site: Site, studies: list[int
     trades = [int(text) for text in page.locator("#sets tbody tr td:nth-child(11)").all_inner_texts()]
     assert trades == sorted(trades, reverse=True)
     keep(page, "study_sweep")
+    open_live(page, site, f"/sweeps/{studies[1]}/")
+    page.wait_for_selector("#line-chart canvas")
+    keep(page, "study_line")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1366), ("light", 390)])
@@ -91,6 +95,5 @@ def test_pages_fit_their_window_in_both_themes(
             )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         keep(page, f"{name}_{scheme}_{width}")
-        page.screenshot(path=f"/tmp/wtf-{name}_{scheme}_{width}.png", full_page=True)
     assert not errors
     context.close()
