@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from typing import Any, Protocol
 
@@ -25,6 +27,8 @@ Told = Callable[[int, Figures], None]
 ShouldStop = Callable[[], bool]
 LOOK_EVERY_S = 0.2
 CONNECT_S = 10.0
+NO_WORKERS_S = 300.0
+CLOSE_S = 5.0
 _MOST_IN_CHUNK = 16
 
 
@@ -50,7 +54,7 @@ def pool_of(kit: Kit, runner: TrialRunner, workers: int | None, scheduler: str =
         with _quiet(*QUIET):  # what fails is in the table
             yield _Here(runner)
         return
-    with _local(count) as client, _OnDask(client, kit) as pool:
+    with _local(count) as client, _OnDask(client, kit, count) as pool:
         yield pool
 
 
@@ -98,13 +102,10 @@ def _local(workers: int) -> Iterator[Any]:
         "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.admin.tick.limit": "1h",
     }
-    forkserver.set_forkserver_preload(["trading.backtest.dask_ready"])
-    forkserver.ensure_running()
-    with (
-        _quiet("distributed"),
-        dask.config.set(config),
-        LocalCluster(
-            n_workers=workers,
+    _start_forkserver()
+    with _quiet("distributed"), dask.config.set(config):
+        cluster = LocalCluster(
+            n_workers=0,
             processes=True,
             threads_per_worker=1,
             dashboard_address=None,
@@ -112,10 +113,24 @@ def _local(workers: int) -> Iterator[Any]:
             memory_limit=0,
             security=Security.temporary(),
             silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+        )
+        try:
+            with Client(cluster) as client:
+                cluster.scale(workers)  # they come while the first trials wait: a wish to stop is heard meanwhile
+                yield client
+        finally:
+            with suppress(TimeoutError):  # one that is still starting is waited for no longer; it ends with us
+                cluster.close(timeout=CLOSE_S)
+
+
+def _start_forkserver() -> None:
+    """Start the process that workers are forked from; a Ctrl-C at the terminal is the study's to hear, not theirs."""
+    forkserver.set_forkserver_preload(["trading.backtest.dask_ready"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -133,8 +148,9 @@ def _remote(address: str) -> Iterator[Any]:
 class _OnDask:
     """Trials on the workers of a client's cluster."""
 
-    def __init__(self, client: Any, kit: Kit) -> None:
-        self._client, self._kit = client, kit
+    def __init__(self, client: Any, kit: Kit, expected: int = 1) -> None:
+        self._client, self._kit, self._expected = client, kit, expected
+        self._seen_at = time.monotonic()
         self._running: dict[Any, list[Task]] = {}
         self._serial = 0
 
@@ -153,13 +169,13 @@ class _OnDask:
         """Run chunks side by side, then one by one what was on a worker that died: whose fault it was shows alone."""
         from distributed import wait
 
-        waiting, suspects, is_alone = _chunks(tasks, self._workers()), list[Task](), False
+        waiting, suspects, is_alone = _chunks(tasks, max(self._workers(), self._expected)), list[Task](), False
         while waiting or suspects or self._running:
             if should_stop():
                 return False
             if not waiting and not self._running:
                 waiting, is_alone = [[suspects.pop(0)]], True
-            while waiting and len(self._running) < self._workers():  # what waits at a worker would die with it
+            while waiting and len(self._running) < max(self._workers(), 1):  # what waits at a worker would die with it
                 self._send(waiting.pop(0))
             try:
                 done = wait(list(self._running), timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done
@@ -170,7 +186,16 @@ class _OnDask:
         return True
 
     def _workers(self) -> int:
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        """Return how many workers there are.
+
+        Raises: TransientError (no_workers) when there was none for long.
+        """
+        count, now = len(self._client.scheduler_info(n_workers=-1)["workers"]), time.monotonic()
+        if count:
+            self._seen_at = now
+        elif now - self._seen_at > NO_WORKERS_S:
+            raise TransientError(f"No worker was there for {NO_WORKERS_S:g} s.", code="no_workers")
+        return count
 
     def _send(self, chunk: list[Task]) -> None:
         from trading.backtest.dask_worker import figures_of
