@@ -34,6 +34,7 @@ from trading.data_api import router as data_router
 from trading.risk_api import router as risk_router
 from trading.session_api import scanner_router, sessions_router
 from trading.strategies_api import router as strategy_engine_router
+from trading.study_api import router as study_router
 from trading.uploads import MAX_STATEMENT_BYTES
 
 View = Callable[..., HttpResponse]
@@ -123,6 +124,7 @@ def build_api() -> NinjaAPI:
     api.add_router("/data", data_router, tags=["data"])
     api.add_router("/backtest", backtest_router, tags=["backtest"])
     api.add_router("/backtest", check_router, tags=["backtest"])
+    api.add_router("/backtest", study_router, tags=["backtest"])
     api.add_router("/risk", risk_router, tags=["risk"])
     api.add_router("/sessions", sessions_router, tags=["sessions"])
     api.add_router("/scanner", scanner_router, tags=["scanner"])

@@ -82,6 +82,11 @@ class ResultOut(RunOut):
     settings: dict[str, Any]
     curves: dict[str, Any]
 
+    @staticmethod
+    def resolve_settings(row: BacktestRun) -> dict[str, Any]:
+        """Return them without a study."""
+        return backtest_queries.settings_of(row)
+
 
 class TradeOut(Schema):
     """One fill; ``at`` UTC to the second."""
@@ -107,7 +112,7 @@ class TradesOut(Schema):
 @router.post("/run", response={202: JobOut})
 def start(request: HttpRequest, payload: BacktestIn) -> Status[Any]:
     """Queue a backtest for the worker; its run appears among the runs once it has started."""
-    asked = _may_run(request)
+    asked = may_run(request)
     wish = payload.dict(exclude_defaults=True)
     job = work_services.ask_for(JobKind.BACKTEST, wish, actor=asked.user.get_username(), source=asked.source)
     return Status(202, job)
@@ -146,7 +151,7 @@ def jobs(request: HttpRequest) -> dict[str, Any]:
 @router.post("/cancel/{job_id}", response={202: JobOut})
 def cancel(request: HttpRequest, job_id: RowId) -> Status[Any]:
     """Ask a job to stop; what it had come to is kept."""
-    asked = _may_run(request)
+    asked = may_run(request)
     return Status(202, work_services.ask_to_stop(job_id, actor=asked.user.get_username(), source=asked.source))
 
 
@@ -156,7 +161,11 @@ def strategy_params(request: HttpRequest, filename: str) -> Any:
     return inspect_file(filename)
 
 
-def _may_run(request: HttpRequest) -> Any:
+def may_run(request: HttpRequest) -> Any:
+    """Return the caller, who may run work.
+
+    Raises: PermissionDenied.
+    """
     asked = caller(request)
     if not asked.user.has_perm(work_services.RUN_WORK):
         raise PermissionDenied("This needs the right to run work.")

@@ -22,7 +22,7 @@ MOST_COMPARED = 8
 
 def runs() -> list[BacktestRun]:
     """Return the newest runs."""
-    return list(BacktestRun.objects.select_related("job").defer("curves")[:SHOWN])
+    return list(BacktestRun.objects.select_related("job").defer("curves", "settings")[:SHOWN])
 
 
 def under_way() -> list[Job]:
@@ -72,6 +72,11 @@ def _written(nanos: int) -> str:
 def strategy_files() -> list[str]:
     """Return the files that a backtest can be asked of."""
     return [path.name for path in list_strategy_files()]
+
+
+def settings_of(row: BacktestRun) -> dict[str, Any]:
+    """Return a run's settings, without the study that may stand beside them and has a page of its own."""
+    return {name: value for name, value in row.settings.items() if name != "study"}
 
 
 def has_report(row: BacktestRun) -> bool:

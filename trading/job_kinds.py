@@ -20,8 +20,8 @@ Work = Callable[[Mapping[str, Any], Progress, ShouldStop, int], dict[str, Any]]
 
 WORK: dict[str, str] = {
     JobKind.BACKTEST: "trading.backtest.jobs:run_backtest_job",
-    JobKind.SWEEP: "trading.backtest.jobs:run_sweep_job",
-    JobKind.WALK_FORWARD: "trading.backtest.jobs:run_walk_forward_job",
+    JobKind.SWEEP: "trading.backtest.study_jobs:run_sweep_job",
+    JobKind.WALK_FORWARD: "trading.backtest.study_jobs:run_walk_forward_job",
     JobKind.LOOKAHEAD: "trading.backtest.honesty:run_lookahead_job",
     JobKind.WARM_UP: "trading.backtest.honesty:run_warm_up_job",
     JobKind.SHADOW: "trading.backtest.shadow_day:run_shadow_job",

@@ -21,6 +21,7 @@ from trading.pages import (
     risk,
     scanners,
     sessions,
+    sweeps,
 )
 
 urlpatterns = [
@@ -58,6 +59,10 @@ urlpatterns = [
     path("checks/runs/<int:run_id>/", checks.start_of_run, name="check_run"),
     path("checks/<int:job_id>/", checks.check_page, name="check"),
     path("checks/<int:job_id>/stop/", checks.stop, name="check_stop"),
+    path("sweeps/", sweeps.page, name="sweeps"),
+    path("sweeps/start/", sweeps.start, name="sweep_start"),
+    path("sweeps/jobs/<int:job_id>/stop/", sweeps.stop, name="sweep_stop"),
+    path("sweeps/<int:run_id>/", sweeps.study_page, name="study"),
     path("risk/", risk.page, name="risk"),
     path("risk/banner/", risk.banner, name="risk_banner"),
     path("risk/do/<str:action>/", risk.act, name="risk_action"),

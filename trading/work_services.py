@@ -49,6 +49,18 @@ def _check_source(source: str) -> None:
         )
 
 
+def _check_sweep(args: Mapping[str, Any]) -> None:
+    from trading.backtest.sweep_wish import parse_sweep
+
+    _check_source(parse_sweep(args).backtest.source)
+
+
+def _check_walk_forward(args: Mapping[str, Any]) -> None:
+    from trading.backtest.sweep_wish import parse_walk_forward
+
+    _check_source(parse_walk_forward(args).backtest.source)
+
+
 def _check_lookahead(args: Mapping[str, Any]) -> None:
     from trading.backtest.check_wish import LookaheadWish, parse_check
 
@@ -70,6 +82,8 @@ def _check_shadow(args: Mapping[str, Any]) -> None:
 CHECKS: dict[str, Check] = {
     JobKind.INGEST: _check_ingest,
     JobKind.BACKTEST: _check_backtest,
+    JobKind.SWEEP: _check_sweep,
+    JobKind.WALK_FORWARD: _check_walk_forward,
     JobKind.LOOKAHEAD: _check_lookahead,
     JobKind.WARM_UP: _check_warm_up,
     JobKind.SHADOW: _check_shadow,

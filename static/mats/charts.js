@@ -136,6 +136,28 @@ export class FractionChart extends Chart {
   }
 }
 
+// A figure over the values of a parameter: a point for each value that was tried.
+export class ParameterChart extends Chart {
+  constructor(host, empty, columns, label) {
+    super(host, empty);
+    this.columns = columns;
+    this.label = label;
+    this.draw();
+  }
+
+  data() { return this.columns; }
+
+  options() {
+    const written = (value) => (value == null ? "–" : group(value, 0, 4));
+    const [across, up] = axes((value, step) => group(value, digitsOf(step), digitsOf(step)), 66);
+    return {
+      series: [{ label: "Value", value: (plot, value) => written(value) }, { label: this.label, stroke: css("--accent"), width: 1.5, points: { show: true, size: 6 }, value: (plot, value) => written(value) }],
+      axes: [{ ...across, values: (_, splits) => splits.map(written) }, up],
+      scales: { x: { time: false } },
+    };
+  }
+}
+
 export class PriceChart extends Chart {
   constructor(host, empty) {
     super(host, empty);

@@ -140,7 +140,7 @@ def check_entry(spec: BacktestSpec, entry: StrategyEntry, symbol: str) -> Gates:
     terms, models = terms_of_symbol(spec, symbol), spec.models
     gates = entry.gates or gates_of(entry.config, allow_short=models.allow_short)
     schedule = terms.fees if terms.fees is not None else models.fees
-    known = type(schedule) is NoFees or (type(schedule) is FixedStockFees and schedule.regulatory is NO_REGULATORY_FEES)
+    known = type(schedule) is NoFees or (type(schedule) is FixedStockFees and schedule.regulatory == NO_REGULATORY_FEES)
     reasons = (
         (gates.are_tight, "the strategy has bounds"),
         (type(models.slippage) is not NoSlippage, "there is slippage"),

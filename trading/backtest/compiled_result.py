@@ -22,7 +22,7 @@ from trading.backtest import kernel
 from trading.backtest.arrays import lay_out
 from trading.backtest.checks import check_spec
 from trading.backtest.compiled import ArrayRun, run_targets
-from trading.backtest.compiled_market import NotCompilableError, compile_market
+from trading.backtest.compiled_market import CompiledMarket, NotCompilableError, compile_market
 from trading.backtest.contracts import (
     BacktestFill,
     BacktestOrder,
@@ -52,14 +52,38 @@ def run_compiled(spec: BacktestSpec, strategy: ArrayStrategy) -> BacktestResult 
     Raises: ConfigError for a spec that cannot be run.
     """
     began = time.perf_counter()
+    market = market_of(spec)
+    return None if market is None else run_on(market, spec, strategy, began)
+
+
+def market_of(spec: BacktestSpec) -> CompiledMarket | None:
+    """Check and lay out a spec of one strategy over one series; None when it is the engine's to run.
+
+    Raises: ConfigError for a spec that cannot be run.
+    """
     (entry,) = spec.strategies
     tracks = lay_out(spec)
     check_spec(spec, tracks)
     (track,) = tracks
     try:
+        return compile_market(spec, entry, track)
+    except NotCompilableError as reason:
+        logger.info("a backtest is not compiled strategy=%s reason=%s", entry.name, reason)
+        return None
+    except MatsError:
+        return None  # the engine meets it again
+
+
+def run_on(
+    market: CompiledMarket, spec: BacktestSpec, strategy: ArrayStrategy, began: float | None = None
+) -> BacktestResult | None:
+    """Run a spec's one strategy over bars that are laid out already; None when that is the engine's to do."""
+    began = time.perf_counter() if began is None else began
+    (entry,), track = spec.strategies, market.track
+    try:
         if list(strategy.get_subscriptions()) != [track.pair]:
             return None
-        market = compile_market(spec, entry, track)
+        market = market.for_entry(spec, entry)
         targets = targets_of(entry.name, strategy, track.series, len(track.starts))
         check_causal(entry.name, strategy, track.series, targets)
         run = run_targets(market, targets, entry.cash, entry.name)

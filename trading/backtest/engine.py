@@ -68,9 +68,9 @@ def run_backtest(
     return _compiled(spec, runners) or _Run(spec, runners).run(progress, should_stop)
 
 
-def run_by_bars(spec: BacktestSpec) -> BacktestResult:
+def run_by_bars(spec: BacktestSpec, *, should_stop: ShouldStop | None = None) -> BacktestResult:
     """Run a spec bar by bar, also where the compiled loop would do: what tests hold that to."""
-    return _Run(spec, _runners(spec)).run(None, None)
+    return _Run(spec, _runners(spec)).run(None, should_stop)
 
 
 def _runners(spec: BacktestSpec) -> list[AnyRunner]:

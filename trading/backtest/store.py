@@ -30,7 +30,7 @@ from trading.work_models import BacktestRun, JobState
 
 LIBRARY = "backtests"
 PAGE_POINTS = 600
-PARTS = ("equity", "trades", "positions", "metrics")
+PARTS = ("equity", "trades", "positions", "metrics", "trials")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}", re.ASCII)
 _MOST_NAMES = 1_000
 

@@ -136,7 +136,8 @@ def run_page(request: HttpRequest, run_id: int) -> HttpResponse:
         has_report=backtest_queries.has_report(row),
         can_run=request.user.has_perm(work_services.RUN_WORK),
         made=json.dumps(row.strategies, indent=2),
-        settings_text=json.dumps({**row.settings, "data": row.data_versions}, indent=2),
+        is_study="study" in row.settings,
+        settings_text=json.dumps({**backtest_queries.settings_of(row), "data": row.data_versions}, indent=2),
     )
 
 

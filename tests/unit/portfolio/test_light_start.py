@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("pandas", "arcticdb")
+HEAVY = ("pandas", "arcticdb", "distributed", "optuna", "numba")
 ASK = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
 
 
