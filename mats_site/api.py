@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, re_path
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, Throttled
+from ninja.openapi.docs import ABS_TPL_PATH, Swagger
 from ninja.openapi.schema import OpenAPISchema
 from ninja.renderers import JSONRenderer
 
@@ -79,6 +80,12 @@ class _Utf8Renderer(JSONRenderer):
     json_dumps_params = {"ensure_ascii": False}
 
 
+class _OwnSwagger(Swagger):
+    """The documentation page with scripts of this server: ninja takes a stranger's when it is no installed app."""
+
+    template_cdn = str(ABS_TPL_PATH / "swagger.html")
+
+
 def _docs_for_known_callers(view: View) -> View:
     """Show documentation and schema to logged-in users and keys; send people to the login page."""
 
@@ -107,6 +114,7 @@ def build_api() -> NinjaAPI:
         auth=default_auth(),
         parser=StrictParser(),
         renderer=_Utf8Renderer(),
+        docs=_OwnSwagger(),
         docs_decorator=_docs_for_known_callers,
     )
     api_errors.install(api)

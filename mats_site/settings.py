@@ -1,5 +1,6 @@
 """Django settings; values come from ``env.py``, paper trading on 127.0.0.1 is the default."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import environ
@@ -10,6 +11,8 @@ from mats_site.log_config import logging_config
 from strategies.exceptions import ConfigError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Of ninja the web shows templates and files; as an installed app every command would import it, and Django's test tools.
+NINJA_DIR = Path(str(getattr(find_spec("ninja"), "origin", ""))).parent
 
 try:
     MATS = read_environment()
@@ -22,7 +25,6 @@ DEBUG = MATS.debug
 ALLOWED_HOSTS = list(MATS.allowed_hosts)
 
 INSTALLED_APPS = [
-    "daphne",
     "mats_site.apps.MatsAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -30,7 +32,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
-    "ninja",
     "simple_history",
     "django_jsonform",
     "strategies.apps.StrategiesConfig",
@@ -59,7 +60,7 @@ ASGI_APPLICATION = "mats_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "templates", NINJA_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -111,7 +112,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = MATS.mats_home / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [BASE_DIR / "static", NINJA_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import exchange_calendars
 import numpy as np
 import numpy.typing as npt
 
@@ -47,12 +46,16 @@ def check_calendar(name: str) -> None:
 
     Raises: ValueError.
     """
+    import exchange_calendars  # here, for the second that it and pandas take: help and FX alone do without
+
     if name != FX and name not in exchange_calendars.get_calendar_names():
         raise ValueError(f"calendar {name!r} is neither FX nor a name of exchange_calendars, like XNYS")
 
 
 @lru_cache(maxsize=16)
 def _calendar(name: str) -> Any:
+    import exchange_calendars
+
     return exchange_calendars.get_calendar(name, start=_HISTORY_START)
 
 

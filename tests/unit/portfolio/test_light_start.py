@@ -9,8 +9,24 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("pandas", "arcticdb", "distributed", "optuna", "numba")
-ASK = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+RESEARCH = ("pandas", "arcticdb", "distributed", "optuna", "numba")
+BROKER_AND_WEB = ("twisted", "ninja", "django.test", "exchange_calendars")
+SETUP = "import django; django.setup()"
+
+
+def loaded(code: str, home: Path, names: tuple[str, ...]) -> str:
+    """Return which of the names a fresh process has loaded after that code."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "MATS_HOME": str(home)}
+    ask = f"import sys; print([name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {ask}"],
+        cwd=Path(__file__).parents[3],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -19,9 +35,13 @@ ASK = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
     ids=["asgi", "urls"],
 )
 def test_a_web_process_starts_without_the_research_store(start: str, tmp_path: Path) -> None:
-    code = f"import django; django.setup(); {start}; {ASK}"
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "MATS_HOME": str(tmp_path)}
-    root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert loaded(f"{SETUP}; {start}", tmp_path, RESEARCH) == "[]"
+
+
+def test_a_command_starts_without_what_only_broker_and_web_need(tmp_path: Path) -> None:
+    assert loaded(SETUP, tmp_path, (*RESEARCH, *BROKER_AND_WEB)) == "[]"
+
+
+def test_the_gateway_tells_its_options_without_calendars(tmp_path: Path) -> None:
+    start = "import trading.management.commands.run_gateway"
+    assert loaded(f"{SETUP}; {start}", tmp_path, (*RESEARCH, *BROKER_AND_WEB)) == "[]"
