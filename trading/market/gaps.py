@@ -16,15 +16,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from strategies.bar_series import Bar, Nanos, moment_of
+from strategies.bar_series import Bar, BarSeries, Nanos, moment_of
+from strategies.data import SAME_PRICE
 from strategies.exceptions import ConfigError, ConflictError, MatsError
-from strategies.intervals import Interval
-from trading.market.derived import Columns, derive
+from strategies.intervals import Interval, parse_interval
+from trading.market.derived import Columns, derive, on_grid
 from trading.market.quality import expected_starts
-from trading.market.session_table import SECOND_NS, SessionTable
+from trading.market.session_table import SECOND_NS, Days, SessionTable
 
 logger = logging.getLogger(__name__)
 
+_FIELDS = ("open", "high", "low", "close", "volume")
 GRACE_S = 5
 """A bar may be on its way for so long after its end."""
 
@@ -72,9 +74,12 @@ def fill_from_shorter(
 ) -> list[Bar]:
     """Return the bars that ``starts`` lacks and a shorter interval makes up in full.
 
-    For history, whose days are over: all that the shorter bars cover is looked at.
+    For history, whose days are over: all that the shorter bars cover is looked at. A day counts only with every one of
+    its shorter bars: a hole that the day's own bar would not have hides highs, lows and volume.
     Raises: ConfigError (not_derivable).
     """
+    if not interval.is_intraday and shorter.is_intraday:
+        shorter_starts, shorter_columns = _whole_days(shorter_starts, shorter_columns, shorter, table)
     made, columns = derive(shorter_starts, shorter_columns, shorter, interval, table)
 
     def key(stamps: Nanos) -> Any:
@@ -84,6 +89,43 @@ def fill_from_shorter(
     return [
         Bar(*row) for row in zip(made[lacking].tolist(), *(column[lacking].tolist() for column in columns), strict=True)
     ]
+
+
+def _whole_days(starts: Nanos, columns: Columns, interval: Interval, table: SessionTable) -> tuple[Nanos, Columns]:
+    """Return the bars of the sessions that lack none."""
+    rows, segments = on_grid(starts, interval, table)
+    sessions = table.segment_sessions[segments[rows]]
+    found, counts = np.unique(sessions, return_counts=True)
+    wanted = [len(expected_starts(table, interval, int(one), int(table.closes[one]))) for one in found]
+    keep = rows[np.isin(sessions, found[counts == np.array(wanted, dtype=np.int64)])]
+    return starts[keep], tuple(column[keep] for column in columns)
+
+
+def mend_days(daily: BarSeries, lacking: Days, shorter: BarSeries, table: SessionTable) -> tuple[BarSeries, int]:
+    """Return stored days with those that are lacking put in from shorter bars, and how many could be.
+
+    Raises: ConflictError (other_scale) when a day that both have closes otherwise: a split may lie between.
+    """
+    day, source = parse_interval("1d"), parse_interval(shorter.interval)
+    columns = tuple(getattr(shorter, name) for name in _FIELDS)
+    made = fill_from_shorter(np.empty(0, dtype=np.int64), day, shorter.starts, columns, source, table)
+    known = dict(zip(table.dates_of(daily.starts).tolist(), daily.close.tolist(), strict=True))
+    dates = table.dates_of(np.array([bar.start_ns for bar in made], dtype=np.int64)).tolist()
+    both = [(known[date], bar.close) for date, bar in zip(dates, made, strict=True) if date in known]
+    wanted = set(lacking.tolist())
+    news = [bar for date, bar in zip(dates, made, strict=True) if date in wanted]
+    if not news:
+        return daily, 0
+    if not both or any(abs(theirs - ours) > SAME_PRICE * abs(ours) for ours, theirs in both):
+        raise ConflictError(
+            f"The days that {daily.symbol} lacks are not made of {shorter.interval} bars: "
+            + ("no day is there both ways." if not both else "the days that are there both ways close otherwise."),
+            code="other_scale",
+        )
+    rows = sorted([*daily, *news], key=lambda bar: bar.start_ns)
+    starts = np.array([bar.start_ns for bar in rows], dtype=np.int64)
+    merged = [np.array([getattr(bar, name) for bar in rows], dtype=np.float64) for name in _FIELDS]
+    return BarSeries.from_columns(daily.symbol, daily.interval, starts, merged, len(rows)), len(news)
 
 
 class BarRequests(Protocol):

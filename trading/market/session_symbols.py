@@ -7,23 +7,31 @@ Rule: a symbol has no bar of the future: its history ends before the day, and of
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Protocol
 
-from strategies.bar_series import Bar, BarSeries
-from strategies.exceptions import ConfigError
+import numpy as np
+
+from strategies.bar_series import Bar, BarSeries, moment_of
+from strategies.exceptions import ConfigError, MatsError
 from strategies.intervals import parse_interval
 from trading.market.feeds import BarFeed, BarStream
+from trading.market.gaps import mend_days
 from trading.market.scanners.base import Need
 from trading.market.session_parts import SessionConfig
 from trading.market.session_rules import base_interval
 from trading.market.session_table import TradingSession
 from trading.market.time_manager import TimeManager
 
+logger = logging.getLogger(__name__)
+
 DAILY = "1d"
+MOST_MENDED = 10
+"""Days that may be made of base bars among stored ones; a longer hole is for ``ingest_bars --fill-gaps``."""
 Windows = dict[str, int]
 """Trading days of history by interval."""
 
@@ -183,8 +191,32 @@ class SessionSymbols:
             if not len(found[DAILY]):  # no stored days: they are made of base bars
                 del found[DAILY]
                 needed[self.base] = max(needed.get(self.base, 0), needed[DAILY])
+            else:
+                found[DAILY] = self._mended(symbol, found[DAILY], needed[DAILY])
         if needed.get(self.base):
             found[self.base] = self._read(symbol, self.base, needed[self.base])
+        return found
+
+    def _mended(self, symbol: str, daily: BarSeries, days: int) -> BarSeries:
+        """Put days that are missing among the stored ones in from base bars, where those are whole."""
+        first, last = self._clock.get_previous_trading_date(self._day().day, n=days), self._day().day
+        table = self._clock.session_table(None, first, last)
+        inside = table.days[(table.days >= np.datetime64(first)) & (table.days < np.datetime64(last))]
+        lacking = inside[~np.isin(inside, table.dates_of(daily.starts))]
+        if not len(lacking) or len(lacking) > MOST_MENDED or not parse_interval(self.base).is_intraday:
+            return daily
+        places = np.searchsorted(table.days, [lacking[0], lacking[-1]])
+        begin, end = max(0, int(places[0]) - 1), min(len(table) - 1, int(places[1]) + 1)  # with a day that both have
+        try:
+            base = self._feed.history(
+                symbol, self.base, moment_of(int(table.opens[begin])),
+                min(moment_of(int(table.closes[end])), self._day().regular_open or _END),
+            )  # fmt: skip
+            found, count = mend_days(daily, lacking, base, table)
+        except MatsError as error:
+            logger.warning("days left missing symbol=%s days=%d reason=%s", symbol, len(lacking), error.message)
+            return daily
+        logger.info("days mended symbol=%s missing=%d made=%d of=%s", symbol, len(lacking), count, self.base)
         return found
 
     def _read(self, symbol: str, interval: str, days: int) -> BarSeries:

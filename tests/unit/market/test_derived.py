@@ -194,3 +194,10 @@ class TestFillingHistory:
         found = fill_from_shorter(have, parse_interval("1d"), starts, columns, parse_interval("1m"), table())
         assert [one.start_ns for one in found] == [at(TUESDAY, 9, 30)]
         assert found[0].timestamp - timedelta(hours=14, minutes=30) == datetime(2019, 12, 3, tzinfo=UTC)
+
+    def test_day_with_a_hole_among_its_minutes_is_not_made(self) -> None:
+        holed = [*minutes(MONDAY, 0, 390, without=[200]), *minutes(TUESDAY, 0, 390)]
+        starts, columns = columns_of(holed)
+        none = np.empty(0, dtype=np.int64)
+        found = fill_from_shorter(none, parse_interval("1d"), starts, columns, parse_interval("1m"), table())
+        assert [one.start_ns for one in found] == [at(TUESDAY, 9, 30)]
