@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from ib_async import Stock
 
 from portfolio import queries as books
 from portfolio.models import Mark

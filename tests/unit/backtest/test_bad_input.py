@@ -105,9 +105,8 @@ def test_an_exchange_that_nobody_knows() -> None:
     refused(spec_of([], [days("X", ROWS)], instruments=terms), "unknown_exchange", "MARS")
 
 
-def test_an_imperative_strategy_and_what_is_no_strategy() -> None:
+def test_what_is_no_strategy() -> None:
     bars = [days("X", ROWS)]
-    refused(spec_of([StrategyEntry("S", "imperative", object, {}, D(1))], bars), "bad_strategy", "S is imperative")
     refused(
         spec_of([StrategyEntry("S", "reactive", lambda name, config: object(), {}, D(1))], bars),
         "bad_strategy",
