@@ -33,7 +33,7 @@ def main(path: str) -> None:
 
 
 def most_mb() -> float:
-    """Return the most memory that this process held, in MB; ``getrusage`` counts its parent's before exec too."""
+    """Return the most memory that this process held, in MB; ``getrusage`` counts its parent's as well."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6

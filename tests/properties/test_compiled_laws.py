@@ -96,6 +96,15 @@ def minute_runs(draw: st.DrawFn) -> BacktestSpec:
     return draw(specs(series("X", "1m", around[sorted(places)], draw(prices(len(places))))))
 
 
+@st.composite
+def overlapping_runs(draw: st.DrawFn) -> BacktestSpec:
+    """Five minutes from any minute on: some begin before the last one is over, and orders wait for the next but one."""
+    opening = build_table("US_EQUITY", date(2024, 7, 1), date(2024, 7, 2)).opens[0]
+    places = draw(st.lists(st.integers(0, 40), min_size=3, max_size=20, unique=True))
+    starts = opening + MINUTE_NS * np.array(sorted(places))
+    return draw(specs(series("X", "5m", starts, draw(prices(len(places))))))
+
+
 def _part(bars: BarSeries, places: Any) -> BarSeries:
     starts, columns = bars.whole()
     return BarSeries.from_columns(bars.symbol, bars.interval, starts[places], [column[places] for column in columns])
@@ -113,10 +122,11 @@ def specs(draw: st.DrawFn, bars: BarSeries) -> BacktestSpec:
         day = timedelta(days=1)  # daily bars are over some hours after their stamp
         start = moment_of(int(bars.whole()[0][first]))
         end = moment_of(int(bars.whole()[0][last])) + day
-    entry = wanted(targets, bars.interval, cash=draw(st.sampled_from(["0", "500.37", "10000"])))
     terms = InstrumentTerms(
         "X", multiplier=D(draw(st.sampled_from([1, 1, 10, 50]))), tick=draw(st.sampled_from([None, D("0.25")]))
     )
+    affordable = draw(st.sampled_from([0, 30, 90, 150, 150, 500]))  # units, so that cash is short now and then
+    entry = wanted(targets, bars.interval, cash=f"{affordable * bars.whole()[1][0][0] * float(terms.multiplier):.2f}")
     return spec_of([entry], [bars], draw(models()), instruments={"X": terms}, start=start, end=end)
 
 
@@ -152,7 +162,7 @@ def wanted(targets: Sequence[float], interval: str = "1d", cash: str = "10000", 
 
 
 @some
-@given(daily_runs() | minute_runs())
+@given(daily_runs() | minute_runs() | overlapping_runs())
 def test_the_compiled_loop_does_what_the_engine_does(spec: BacktestSpec) -> None:
     fast, engine = both(spec)
     assert not engine.strategies["S"].errors
@@ -160,7 +170,7 @@ def test_the_compiled_loop_does_what_the_engine_does(spec: BacktestSpec) -> None
 
 
 @some
-@given(daily_runs() | minute_runs())
+@given(daily_runs() | minute_runs() | overlapping_runs())
 def test_a_sweep_says_of_a_set_what_the_engine_says(spec: BacktestSpec) -> None:
     (quick,) = sweep_arrays(spec, [{}])
     with pytest.MonkeyPatch.context() as patch:

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from strategies.exceptions import ConfigError
-from trading.backtest.arrays import lay_out
+from trading.backtest.arrays import Track, lay_out
 from trading.backtest.checks import check_spec
 from trading.backtest.compiled import ArrayRun, summarise
 from trading.backtest.compiled_market import CompiledMarket, NotCompilableError, compile_market
-from trading.backtest.contracts import BacktestSpec, Progress, ShouldStop, StrategyEntry
+from trading.backtest.contracts import BacktestResult, BacktestSpec, Progress, ShouldStop, StrategyEntry
 from trading.backtest.engine import LOOK_EVERY_S, run_by_bars
 from trading.backtest.targets import arrays_alone, check_causal, targets_of
 
@@ -78,7 +78,7 @@ def sweep_arrays(
     looked = time.perf_counter()
     for config in configs:
         mine = replace(entry, config={**entry.config, **config})
-        rows.append(_row(spec, mine, config, market, is_first=not rows))
+        rows.append(_row(spec, mine, config, market, track, is_first=not rows))
         now = time.perf_counter()
         if now - looked >= LOOK_EVERY_S:
             looked = now
@@ -94,16 +94,17 @@ def _row(
     entry: StrategyEntry,
     config: Mapping[str, Any],
     market: CompiledMarket | None,
+    track: Track,
     *,
     is_first: bool,
 ) -> SweepRow:
     try:
         if market is None:
-            return _by_bars(spec, entry, config)
+            return _by_bars(spec, entry, config, track)
         try:
             return _compiled(spec, entry, config, market, is_first=is_first)
         except NotCompilableError:
-            return _by_bars(spec, entry, config)
+            return _by_bars(spec, entry, config, track)
     except Exception:  # noqa: BLE001 - the border of user code: the traceback is kept in the row
         return SweepRow(
             config, entry.cash, Decimal(0), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, error=traceback.format_exc()
@@ -139,7 +140,7 @@ def row_of(run: ArrayRun, config: Mapping[str, Any]) -> SweepRow:
     )
 
 
-def _by_bars(spec: BacktestSpec, entry: StrategyEntry, config: Mapping[str, Any]) -> SweepRow:
+def _by_bars(spec: BacktestSpec, entry: StrategyEntry, config: Mapping[str, Any], track: Track) -> SweepRow:
     result = run_by_bars(replace(spec, strategies=[entry]))
     outcome = result.strategies[entry.name]
     curve = np.concatenate(([float(entry.cash)], outcome.equity_curve))
@@ -157,15 +158,19 @@ def _by_bars(spec: BacktestSpec, entry: StrategyEntry, config: Mapping[str, Any]
         max_drawdown=float(falls.max()),
         mean_return=float(returns.mean()),
         deviation=float(returns.std()),
-        exposure=_exposure(result, entry.name),
+        exposure=_exposure(result, track),
         error="\n".join(outcome.errors),
     )
 
 
-def _exposure(result: Any, name: str) -> float:
-    """The share of bars at whose end something was held."""
-    moments = result.strategies[name].equity_ns
-    held = np.zeros(len(moments) + 1)
+def _exposure(result: BacktestResult, track: Track) -> float:
+    """The share of bars at whose end something was held. An auction fills at the end of its bar, all else at a start."""
+    starts, ends = track.starts[track.first : track.last], track.ends[track.first : track.last]
+    held = np.zeros(len(ends))
     for fill in result.fills:
-        held[np.searchsorted(moments, fill.time_ns, side="right")] += float(fill.quantity)
-    return float((np.abs(np.cumsum(held[:-1])) > 1e-9).mean()) if len(moments) else 0.0
+        closing = fill.order_type in ("MOC", "LOC")
+        row = (
+            np.searchsorted(ends, fill.time_ns) if closing else np.searchsorted(starts, fill.time_ns, side="right") - 1
+        )
+        held[row] += float(fill.quantity)
+    return float((np.abs(np.cumsum(held)) > 1e-9).mean())
