@@ -6,13 +6,14 @@ load the same files and see the same bars; only who drives the clock differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from strategies.bar_series import BarSeries
@@ -32,7 +33,9 @@ from tests.support.stepped import (
     write_bars,
 )
 from trading.backtest.contracts import BacktestResult, StrategyEntry
+from trading.backtest.data import series_of
 from trading.backtest.engine import run_backtest
+from trading.gateway.market_source import SAMPLE
 from trading.gateway.testing import RunningGateway, running_gateway
 from trading.risk_models import RiskLimit
 
@@ -41,8 +44,8 @@ __all__ = ["mats_settings", "rig"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 FIRST, SECOND = date(2020, 1, 2), date(2020, 1, 3)
-WARM, STEPS = 30, 90  # of 120 minutes a quarter is the past; the night lies within the others
-LATE = 70
+SAMPLE_DAY = datetime(2019, 12, 31, tzinfo=UTC)
+LATE, EARLY = 70, 50  # of 120 minutes a quarter is the past; the night lies within the others
 CASH = Decimal(100_000)
 
 LADDER = '''
@@ -155,7 +158,8 @@ class ArraysStrategy(ArrayStrategy):
 
 FILES = {"ladder.py": LADDER, "ranks.py": RANKS, "arrays.py": ARRAYS}
 ANY = {"min_quality": 0}  # the first session's bars begin late: to a backtest they are too few
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+Rows = Mapping[str, tuple[str, Mapping[str, Any]]]  # name: file and parameters
+ROWS: Rows = {
     "CROSS": ("simple_ma_cross.py", {"symbols": ["SPY"], "interval": "1m", "fast_period": 2, "slow_period": 5, **ANY}),
     "LADDER": ("ladder.py", ANY),
     "RANKS": ("ranks.py", ANY),
@@ -163,13 +167,40 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def bars() -> list[BarSeries]:
+SHIPPED: Rows = {
+    "CROSS": ("simple_ma_cross.py", {"symbols": ["SPY", "XBI"], "interval": "5m", "fast_period": 2, "slow_period": 5,
+                                     "quantity": 100, "allow_short": True, **ANY}),
+    "SIZED": ("simple_ma_cross.py", {"symbols": ["XBI"], "interval": "1m", "fast_period": 5, "slow_period": 20, **ANY}),
+    "RSI": ("rsi_strategy.py", {"symbols": ["SPY", "XBI"], "interval": "1m", "rsi_period": 7, "allow_short": True,
+                                **ANY}),
+    "VWAP": ("vwap_strategy.py", {"symbols": ["XBI", "SPY"], "interval": "5m", "vwap_deviation": 0.0005, "quantity": 50,
+                                  "volume_threshold": 0, "allow_short": True, **ANY}),
+}  # fmt: skip
+
+
+def two_sessions() -> list[BarSeries]:
     """The last minutes of one session and the first of the next, in which every symbol has every minute."""
-    late = session_minutes(FIRST, 390 - LATE, LATE)
-    starts = np.concatenate([late, session_minutes(SECOND, 0, WARM + STEPS - LATE)])
-    return [walk(symbol, starts, seed, price) for symbol, seed, price in
-            (("SPY", 1, 322.0), ("QQQ", 2, 213.0), ("IWM", 3, 165.0))]  # fmt: skip
+    starts = np.concatenate([session_minutes(FIRST, 390 - LATE, LATE), session_minutes(SECOND, 0, EARLY)])
+    kinds = (("SPY", 1, 322.0), ("QQQ", 2, 213.0), ("IWM", 3, 165.0))
+    return [walk(symbol, starts, seed, price) for symbol, seed, price in kinds]
+
+
+def sample_day() -> list[BarSeries]:
+    """A whole day of the shipped bars, with the last of the day before as the past."""
+    table = pq.read_table(SAMPLE).to_pandas()
+    since, until = SAMPLE_DAY - timedelta(hours=5, minutes=10), SAMPLE_DAY + timedelta(days=1)
+    return [
+        series_of(symbol, "1m", rows.set_index("ts").sort_index())
+        for symbol, rows in table[(table.ts >= since) & (table.ts < until)].groupby("symbol")
+        if symbol in ("SPY", "XBI")
+    ]
+
+
+@pytest.fixture
+def bars(request: pytest.FixtureRequest) -> list[BarSeries]:
+    """The bars of both worlds."""
+    made: list[BarSeries] = request.param()
+    return made
 
 
 @pytest.fixture
@@ -180,38 +211,54 @@ def gateway(bars: list[BarSeries], tmp_path: Path) -> Iterator[RunningGateway]:
         yield running
 
 
-def played(bars: list[BarSeries]) -> BacktestResult:
+def played(rows: Rows, bars: list[BarSeries], first: datetime) -> BacktestResult:
     """Run all strategies through one backtest, each with books of its own."""
     entries = []
-    for name, (filename, params) in ROWS.items():
+    for name, (filename, params) in rows.items():
         loaded = load_strategy_class(filename)
-        config = {**loaded.params, **params}
-        entries.append(StrategyEntry(name, "reactive", loaded.cls, config, CASH))
-    stood = datetime.fromtimestamp(int(bars[0].whole()[0][WARM]) // 1_000_000_000, UTC)
-    first = stood + timedelta(minutes=1)  # the end of the first bar that strategies are told of
+        entries.append(StrategyEntry(name, "reactive", loaded.cls, {**loaded.params, **params}, CASH))
     return run_backtest(spec_from(entries, bars, first))
 
 
-def test_backtest_and_live_path_give_the_same_fills_to_the_cent(rig: Rig, bars: list[BarSeries]) -> None:
+def lived(rig: Rig, rows: Rows, bars: list[BarSeries]) -> datetime:
+    """Run all strategies in an engine, bar by bar to the end; return when the first bar was over."""
     RiskLimit.objects.filter(name="duplicate_window_s").update(value=0)  # a second here is minutes of the market
+    for name, (filename, params) in rows.items():
+        fields = {"symbol": name, "filename": filename, "params": dict(params), "restart_policy": "never"}
+        save_strategy({**fields, "target_weight": "0.1"}, None)
+    engine = rig.engine()
+    live = SteppedEngine(rig, {name: rig.start(engine, name) for name in rows})
+    count = len(np.unique(np.concatenate([series.whole()[0] for series in bars])))
+    ends = [live.step() for _ in range(count - count // 4)]
+    for one in live.strategies.values():
+        assert one.worker.get_metrics()["errors"] == 0
+    return ends[0]
+
+
+def compare(rows: Rows, result: BacktestResult) -> dict[str, int]:
+    """Hold ledger and backtest to each other; return how many fills each strategy had."""
+    for name in rows:
+        outcome = result.strategies[name]
+        assert not outcome.errors
+        assert live_rows(name) == backtest_rows(result, name), name
+        assert cash_of(name) == outcome.cash
+        assert held_by(name) == {one.symbol: one.quantity for one in outcome.positions}
+    return {name: len(live_rows(name)) for name in rows}
+
+
+@pytest.mark.parametrize("bars", [two_sessions], indirect=True)
+def test_backtest_and_live_path_give_the_same_fills_to_the_cent(rig: Rig, bars: list[BarSeries]) -> None:
     for filename, source in FILES.items():
         (rig.folder / filename).write_text(source, encoding="utf-8")
-    for name, (filename, params) in ROWS.items():
-        save_strategy(
-            {"symbol": name, "filename": filename, "target_weight": "0.1", "params": params, "restart_policy": "never"},
-            None,
-        )
-    engine = rig.engine()
-    live = SteppedEngine(rig, {name: rig.start(engine, name) for name in ROWS})
-    for _ in range(STEPS):
-        live.step()
-    result = played(bars)
-    for name, one in live.strategies.items():
-        assert one.worker.get_metrics()["errors"] == 0
-        assert not result.strategies[name].errors
-        assert live_rows(name) == backtest_rows(result, name), name
-        assert cash_of(name) == result.strategies[name].cash
-        assert held_by(name) == {one.symbol: one.quantity for one in result.strategies[name].positions}
-    counts = {name: len(live_rows(name)) for name in ROWS}
-    print(counts)
+    first = lived(rig, ROWS, bars)
+    counts = compare(ROWS, played(ROWS, bars, first))
+    assert min(counts.values()) >= 5, counts
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("bars", [sample_day], indirect=True)
+def test_shipped_strategies_trade_a_recorded_day_alike(rig: Rig, bars: list[BarSeries]) -> None:
+    first = lived(rig, SHIPPED, bars)
+    counts = compare(SHIPPED, played(SHIPPED, bars, first))
     assert min(counts.values()) >= 5, counts

@@ -23,8 +23,10 @@ from trading.backtest.engine import run_backtest
 from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.model import CommissionReported, Executed, OrderRequest
 
-DAY = date(2020, 1, 2)
-WARM, LENGTH = 3, 12
+DAY, MORROW = date(2020, 1, 2), date(2020, 1, 3)
+LATE, EARLY = 18, 2  # minutes before a close and after the next open
+LENGTH = LATE + EARLY
+WARM = LENGTH // 4  # bars that are the past of a gateway; an order is placed behind the next
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 laws = settings(max_examples=60, deadline=None)
 ticks = st.integers(-12, 12)
@@ -33,7 +35,7 @@ Fill = tuple[int, str, str, str]
 
 @st.composite
 def bars(draw: st.DrawFn) -> BarSeries:
-    """Twelve minutes around 100 dollars, in cents; they gap now and then."""
+    """Minutes around 100 dollars, in cents, with a night between; they gap now and then."""
     rows, last = [], 10_000
     for _ in range(LENGTH):
         open_ = last + draw(st.sampled_from([0, 0, 0, 1, -1, 5, -5, 9, -9]))
@@ -42,25 +44,28 @@ def bars(draw: st.DrawFn) -> BarSeries:
                      close))  # fmt: skip
         last = close
     prices = [np.array(column, dtype=np.float64) / 100 for column in zip(*rows, strict=True)]
-    return BarSeries.from_columns("SPY", "1m", session_minutes(DAY, 60, LENGTH), [*prices, np.full(LENGTH, 1e6)])
+    starts = np.concatenate([session_minutes(DAY, 390 - LATE, LATE), session_minutes(MORROW, 0, EARLY)])
+    return BarSeries.from_columns("SPY", "1m", starts, [*prices, np.full(LENGTH, 1e6)])
 
 
 @st.composite
 def wishes(draw: st.DrawFn) -> dict[str, Any]:
     """An order of any type, its prices as distances in cents from the last close; perhaps with exits."""
-    kind = draw(st.sampled_from(["MKT", "LMT", "STP", "STP LMT", "MIT", "LIT", "TRAIL", "TRAIL LIMIT"]))
+    kind = draw(st.sampled_from(["MKT", "LMT", "STP", "STP LMT", "MIT", "LIT", "TRAIL", "TRAIL LIMIT", "MOC", "LOC"]))
     wish: dict[str, Any] = {"kind": kind, "buys": draw(st.booleans())}
-    if kind in ("LMT", "STP LMT", "LIT"):
+    if kind in ("LMT", "STP LMT", "LIT", "LOC"):
         wish["limit"] = draw(ticks)
     if kind in ("STP", "STP LMT", "MIT", "LIT"):
         wish["stop"] = draw(ticks)
     if kind.startswith("TRAIL"):
         wish["trail"] = draw(st.integers(1, 15))
         wish["offset"] = draw(st.integers(0, 4)) if kind == "TRAIL LIMIT" else None
-    else:
+    elif not kind.endswith("OC"):
         wish["loss"] = draw(st.none() | st.integers(1, 20))
         wish["gain"] = draw(st.none() | st.integers(1, 20))
-    wish["tif"] = draw(st.sampled_from(["DAY", "GTC", "IOC", "FOK"] if kind in ("MKT", "LMT") else ["DAY", "GTC"]))
+    tifs = {"MKT": ["DAY", "GTC", "IOC", "FOK", "OPG"], "MOC": ["DAY"]}
+    tifs |= {"LMT": tifs["MKT"], "LOC": tifs["MOC"]}
+    wish["tif"] = draw(st.sampled_from(tifs.get(kind, ["DAY", "GTC"])))
     return wish
 
 
@@ -119,7 +124,7 @@ def requests_of(wish: dict[str, Any], close: float) -> list[OrderRequest]:
 
 @contextmanager
 def venue_over(series: BarSeries) -> Iterator[Exchange]:
-    """A venue that stands before the fourth bar."""
+    """A venue that stands behind the past."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_bars(Path(folder) / "bars.parquet", [series])
         options = VenueOptions(market=f"replay:{path}", clock="step", hours="exchange", partial_fills=False)
@@ -130,15 +135,15 @@ def venue_over(series: BarSeries) -> Iterator[Exchange]:
 
 
 def stepped(series: BarSeries, requests: Sequence[OrderRequest]) -> list[Fill]:
-    """Place orders after the fourth bar and let the others pass; return the fills by minute."""
+    """Place orders behind the first bar that passes, let the others pass; return the fills by minute."""
     fills, fees = [], {}
     with venue_over(series) as exchange:
         for bar in range(WARM, LENGTH):
-            begin, events = exchange.pass_bar()
+            _, events = exchange.pass_bar()
             now = exchange.end_bar()
             for event in events:
                 if isinstance(event, Executed):
-                    fills.append((begin, event.execution))
+                    fills.append(event.execution)
                 elif isinstance(event, CommissionReported):
                     fees[event.commission.exec_id] = event.commission.amount
             if bar == WARM:
@@ -146,12 +151,12 @@ def stepped(series: BarSeries, requests: Sequence[OrderRequest]) -> list[Fill]:
                     exchange.place(request, now)
     return [
         (
-            int(begin.timestamp()),
+            int(one.time.timestamp()) // 60 * 60,
             plain(one.quantity if one.side == "BOT" else -one.quantity),
             plain(one.price),
             plain(fees[one.exec_id]),
         )
-        for begin, one in fills
+        for one in fills
     ]
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from portfolio.models import CashBalance, Execution, Position
 from strategies.bar_series import BarSeries, Nanos
+from strategies.intervals import parse_interval
 from tests.e2e.engine.harness import Rig, ledger_executions, until
 from tests.support.backtests import MINUTE_NS
 from trading.backtest.contracts import BacktestResult, BacktestSpec, InstrumentTerms, Models, StrategyEntry
@@ -162,7 +163,7 @@ class SteppedEngine:
         until(self._orders_agree, 30.0, "states of orders in the ledger")
         end = self.rig.gateway.call(stepper.end_bar)
         for name, one in self.strategies.items():
-            wanted = heard[name] + len(one.reactive.get_subscriptions())  # every symbol has every minute
+            wanted = heard[name] + _told_at(one, end)
             until(lambda one=one, wanted=wanted: self._heard(one) >= wanted, 30.0, f"{name} told of {end}")  # type: ignore[misc]
             until(lambda one=one: one.worker.get_subscription().is_ready(), 30.0, f"{name} done")  # type: ignore[misc]
             self.rig.on_loop(one, _after_hooks(one), 30.0)
@@ -187,6 +188,12 @@ class SteppedEngine:
 
     def _is_sent(self) -> bool:
         return not Order.objects.filter(state__in=ON_ITS_WAY).exists() and self._orders_agree()
+
+
+def _told_at(one: Any, end: datetime) -> int:
+    """Return how many bars of a strategy are over now, where every symbol has every minute."""
+    moment = int(end.timestamp())
+    return sum(moment % parse_interval(interval).seconds == 0 for _, interval in one.reactive.get_subscriptions())
 
 
 async def _after_hooks(one: Any) -> None:

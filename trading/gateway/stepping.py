@@ -43,7 +43,7 @@ class Stepper:
 
         Raises: RequestError 321 where the market runs by itself, or has no bar left.
         """
-        self._server.hub.context.now()  # the first look starts a market
+        self._server.hub.context.now()  # starts a market that nobody looked at
         begin, events = self._venue.pass_bar()
         self._server.publish(events)
         # Here rather than at the next tick: behind a night only the newest piece of a bar would be sent.
@@ -72,9 +72,10 @@ class Stepper:
             return "no steps are under way"
         if count > MOST_STEPS:
             raise FaultError(f"At most {MOST_STEPS} steps at once.")
+        stood = self._server.hub.context.now()
         filled = self.pass_bar()  # the first one here: what is wrong is said to who asks
         self._run = asyncio.get_running_loop().create_task(self._go_on(count, every_s, filled))
-        return f"{count} steps, one each {every_s:g} s"
+        return f"{count} steps, one each {every_s:g} s, from {stood:%Y-%m-%dT%H:%MZ} on"
 
     def stop(self) -> None:
         """Take no further step."""

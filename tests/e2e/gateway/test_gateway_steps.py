@@ -32,7 +32,7 @@ async def test_every_piece_of_every_bar_is_sent_also_behind_a_night(gateway: Run
     async with connected(gateway, 1) as ib:
         bars = ib.reqRealTimeBars(await qualified(ib), 5, "TRADES", False)
         await eventually(lambda: gateway.call(lambda: bool(gateway.server.hub.context.sessions[1].bars)))
-        assert gateway.fault("step 3 every=10ms") == "3 steps, one each 0.01 s"
+        assert gateway.fault("step 3 every=10ms") == "3 steps, one each 0.01 s, from 2020-01-02T20:58Z on"
         await eventually(lambda: len(bars) == 36)
         night = FIRST + timedelta(minutes=2)
         morning = datetime(2020, 1, 3, 14, 30, tzinfo=UTC)

@@ -14,7 +14,7 @@ import pytest
 
 from strategies.bar_series import BarSeries
 from strategies.exceptions import ConfigError
-from tests.support.stepped import session_minutes, write_bars
+from tests.support.stepped import session_minutes, walk, write_bars
 from tests.unit.gateway.venue_desk import SPY_ID, only, order, status_of, venue
 from trading.gateway.exchange import Exchange, VenueOptions, build_venue
 from trading.gateway.model import CommissionReported, Executed, Execution, RequestError, VenueEvent
@@ -137,6 +137,22 @@ def test_a_trailing_stop_moves_at_the_end_of_a_bar_only(exchange: Exchange) -> N
     assert not step(exchange)  # 102 − 2.5 = 99.5
     [fill] = step(exchange)
     assert fill.price == Decimal("99.49"), "99.5 less half the quotes' distance; the high of 103 counts from then on"
+
+
+def test_an_order_waits_for_a_bar_of_its_own_instrument(tmp_path: Path) -> None:
+    minutes = session_minutes(date(2020, 1, 2), 60, 8)
+    spy, qqq = walk("SPY", np.delete(minutes, 3), 1), walk("QQQ", minutes, 2)  # SPY does not trade in the fourth
+    path = write_bars(tmp_path / "gap.parquet", [spy, qqq])
+    made = build_venue(
+        VenueOptions(market=f"replay:{path}", clock="step", hours="exchange", partial_fills=False)
+    )  # fmt: skip
+    made.advance(made.market_now(NOW))
+    step(made)
+    place(made, 1)
+    assert not step(made)
+    [fill] = step(made)
+    assert fill.price == Decimal(repr(float(spy.whole()[1][0][3]))) + Decimal("0.01")
+    made.close()
 
 
 def test_where_it_stands_outlives_a_restart(options: VenueOptions, tmp_path: Path) -> None:
