@@ -83,7 +83,7 @@ def test_close_with_a_quantity_goes_towards_flat_and_never_beyond(facts: KnownFa
 
 def test_close_of_nothing_takes_working_entries_back_and_a_close_on_its_way_is_not_repeated() -> None:
     taken_back = plan(Signal("A", CLOSE), replace(FLAT, buying=Decimal(5)))
-    assert (taken_back.quantity, taken_back.cancel_working) == (0, True)
+    assert (taken_back.quantity, taken_back.cancel_working) == (Decimal(0), True)
     assert plan_signal(Signal("A", CLOSE), FLAT, Gates()) is None
     assert plan_signal(Signal("A", CLOSE), replace(LONG, closing=Decimal(100)), Gates()) is None
 
