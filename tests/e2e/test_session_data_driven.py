@@ -229,6 +229,8 @@ def test_limits_of_the_session_bound_orders(session_files: Path) -> None:
     assert {order.state for order in run.desk.orders()} == {"denied"}
     assert any("max_per_trade" in order.reason for order in run.desk.orders())
     assert run.metrics["totals"]["denied"] > 0
+    [row] = run.metrics["strategies"]
+    assert row["last_refusal"].endswith(run.desk.orders()[-1].reason)
 
 
 def test_an_error_of_a_strategy_is_counted_and_the_session_goes_on(session_files: Path) -> None:

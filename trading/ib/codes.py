@@ -171,6 +171,7 @@ CLIENT_ID_IN_USE = 326
 UPSTREAM_LOST = frozenset({1100, 2110})
 UPSTREAM_BACK = frozenset({1101, 1102})
 DATA_LOST, DATA_KEPT = 1101, 1102
+BARS_REFUSED = 420
 
 
 def describe(code: int) -> CodeInfo:

@@ -32,7 +32,9 @@ class SharedSpan:
     def wait_s(self, now: float, most: int) -> float:
         """Return how long until one more stays within ``most``; 0 when it does now."""
         with self._opened() as handle:
-            times = self._read(handle, now)
+            return self._wait_s(self._read(handle, now), now, most)
+
+    def _wait_s(self, times: list[float], now: float, most: int) -> float:
         over = len(times) - most
         return 0.0 if over < 0 else max(0.001, times[over] + self._span_s - now)
 
@@ -41,13 +43,25 @@ class SharedSpan:
         with self._opened() as handle:
             return len(self._read(handle, now))
 
+    def take(self, now: float, most: int, weight: int = 1) -> float:
+        """Count one, or several at once, and return 0, or return how long they must wait to stay within ``most``."""
+        with self._opened() as handle:
+            times = self._read(handle, now)
+            wait_s = self._wait_s(times, now, most - weight + 1)
+            if not wait_s:
+                self._write(handle, times, now, weight)
+            return wait_s
+
     def add(self, now: float, weight: int = 1) -> None:
         """Count one, or several at once."""
         with self._opened() as handle:
-            if handle is not None:
-                times = [*self._read(handle, now), *[now] * weight]
-                os.pwrite(handle, b"".join(_ONE.pack(at) for at in times), 0)
-                os.ftruncate(handle, _ONE.size * len(times))
+            self._write(handle, self._read(handle, now), now, weight)
+
+    def _write(self, handle: int | None, times: list[float], now: float, weight: int) -> None:
+        if handle is not None:
+            times = [*times, *[now] * weight]
+            os.pwrite(handle, b"".join(_ONE.pack(at) for at in times), 0)
+            os.ftruncate(handle, _ONE.size * len(times))
 
     @contextmanager
     def _opened(self) -> Iterator[int | None]:

@@ -55,6 +55,13 @@ class Window:
         over = self.count(now) - most
         return 0.0 if over < 0 else max(0.001, self._times[over] + self._span_s - now)
 
+    def take(self, now: float, most: int, weight: int = 1) -> float:
+        """Count one, or several at once, and return 0, or return how long they must wait to stay within ``most``."""
+        wait_s = self.wait_s(now, most - weight + 1)
+        if not wait_s:
+            self.add(now, weight)
+        return wait_s
+
 
 class Span(Protocol):
     """Requests for small bars of the last ten minutes; one that several processes share is in ``history_span``."""
@@ -65,8 +72,11 @@ class Span(Protocol):
     def count(self, now: float) -> int:
         """Return how many there were up to now."""
 
-    def add(self, now: float, weight: int = 1) -> None:
-        """Count one, or several at once."""
+    def take(self, now: float, most: int, weight: int = 1) -> float:
+        """Count one, or several at once, and return 0, or return how long they must wait to stay within ``most``.
+
+        In one step: another process may count between a look and a count.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +121,19 @@ class HistoryPace:
             waits.append(burst.wait_s(now, MAX_IN_BURST) if burst is not None else 0.0)
         return max(0.0, *waits)
 
-    def sent(self, ask: HistoryAsk, key: tuple[int, int], now: float) -> None:
-        """Count a request; ``key`` is its client and request id."""
+    def take(self, ask: HistoryAsk, key: tuple[int, int], now: float) -> float:
+        """Count a request and return 0, or return how long it must wait; ``key`` is its client and request id."""
+        wait_s = self.wait_s(ask, now)
+        if not wait_s and ask.is_small:
+            wait_s = self._span.take(now, self.max_in_span, ask.weight)
+        if wait_s:
+            return wait_s
         self.open.add(key)
         if ask.is_small:
-            self._span.add(now, ask.weight)
             self._asked = {what: at for what, at in self._asked.items() if now - at < SAME_AGAIN_S} | {ask.what: now}
             self._bursts = {name: one for name, one in self._bursts.items() if one.count(now)}
             self._bursts.setdefault(ask.instrument, Window(BURST_SPAN_S)).add(now)
+        return 0.0
 
     def small_wait_s(self, now: float) -> float:
         """Return how long until any request for small bars may go."""
@@ -229,10 +244,7 @@ class Budget:
     def take_history(self, client_id: int, req_id: int, ask: HistoryAsk, now: float) -> float:
         """Count a request for bars that is sent now and return 0, or return how long it must wait."""
         with self._lock:
-            wait_s = self._history.wait_s(ask, now)
-            if wait_s == 0:
-                self._history.sent(ask, (client_id, req_id), now)
-            return wait_s
+            return self._history.take(ask, (client_id, req_id), now)
 
     def small_bars_wait_s(self, now: float) -> float:
         """Return how long until a request for small bars may go at all; counts nothing."""

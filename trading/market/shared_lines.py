@@ -5,12 +5,14 @@ Leaves: what is made of the bars (``live_bars``), the count of lines of all conn
 lines fall silent (``trading.ib.silence``).
 Rule: a line that somebody listens to is never closed. One that nobody listens to stays open while there is room, since
 a strategy that is restarted wants it back, and the one longest unused goes first when room is needed. Without room a
-new line is refused with a sentence, never silently left out. IB objects are touched on the connection's loop alone; the
-rest is thread-safe.
+new line is refused with a sentence, never silently left out. IB allows sixty requests for real-time bars in ten
+minutes, over all clients and across reconnects: a line that comes too soon is asked for again after a minute, not lost.
+IB objects are touched on the connection's loop alone; the rest is thread-safe.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
@@ -29,10 +31,16 @@ from trading.ib.silence import Stream
 logger = logging.getLogger(__name__)
 
 TRADES, MIDPOINT = "TRADES", "MIDPOINT"
+TOO_SOON_S = 60.0
+_PACING = "pacing violation"
 _NO_TRADES = frozenset({"CASH", "CMDTY"})
 
 BarListener = Callable[[RealTimeBar], None]
 FailureListener = Callable[[str], None]
+
+
+def _later(seconds: float, work: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, work)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +62,15 @@ class _Line:
 class SharedLines:
     """All shared lines of one connection: ``client_id`` is its id, ``run`` has work done on its loop, soon."""
 
-    def __init__(self, run: Callable[[Callable[[], None]], None], budget: Budget, client_id: int = 0) -> None:
+    def __init__(
+        self,
+        run: Callable[[Callable[[], None]], None],
+        budget: Budget,
+        client_id: int = 0,
+        later: Callable[[float, Callable[[], None]], object] = _later,
+    ) -> None:
+        self._later = later
+        self._rests = False  # IB said that requests come too soon
         self._run, self._budget, self._client_id = run, budget, client_id
         self._lock = threading.Lock()
         self._lines: OrderedDict[int, _Line] = OrderedDict()  # the longest unused first
@@ -122,7 +138,7 @@ class SharedLines:
         """Ask for every line; called after every connect."""
         self.detach()
         with self._lock:
-            self._ib = ib
+            self._ib, self._rests = ib, False
             wanted = list(self._lines)
         ib.disconnectedEvent += self.detach
         ib.errorEvent += self._on_error
@@ -144,7 +160,7 @@ class SharedLines:
     def _open(self, con_id: int) -> None:
         with self._lock:
             line, ib = self._lines.get(con_id), self._ib
-            if line is None or line.bars is not None or ib is None or not ib.isConnected():
+            if line is None or line.bars is not None or self._rests or ib is None or not ib.isConnected():
                 return
             what = MIDPOINT if line.contract.secType in _NO_TRADES else TRADES
             bars = line.bars = ib.reqRealTimeBars(line.contract, 5, what, False)
@@ -174,15 +190,38 @@ class SharedLines:
             return
         if not codes.fails_request(code):
             return
+        comes_too_soon = code == codes.BARS_REFUSED and _PACING in text
         with self._lock:
             asked = {line.bars.reqId: con_id for con_id, line in self._lines.items() if line.bars is not None}
             if req_id not in asked:
                 return
-            line = self._lines.pop(asked[req_id])
             self._budget.close_line(self._client_id, req_id)
+            line = self._lines[asked[req_id]] if comes_too_soon else self._lines.pop(asked[req_id])
+            if comes_too_soon:
+                line.bars = None
+        if comes_too_soon:
+            self._rest(line.contract.symbol)
+            return
         logger.error("line refused symbol=%s code=%s text=%s", line.contract.symbol, code, text)
         for one in line.listeners:
             one.on_failure(f"IB sends no bars of {line.contract.symbol}: {code} {text}")
+
+    def _rest(self, symbol: str) -> None:
+        """Ask for nothing new for a minute, then for every line that waits."""
+        logger.warning(
+            "bars of %s come later: IB allows 60 requests for real-time bars in ten minutes; asked again in %d s",
+            symbol, TOO_SOON_S,
+        )  # fmt: skip
+        if not self._rests:
+            self._rests = True
+            self._later(TOO_SOON_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._rests = False
+        with self._lock:
+            waiting = [con_id for con_id, line in self._lines.items() if line.bars is None]
+        for con_id in waiting:
+            self._open(con_id)
 
     def current(self) -> dict[int, Stream]:
         """Return the lines that somebody listens to and that are asked for, by contract id."""

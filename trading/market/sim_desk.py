@@ -195,12 +195,16 @@ class SimulatedDesk:
                 "positions": held,
                 "fills": 0,
                 "denied": 0,
+                "last_refusal": "",
             }
         fills, orders = named_rows(self._desk)
         for fill in fills:
             found[fill.strategy]["fills"] += 1
         for order in orders:
-            found[order.strategy]["denied"] += order.state == "denied"
+            if order.state == "denied":
+                row = found[order.strategy]
+                row["denied"] += 1
+                row["last_refusal"] = f"{order.side} {order.quantity:f} {order.symbol}: {order.reason}"
         return found
 
 

@@ -41,6 +41,10 @@ METRICS: dict[str, Any] = {
             "avg_processing_time_ms": 0.25,
             "max_processing_time_ms": 3.5,
             "equity": "100123.45",
+            "fills": 3,
+            "denied": 1,
+            "positions": {"SPY": "40", "QQQ": "-7.5"},
+            "last_refusal": "BUY 100 SPY: Its bars are only 61.0 % complete. <b>",
         }
     ],
     "symbols": [
@@ -139,6 +143,8 @@ def test_a_running_session_shows_all_its_figures_and_escapes_what_came_from_code
         page = operator.get(path).content.decode()
         for words in ("streaming", "1,234", "98.50", "61.00", "no, it is late", "100,123.45", "2026-11-27", "desk:77"):
             assert words in page, (path, words)
+        for words in ("Its bars are only 61.0 % complete. &lt;b&gt;", "40 SPY", "-7.5 QQQ"):
+            assert words in page.replace("\N{MINUS SIGN}", "-"), (path, words)
         assert "<script>alert" not in page
     assert "by itself" in operator.get("/sessions/").content.decode()
 

@@ -71,7 +71,8 @@ class Rig:
         self.budget = Budget(lines=most)
         self.pending: list[Callable[[], None]] = []
         self.waits = waits
-        self.lines = SharedLines(self._run, self.budget)
+        self.later: list[Callable[[], None]] = []
+        self.lines = SharedLines(self._run, self.budget, later=lambda _, work: self.later.append(work))
         self.wire = Wire()
         self.heard: dict[str, list[Any]] = {}
         self.failed: list[str] = []
@@ -232,6 +233,31 @@ def test_silent_line_is_asked_for_again_under_a_new_id_and_its_listeners_go_on(r
     rig.lines.drop(spy)
     assert spy.con_id not in rig.lines.current(), "nobody waits for it"
     assert rig.lines.request_id(1) == 0
+
+
+def test_line_that_is_asked_for_too_soon_comes_later_and_nothing_new_is_asked_meanwhile(rig: Rig) -> None:
+    rig.listen("SPY")
+    too_soon = "Invalid Real-time Query:Historical data request pacing violation"
+    rig.wire.errorEvent.emit(rig.wire.next_id, 420, too_soon, rig.wire.open.pop(rig.wire.next_id).contract)
+    for symbol in ("QQQ", "IWM"):
+        rig.listen(symbol)
+    assert (rig.failed, rig.wire.asked, len(rig.later)) == ([], [("SPY", "TRADES")], 1)
+    assert rig.lines.current() == {}
+    [again] = rig.later
+    again()
+    rig.wire.bar("SPY")
+    assert (rig.wire.symbols, len(rig.heard["SPY"])) == (["IWM", "QQQ", "SPY"], 1)
+    assert rig.budget.figures(0.0)["lines"]["used"] == 3
+
+
+def test_new_connection_does_not_wait_for_what_was_too_soon_on_the_old_one(rig: Rig) -> None:
+    rig.listen("SPY")
+    rig.wire.errorEvent.emit(rig.wire.next_id, 420, "Historical data request pacing violation", stock("SPY"))
+    rig.wire.open.clear()
+    rig.wire.lose()
+    rig.wire.connected = True
+    rig.attach()
+    assert rig.wire.symbols == ["SPY"]
 
 
 def test_refused_line_is_told_to_its_listeners_and_can_be_asked_for_anew(rig: Rig) -> None:

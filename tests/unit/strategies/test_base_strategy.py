@@ -33,7 +33,8 @@ class PlainStrategy(ReactiveStrategy):
         return []
 
 
-def test_strategy_keeps_its_name_and_configuration_and_has_no_context_yet() -> None:
+def test_strategy_initialization() -> None:
+    """It keeps its name and configuration and has no context yet."""
     strategy = PlainStrategy("test_strategy", {"test_param": 123})
     assert strategy.name == "test_strategy"
     assert strategy.config == {"test_param": 123}
@@ -47,13 +48,15 @@ def test_configuration_is_the_strategys_own() -> None:
     assert strategy.config == {"length": 1}
 
 
-def test_setup_keeps_the_context_and_agrees() -> None:
+def test_strategy_setup() -> None:
+    """It keeps the context and agrees."""
     strategy, context = PlainStrategy("test", {}), standing_context()
     assert strategy.setup(context) is True
     assert strategy.context is context
 
 
-def test_subscriptions_are_pairs_of_symbol_and_interval() -> None:
+def test_strategy_subscriptions() -> None:
+    """They are pairs of symbol and interval."""
     assert PlainStrategy("test", {}).get_subscriptions() == [("AAPL", "5m")]
 
 
@@ -68,7 +71,8 @@ def test_strategy_without_a_required_method_cannot_be_made(missing: str) -> None
         type("Lacking", (ReactiveStrategy,), methods)("x", {})
 
 
-def test_signal_keeps_what_it_was_given() -> None:
+def test_signal_creation() -> None:
+    """It keeps what it was given."""
     signal = Signal(symbol="AAPL", action=SignalAction.BUY, quantity=100, reason="Test signal")
     assert (signal.symbol, signal.action, signal.quantity) == ("AAPL", SignalAction.BUY, 100)
     assert signal.metadata == {}

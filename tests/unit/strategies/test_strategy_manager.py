@@ -111,7 +111,8 @@ def strategies_of(dispatcher: StrategyDispatcher) -> list[RecordingStrategy]:
 # -- creation and initialization
 
 
-def test_made_over_any_system_manager_it_is_neither_initialized_nor_running() -> None:
+def test_manager_creation() -> None:
+    """Over any system manager it is neither initialized nor running."""
     system = Mock()
     system.session_config.session_data_config.strategies = []
     manager = StrategyDispatcher(system)
@@ -120,7 +121,8 @@ def test_made_over_any_system_manager_it_is_neither_initialized_nor_running() ->
     assert not manager._running
 
 
-def test_no_strategies_is_a_success() -> None:
+def test_initialize_no_strategies() -> None:
+    """It is a success."""
     system = Mock()
     system.session_config.session_data_config.strategies = []
     manager = StrategyDispatcher(system)
@@ -366,7 +368,8 @@ def test_pairs_count_once() -> None:
     assert checked_pairs([("A", "1m"), ("A", "1m"), ["A", "5m"]]) == [("A", "1m"), ("A", "5m")]
 
 
-def test_threads_of_a_pair_are_those_that_follow_it(make: Made) -> None:
+def test_subscription_map(make: Made) -> None:
+    """Threads of a pair are those that follow it."""
     manager = make("one", "two", configs={"two": {"pairs": [("AAPL", "5m"), ("TSLA", "1m")]}})
     assert manager.initialize()
     names = [thread.strategy.name for thread in manager.get_subscribed_threads("AAPL", "5m")]

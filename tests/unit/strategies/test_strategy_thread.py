@@ -52,7 +52,8 @@ def recording(thread: StrategyThread) -> RecordingStrategy:
     return thread.strategy
 
 
-def test_made_thread_knows_its_strategy_and_does_not_run(make: Maker) -> None:
+def test_thread_creation(make: Maker) -> None:
+    """It knows its strategy and does not run."""
     strategy = RecordingStrategy("test", {})
     thread = make(strategy)
     assert thread.strategy is strategy
@@ -66,7 +67,8 @@ def test_unknown_mode_is_refused(make: Maker) -> None:
         make(mode="sometimes")
 
 
-def test_thread_starts_and_ends(make: Maker) -> None:
+def test_thread_lifecycle(make: Maker) -> None:
+    """It starts and ends."""
     thread = make()
     thread.start()
     assert thread.is_alive()
@@ -93,7 +95,8 @@ def test_stop_before_the_start_lets_the_thread_end_by_itself(make: Maker) -> Non
     assert not thread.is_alive()
 
 
-def test_notification_reaches_the_strategy_on_its_own_thread(make: Maker) -> None:
+def test_notification_routing(make: Maker) -> None:
+    """It reaches the strategy on its own thread."""
     thread = make()
     thread.start()
     thread.notify("AAPL", "5m")
@@ -163,7 +166,8 @@ def test_queue_is_bounded_by_the_setting(settings: Any) -> None:
     assert (thread.get_queue_size(), thread.dropped) == (3, 2)
 
 
-def test_metrics_have_exactly_the_keys_of_the_contract(make: Maker) -> None:
+def test_metrics_tracking(make: Maker) -> None:
+    """They have exactly the keys of the contract."""
     strategy = RecordingStrategy("test", {})
     strategy.act = buy
     thread = make(strategy)
