@@ -9,6 +9,7 @@ whatever the number of workers.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from trading.backtest.search import search_of, value_of
 from trading.backtest.sweep_wish import SweepWish
 from trading.backtest.trials import Figures, Kit, Task, TrialRunner, kit_of
 from trading.backtest.wish import StrategyWish
+
+logger = logging.getLogger(__name__)
 
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 _MOST_SUBSCRIPTIONS = 90
@@ -120,7 +123,8 @@ def _by_subscriptions(loaded: LoadedStrategy, answers: Sequence[ParamSet]) -> li
         try:
             made = loaded.cls("sweep", dict(params))  # type: ignore[call-arg, arg-type]  # a reactive one
             wanted = tuple((symbol, interval) for symbol, interval in made.get_subscriptions())  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001, S112 - the border of user code: the set's own trial tells what failed
+        except Exception:  # the border of user code; the set's own trial tells its reason in the table
+            logger.info("a set's subscriptions are not known params=%s", params, exc_info=True)
             continue
         found.setdefault(wanted, params)
     if len(found) > _MOST_SUBSCRIPTIONS:
