@@ -12,7 +12,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from trading.backtest.metrics import daily_returns, metrics_of
 from trading.backtest.runner import Runner
 
 if TYPE_CHECKING:
+    from trading.backtest.compiled import ArrayRun
     from trading.backtest.compiled_market import CompiledMarket
 
 KEPT = (
@@ -86,8 +87,11 @@ def figures_of(result: BacktestResult) -> Figures:
         return Figures(cancelled=True)
     if outcome.errors:
         return Figures(error=outcome.errors[0][-_MOST_TRACEBACK:])
-    found = metrics_of(outcome, result.fills)
     by_day = daily_returns(outcome.equity_ns, outcome.equity_curve, float(outcome.start_cash))
+    return _figures(metrics_of(outcome, result.fills), by_day)
+
+
+def _figures(found: Mapping[str, Any], by_day: Mapping[date, float]) -> Figures:
     days = np.array([day.toordinal() - _EPOCH_DAY for day in by_day], dtype=np.int32)
     kept = {name: found.get(name) for name in KEPT}
     reasons = {name: text for name, text in found["reasons"].items() if name in kept}
@@ -131,7 +135,7 @@ class TrialRunner:
     def figures(self, task: Task, should_stop: ShouldStop | None = None) -> Figures:
         """Return a trial's figures, or why it failed."""
         try:
-            return figures_of(self.run(task, should_stop))
+            return self._figures(self._spec(task), should_stop)
         except MatsError as error:
             return Figures(error=error.message)
         except MemoryError:
@@ -139,13 +143,28 @@ class TrialRunner:
         except Exception:  # noqa: BLE001 - the border of user code: the traceback is the trial's answer
             return Figures(error=traceback.format_exc()[-_MOST_TRACEBACK:])
 
-    def run(self, task: Task, should_stop: ShouldStop | None = None) -> BacktestResult:
+    def run(self, task: Task) -> BacktestResult:
         """Run a trial for all that it has.
 
         Raises: ConfigError when it cannot be run.
         """
         spec = self._spec(task)
-        return self._run_compiled(spec) or run_by_bars(spec, should_stop=should_stop)
+        run = self._run_compiled(spec)
+        if run is None:
+            return run_by_bars(spec)
+        from trading.backtest.compiled_result import result_of
+
+        return result_of(spec, run, 0.0)
+
+    def _figures(self, spec: BacktestSpec, should_stop: ShouldStop | None) -> Figures:
+        run = self._run_compiled(spec)
+        if run is None:
+            return figures_of(run_by_bars(spec, should_stop=should_stop))
+        from trading.backtest import compiled_figures, compiled_result
+
+        by_day = daily_returns(run.equity_ns, run.curve, float(run.start_cash))
+        found = compiled_figures.metrics_of_run(run, by_day)
+        return figures_of(compiled_result.result_of(spec, run, 0.0)) if found is None else _figures(found, by_day)
 
     def starts(self) -> Nanos:
         """Return the starts of the bars of all symbols, sorted, each once."""
@@ -169,7 +188,7 @@ class TrialRunner:
             found[pair] = series.prefix(int(np.searchsorted(starts, nanos_of(end), side="right")))
         return found
 
-    def _run_compiled(self, spec: BacktestSpec) -> BacktestResult | None:
+    def _run_compiled(self, spec: BacktestSpec) -> ArrayRun | None:
         """Run a strategy of arrays in the compiled loop, over bars that are laid out once a period."""
         strategy = Runner(spec.strategies[0]).arrays if len(spec.bars) == 1 else None
         if strategy is None:
