@@ -104,7 +104,15 @@ def prepare(wish: SweepWish) -> Study:
         given["symbols"] = list(wish.backtest.symbols)
     answers = [answer for answer in check_sets(loaded, given, _sets_to_check(wish)) if not isinstance(answer, str)]
     seen = _by_subscriptions(loaded, answers) if is_reactive else answers[:1]
+    if not is_reactive and "universe" in wish.space:
+        raise ConfigError(
+            "The universe of an imperative strategy is not swept; sweep each by itself.",
+            code="bad_sweep",
+            errors={"space.universe": "Sweep each by itself."},
+        )
     launch = launch_of(wish.backtest.model_copy(update={"strategies": _stand_ins(one, seen)}))
+    if not is_reactive:
+        given["universe"] = launch.strategies[0]["params"].get("universe", "")  # as it is written out for a run
     entry = launch.spec.strategies[0]
     kit = kit_of(f"study-{ULID()}", loaded.path, entry, launch.spec)
     return Study(wish, loaded, given, launch, kit, TrialRunner(kit))
