@@ -53,7 +53,8 @@ def run_compiled(spec: BacktestSpec, strategy: ArrayStrategy) -> BacktestResult 
     """
     began = time.perf_counter()
     market = market_of(spec)
-    return None if market is None else run_on(market, spec, strategy, began)
+    run = None if market is None else run_on(market, spec, strategy)
+    return None if run is None else result_of(spec, run, time.perf_counter() - began)
 
 
 def market_of(spec: BacktestSpec) -> CompiledMarket | None:
@@ -74,11 +75,8 @@ def market_of(spec: BacktestSpec) -> CompiledMarket | None:
         return None  # the engine meets it again
 
 
-def run_on(
-    market: CompiledMarket, spec: BacktestSpec, strategy: ArrayStrategy, began: float | None = None
-) -> BacktestResult | None:
+def run_on(market: CompiledMarket, spec: BacktestSpec, strategy: ArrayStrategy) -> ArrayRun | None:
     """Run a spec's one strategy over bars that are laid out already; None when that is the engine's to do."""
-    began = time.perf_counter() if began is None else began
     (entry,), track = spec.strategies, market.track
     try:
         if list(strategy.get_subscriptions()) != [track.pair]:
@@ -93,10 +91,11 @@ def run_on(
     except (MatsError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None  # the engine meets it again, and keeps the traceback
     track.series.count = track.last
-    return _result(spec, run, time.perf_counter() - began)
+    return run
 
 
-def _result(spec: BacktestSpec, run: ArrayRun, seconds: float) -> BacktestResult:
+def result_of(spec: BacktestSpec, run: ArrayRun, seconds: float) -> BacktestResult:
+    """Return a run's columns as the rows of a result."""
     (entry,) = spec.strategies
     track = run.market.track
     with collector_resting():

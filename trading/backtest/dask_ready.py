@@ -19,3 +19,5 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 with suppress(OSError):
     os.nice(NICE)
 become_ready()
+
+from trading.backtest import compiled_figures, compiled_result  # noqa: E402, F401 - the compiler, which takes seconds

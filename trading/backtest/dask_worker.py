@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
 
 if TYPE_CHECKING:
-    from trading.backtest.trials import Figures, Kit, Task, TrialRunner
+    from trading.backtest.trials import Figures, Kit, TrialRunner
 
 _runners: dict[str, TrialRunner] = {}
+_one_at_a_time = threading.Lock()  # strategies are not made for threads, which a worker may have several of
 
 
 class StudyPlugin(WorkerPlugin):
@@ -53,7 +55,8 @@ def become_ready() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def figures_of(key: str, tasks: list[Task]) -> list[tuple[int, Figures]]:
-    """Run trials on a worker."""
-    runner = _runners[key]
-    return [(task.number, runner.figures(task)) for task in tasks]
+def figures_of(key: str, packed: bytes) -> list[tuple[int, Figures]]:
+    """Run trials, a pickled list of tasks, on a worker."""
+    runner, tasks = _runners[key], pickle.loads(packed)  # noqa: S301 - from the study's own process
+    with _one_at_a_time:
+        return [(task.number, runner.figures(task)) for task in tasks]

@@ -106,7 +106,7 @@ def metrics_of(outcome: StrategyOutcome, fills: Iterable[BacktestFill]) -> dict[
         "realized": str(outcome.realized),
         "fees": str(outcome.fees),
         "dividends": str(outcome.dividends),
-        "total_return": _share(outcome.equity - outcome.start_cash, outcome.start_cash),
+        "total_return": share_of(outcome.equity - outcome.start_cash, outcome.start_cash),
         **{name: value.isoformat() if isinstance(value, date) else value for name, value in ratios.values.items()},
         **trade_figures(trips, ratios),
         "fills": len(own),
@@ -136,5 +136,6 @@ def all_metrics(result: BacktestResult) -> dict[str, dict[str, Any]]:
     return {name: metrics_of(outcome, result.fills) for name, outcome in result.strategies.items()}
 
 
-def _share(part: Decimal, whole: Decimal) -> float | None:
+def share_of(part: Decimal, whole: Decimal) -> float | None:
+    """Return a part of a whole as a fraction; None of nothing."""
     return float(part / whole) if whole else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from typing import Any, Protocol
 
-from strategies.exceptions import ConfigError, TransientError
+from strategies.exceptions import ConfigError, MatsError, TransientError
 from trading.backtest.trials import QUIET, Figures, Kit, Task, TrialRunner
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,16 @@ class _OnDask:
         # A plugin, not scattered data: a worker that is started anew after a death is given the bars again.
         from trading.backtest.dask_worker import StudyPlugin
 
-        self._client.register_plugin(StudyPlugin(self._kit), name=self._kit.key)
+        try:
+            self._client.register_plugin(StudyPlugin(self._kit), name=self._kit.key)
+        except MatsError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"The workers cannot take the study: {error}. They and the scheduler must be able to import MATS: "
+                "start them with its folder in PYTHONPATH.",
+                code="bad_workers",
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -202,7 +212,8 @@ class _OnDask:
 
         self._serial += 1
         key = f"{self._kit.key}-{self._serial:06d}"
-        self._running[self._client.submit(figures_of, self._kit.key, chunk, key=key, pure=False)] = chunk
+        packed = pickle.dumps(chunk)  # by us: the scheduler would unpack it, and is no process of MATS
+        self._running[self._client.submit(figures_of, self._kit.key, packed, key=key, pure=False)] = chunk
 
     def _take(self, future: Any, told: Told, is_alone: bool) -> list[Task]:
         """Tell a chunk's figures; return those that must be tried again because their worker died."""
@@ -220,8 +231,9 @@ class _OnDask:
             if future.status != "error":
                 raise TransientError(f"The Dask cluster lost the work: {error}", code="cluster_lost") from error
             logger.warning("trials failed on a worker numbers=%s", [task.number for task in chunk], exc_info=True)
+            text = f"The cluster could not run it: {' '.join(str(error).split())}"
             for task in chunk:
-                told(task.number, Figures(error=f"{type(error).__name__}: {error}"))
+                told(task.number, Figures(error=text))
             return []
         for number, figures in answers:
             told(number, figures)

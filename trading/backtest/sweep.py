@@ -9,6 +9,7 @@ whatever the number of workers.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from trading.backtest.search import search_of, value_of
 from trading.backtest.sweep_wish import SweepWish
 from trading.backtest.trials import Figures, Kit, Task, TrialRunner, kit_of
 from trading.backtest.wish import StrategyWish
+
+logger = logging.getLogger(__name__)
 
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 _MOST_SUBSCRIPTIONS = 90
@@ -101,7 +104,15 @@ def prepare(wish: SweepWish) -> Study:
         given["symbols"] = list(wish.backtest.symbols)
     answers = [answer for answer in check_sets(loaded, given, _sets_to_check(wish)) if not isinstance(answer, str)]
     seen = _by_subscriptions(loaded, answers) if is_reactive else answers[:1]
+    if not is_reactive and "universe" in wish.space:
+        raise ConfigError(
+            "The universe of an imperative strategy is not swept; sweep each by itself.",
+            code="bad_sweep",
+            errors={"space.universe": "Sweep each by itself."},
+        )
     launch = launch_of(wish.backtest.model_copy(update={"strategies": _stand_ins(one, seen)}))
+    if not is_reactive:
+        given["universe"] = launch.strategies[0]["params"].get("universe", "")  # as it is written out for a run
     entry = launch.spec.strategies[0]
     kit = kit_of(f"study-{ULID()}", loaded.path, entry, launch.spec)
     return Study(wish, loaded, given, launch, kit, TrialRunner(kit))
@@ -120,7 +131,8 @@ def _by_subscriptions(loaded: LoadedStrategy, answers: Sequence[ParamSet]) -> li
         try:
             made = loaded.cls("sweep", dict(params))  # type: ignore[call-arg, arg-type]  # a reactive one
             wanted = tuple((symbol, interval) for symbol, interval in made.get_subscriptions())  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001, S112 - the border of user code: the set's own trial tells what failed
+        except Exception:  # the border of user code; the set's own trial tells its reason in the table
+            logger.info("a set's subscriptions are not known params=%s", params, exc_info=True)
             continue
         found.setdefault(wanted, params)
     if len(found) > _MOST_SUBSCRIPTIONS:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,14 @@ import numpy.typing as npt
 from strategies.bar_series import BarSeries, Floats, Nanos, nanos_of
 from strategies.exceptions import ConfigError, MatsError
 from strategies.loader import LoadedStrategy, load_strategy_class
+from strategies.reactive import ArrayStrategy
 from trading.backtest.contracts import BacktestResult, BacktestSpec, StrategyEntry
-from trading.backtest.engine import run_by_bars
+from trading.backtest.engine import run_backtest, run_by_bars
 from trading.backtest.metrics import daily_returns, metrics_of
 from trading.backtest.runner import Runner
 
 if TYPE_CHECKING:
+    from trading.backtest.compiled import ArrayRun
     from trading.backtest.compiled_market import CompiledMarket
 
 KEPT = (
@@ -86,8 +88,11 @@ def figures_of(result: BacktestResult) -> Figures:
         return Figures(cancelled=True)
     if outcome.errors:
         return Figures(error=outcome.errors[0][-_MOST_TRACEBACK:])
-    found = metrics_of(outcome, result.fills)
     by_day = daily_returns(outcome.equity_ns, outcome.equity_curve, float(outcome.start_cash))
+    return _figures(metrics_of(outcome, result.fills), by_day)
+
+
+def _figures(found: Mapping[str, Any], by_day: Mapping[date, float]) -> Figures:
     days = np.array([day.toordinal() - _EPOCH_DAY for day in by_day], dtype=np.int32)
     kept = {name: found.get(name) for name in KEPT}
     reasons = {name: text for name, text in found["reasons"].items() if name in kept}
@@ -99,12 +104,12 @@ class Kit:
     """All that a process needs for the trials of a study, to be pickled. ``spec`` has neither strategies nor bars.
 
     ``file`` is where the study's own process found the strategy; another machine looks for its name in its own folders.
+    ``entry`` is the strategy's without its class, which every process loads by itself.
     """
 
     key: str
     file: Path
-    sha256: str
-    name: str
+    entry: StrategyEntry
     spec: BacktestSpec
     bars: tuple[tuple[Pair, Nanos, tuple[Floats, ...]], ...]
 
@@ -112,7 +117,7 @@ class Kit:
 def kit_of(key: str, file: Path, entry: StrategyEntry, spec: BacktestSpec) -> Kit:
     """Pack a spec whose bars serve every trial."""
     bars = tuple((pair, *series.whole()) for pair, series in spec.bars.items())
-    return Kit(key, file, entry.code_hash, entry.name, replace(spec, strategies=(), bars={}), bars)
+    return Kit(key, file, replace(entry, make=dict, config={}), replace(spec, strategies=(), bars={}), bars)
 
 
 class TrialRunner:
@@ -125,13 +130,14 @@ class TrialRunner:
         """
         self._kit = kit
         self._loaded = _load(kit)
+        self._is_arrays = issubclass(self._loaded.cls, ArrayStrategy)
         self._bars = {pair: BarSeries.from_columns(*pair, starts, columns) for pair, starts, columns in kit.bars}
         self._compiled: tuple[tuple[datetime, datetime], CompiledMarket | None] | None = None
 
     def figures(self, task: Task, should_stop: ShouldStop | None = None) -> Figures:
         """Return a trial's figures, or why it failed."""
         try:
-            return figures_of(self.run(task, should_stop))
+            return self._figures(self._spec(task), should_stop)
         except MatsError as error:
             return Figures(error=error.message)
         except MemoryError:
@@ -139,27 +145,35 @@ class TrialRunner:
         except Exception:  # noqa: BLE001 - the border of user code: the traceback is the trial's answer
             return Figures(error=traceback.format_exc()[-_MOST_TRACEBACK:])
 
-    def run(self, task: Task, should_stop: ShouldStop | None = None) -> BacktestResult:
+    def run(self, task: Task) -> BacktestResult:
         """Run a trial for all that it has.
 
         Raises: ConfigError when it cannot be run.
         """
         spec = self._spec(task)
-        return self._run_compiled(spec) or run_by_bars(spec, should_stop=should_stop)
+        run = self._run_compiled(spec)
+        if run is None:
+            return self._by_bars(spec)
+        from trading.backtest.compiled_result import result_of
+
+        return result_of(spec, run, 0.0)
+
+    def _figures(self, spec: BacktestSpec, should_stop: ShouldStop | None) -> Figures:
+        run = self._run_compiled(spec)
+        if run is None:
+            return figures_of(self._by_bars(spec, should_stop))
+        from trading.backtest import compiled_figures, compiled_result
+
+        by_day = daily_returns(run.equity_ns, run.curve, float(run.start_cash))
+        found = compiled_figures.metrics_of_run(run, by_day)
+        return figures_of(compiled_result.result_of(spec, run, 0.0)) if found is None else _figures(found, by_day)
 
     def starts(self) -> Nanos:
         """Return the starts of the bars of all symbols, sorted, each once."""
         return np.unique(np.concatenate([series.whole()[0] for series in self._bars.values()]))
 
     def _spec(self, task: Task) -> BacktestSpec:
-        entry = StrategyEntry(
-            name=self._kit.name,
-            kind=self._loaded.kind,
-            make=self._loaded.cls,
-            config=task.params,
-            cash=task.cash,
-            code_hash=self._loaded.sha256,
-        )
+        entry = replace(self._kit.entry, make=self._loaded.cls, config=task.params, cash=task.cash)
         return replace(self._kit.spec, strategies=[entry], bars=self._until(task.end), start=task.start, end=task.end)
 
     def _until(self, end: datetime) -> dict[Pair, BarSeries]:
@@ -169,9 +183,13 @@ class TrialRunner:
             found[pair] = series.prefix(int(np.searchsorted(starts, nanos_of(end), side="right")))
         return found
 
-    def _run_compiled(self, spec: BacktestSpec) -> BacktestResult | None:
+    def _by_bars(self, spec: BacktestSpec, should_stop: ShouldStop | None = None) -> BacktestResult:
+        """Run what the compiled loop does not; a strategy of arrays has been there."""
+        return (run_by_bars if self._is_arrays else run_backtest)(spec, should_stop=should_stop)
+
+    def _run_compiled(self, spec: BacktestSpec) -> ArrayRun | None:
         """Run a strategy of arrays in the compiled loop, over bars that are laid out once a period."""
-        strategy = Runner(spec.strategies[0]).arrays if len(spec.bars) == 1 else None
+        strategy = Runner(spec.strategies[0]).arrays if self._is_arrays and len(spec.bars) == 1 else None
         if strategy is None:
             return None
         from trading.backtest import compiled_result  # the compiler takes a second to import
@@ -185,7 +203,7 @@ class TrialRunner:
 
 def _load(kit: Kit) -> LoadedStrategy:
     loaded = load_strategy_class(kit.file.name, [kit.file.parent] if kit.file.exists() else None)
-    if loaded.sha256 != kit.sha256:
+    if loaded.sha256 != kit.entry.code_hash:
         raise ConfigError(
             f"{kit.file.name} is another version here than where the study began; give all workers the same files.",
             code="other_code",
