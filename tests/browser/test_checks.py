@@ -43,9 +43,19 @@ ORDER = {
     "ref": "SPY/01JABCDEFGHJKMNPQRSTVWXYZ0",
 }
 REPLAYED = {
-    "verdict": "different", "strategy": "TURN", "day": "2026-03-02", "orders": 2, "differences": 1, "bars": 78,
-    "signals": 2, "refused": {}, "reasons": [], "notes": [], "different": [ORDER], "same": [{**ORDER, "what": "the same"}],
-}  # fmt: skip
+    "verdict": "different",
+    "strategy": "TURN",
+    "day": "2026-03-02",
+    "orders": 2,
+    "differences": 1,
+    "bars": 78,
+    "signals": 2,
+    "refused": {},
+    "reasons": [],
+    "notes": [],
+    "different": [ORDER],
+    "same": [{**ORDER, "what": "the same"}],
+}
 
 
 def made(kind: str, result: dict[str, Any], state: str = JobState.DONE, **changes: Any) -> Job:
