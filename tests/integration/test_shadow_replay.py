@@ -230,6 +230,15 @@ def test_a_start_in_the_middle_of_the_day_has_all_of_the_day_before_it(strategy:
     assert answer_of()["verdict"] == "same"
 
 
+def test_positions_and_orders_of_days_before_are_those_of_the_moment(strategy: str) -> None:
+    """Bought the day before; a limit that ended then is not looked at any more."""
+    order(OPEN - timedelta(days=1), "BUY", 10, strategy)
+    order(OPEN - timedelta(hours=20), "SELL", 3, strategy, fill=False, order_type="LMT", limit_price=Decimal(90))
+    order(at(15, 30), "BUY", 10, strategy)
+    order(at(16, 30), "SELL", 20, strategy)
+    assert answer_of()["verdict"] == "same"
+
+
 def test_a_sized_quantity_is_held_against_the_equity_on_record(strategy: str, folder: Path) -> None:
     (folder / "turn.py").write_text(CODE.replace(', self.config["size"])', ")"))
     order(at(15, 30), "BUY", 200, strategy)
@@ -292,7 +301,7 @@ def test_an_order_right_after_a_bar_that_is_not_on_record_makes_the_day_inconclu
     write_bars(leave_out=slice(390 + 57, 390 + 58))  # one minute of the window that ends at 15:30
     answer = answer_of(2)
     assert answer["reasons"] == [
-        "1 bars are not on record although an order was placed right after them: SHDW 5m of 2024-01-03 15:25Z."
+        "Bars that are not on record although an order was placed right after them: 1; SHDW 5m of 2024-01-03 15:25Z."
     ]
 
 

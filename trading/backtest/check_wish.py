@@ -12,10 +12,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strategies.exceptions import ConfigError
-from trading.backtest.wish import BacktestWish
+from trading.backtest.wish import BacktestWish, CostWish
 
 LENGTHS = (199, 399, 499, 999, 1999)
-_COSTS = ("fees", "slippage_bps", "half_spread", "participation", "allow_short", "check_cash")
+_COSTS = tuple(CostWish.model_fields)
 
 
 class _Strict(BaseModel):

@@ -37,7 +37,7 @@ def look_ahead(wish: LookaheadWish, progress: Progress, should_stop: ShouldStop)
     Raises: LoadError, ConfigError, NotFoundError as ``launch_of``.
     """
     progress(0.0, "Reading bars.")
-    launch = launch_of(wish.backtest)
+    launch = _reactive(launch_of(wish.backtest))
     reports = check_lookahead(
         launch.spec,
         depth=Depth(wish.trades, wish.minimum, wish.quiet),
@@ -67,7 +67,7 @@ def warm_up(wish: WarmUpWish, progress: Progress, should_stop: ShouldStop) -> di
     Raises: LoadError, ConfigError, NotFoundError as ``launch_of``.
     """
     progress(0.0, "Reading bars.")
-    launch = launch_of(wish.backtest)
+    launch = _reactive(launch_of(wish.backtest))
     reports = check_warm_up(
         launch.spec,
         depth=WarmUpDepth(wish.lengths, wish.tolerance, wish.watch),
@@ -83,6 +83,17 @@ def warm_up(wish: WarmUpWish, progress: Progress, should_stop: ShouldStop) -> di
         "tolerance": wish.tolerance,
         "cancelled": any(report.cancelled for report in reports),
     }
+
+
+def _reactive(launch: Launch) -> Launch:
+    """Return a launch of reactive strategies alone.
+
+    Raises: ConfigError (not_reactive).
+    """
+    others = [one["file"] for one in launch.strategies if one["kind"] != "reactive"]
+    if others:
+        raise ConfigError(f"{', '.join(others)}: only reactive strategies are checked.", code="not_reactive")
+    return launch
 
 
 def loading(wish: BacktestWish, launch: Launch) -> Callable[[StrategyEntry], Callable[..., Any]]:

@@ -134,7 +134,7 @@ class DayBars:
                 gone += [f"{symbol} {text} of {_text(start)}" for start in before if start not in starts and start]
         if gone:
             self.reasons.append(
-                f"{len(gone)} bars are not on record although an order was placed right after them: "
+                f"Bars that are not on record although an order was placed right after them: {len(gone)}; "
                 f"{', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}."
             )
 

@@ -106,7 +106,7 @@ def _facts_of(wish: ShadowWish) -> _Facts:
     if not issubclass(loaded.cls, ReactiveStrategy):
         raise ConfigError(f"{wish.strategy} is no reactive strategy; only those are replayed.", code="not_reactive")
     edits = _edits(history, loaded)
-    record = record_of(wish.strategy, last)
+    record = record_of(wish.strategy, first, last)
     lives, life_note = lives_of(wish.strategy, first, last)
     entry = StrategyEntry(wish.strategy, "reactive", loaded.cls, edits[0].config, _CASH, loaded.sha256)
     bars = DayBars(entry, loaded.cls)

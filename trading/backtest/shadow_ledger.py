@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Q
+
+from portfolio.bulk import chunks
 from portfolio.models import EquitySnapshot, Movement
 from strategies.bar_series import nanos_of
 from trading.backtest.shadow import Life
@@ -24,20 +27,42 @@ _WORKING = frozenset(str(state) for state in WORKING)
 _ALIVE = frozenset({StrategyState.RUNNING.value})
 
 
-def record_of(strategy: str, until: datetime) -> Record:
-    """Return what the ledger has of a strategy up to a moment."""
-    orders = list(Order.objects.filter(owner=strategy, created_at__lt=until).order_by("id"))
+def record_of(strategy: str, first: datetime, until: datetime) -> Record:
+    """Return what the ledger has of a strategy from a moment to another, and what stood at the first one.
+
+    Orders that had ended by then are left out, positions and equity are those of that moment.
+    """
+    wanted = Q(updated_at__gte=first) | Q(state__in=_WORKING)
+    orders = list(Order.objects.filter(wanted, owner=strategy, created_at__lt=until).order_by("id"))
     events: dict[int, list[OrderEvent]] = defaultdict(list)
-    for event in OrderEvent.objects.filter(order__owner=strategy, order__created_at__lt=until).order_by("id"):
-        events[event.order_id].append(event)
-    moves = Movement.objects.filter(owner=strategy, booked_at__lt=until, instrument__isnull=False).exclude(quantity=0)
-    rows = moves.order_by("id").values_list("booked_at", "instrument__symbol", "quantity")
-    snapshots = EquitySnapshot.objects.filter(owner=strategy, taken_at__lt=until).order_by("taken_at")
+    for block in chunks([row.pk for row in orders]):
+        for event in OrderEvent.objects.filter(order_id__in=block).order_by("id"):
+            events[event.order_id].append(event)
     return Record(
-        [_order(row, events[row.pk]) for row in orders],
-        [Move(nanos_of(at), symbol, quantity) for at, symbol, quantity in rows],
-        [(nanos_of(one.taken_at), one.equity) for one in snapshots],
+        [_order(row, events[row.pk]) for row in orders], _moves(strategy, first, until), _equity(strategy, first, until)
     )
+
+
+def _moves(strategy: str, first: datetime, until: datetime) -> list[Move]:
+    """The positions at a moment, then every change of them."""
+    rows = Movement.objects.filter(owner=strategy, instrument__isnull=False).exclude(quantity=0)
+    held: dict[str, Decimal] = defaultdict(Decimal)
+    for symbol, quantity in rows.filter(booked_at__lt=first).values_list("instrument__symbol", "quantity").iterator():
+        held[symbol] += quantity
+    later = rows.filter(booked_at__gte=first, booked_at__lt=until).order_by("id")
+    changes = later.values_list("booked_at", "instrument__symbol", "quantity")
+    return [
+        *(Move(nanos_of(first) - 1, symbol, quantity) for symbol, quantity in held.items()),
+        *(Move(nanos_of(at), symbol, quantity) for at, symbol, quantity in changes),
+    ]
+
+
+def _equity(strategy: str, first: datetime, until: datetime) -> list[tuple[int, Decimal]]:
+    """The last equity before a moment, then every one."""
+    rows = EquitySnapshot.objects.filter(owner=strategy)
+    before = rows.filter(taken_at__lt=first).order_by("-taken_at")[:1]
+    later = rows.filter(taken_at__gte=first, taken_at__lt=until).order_by("taken_at")
+    return [(nanos_of(one.taken_at), one.equity) for one in [*before, *later]]
 
 
 def _order(row: Order, events: list[OrderEvent]) -> LiveOrder:
