@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from strategies.bar_series import BarSeries
 from strategies.reactive import ArrayStrategy, SignalArrays
 from tests.support.backtests import D, Row, days, minutes, spec_of
+from tests.support.laws import examples
 from trading.backtest import compiled, compiled_result
 from trading.backtest.contracts import BacktestResult, BacktestSpec, InstrumentTerms, Models, NoFees, StrategyEntry
 from trading.backtest.engine import run_backtest, run_by_bars
 from trading.brokers.fees import FixedStockFees
 
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=examples(20, 200), deadline=None)
 NAN = float("nan")
 
 
