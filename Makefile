@@ -38,8 +38,11 @@ run: env  ## Start gateway, engine and web; print the address
 chromium:  ## Install a browser for the browser tests, where the system allows
 	@sh tests/browser/install_chromium.sh
 
+# What tests write is thrown away: in memory, where there is enough of it, no commit waits for a disk.
+IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
+
 test: dev chromium  ## Run every test, the browser tests included
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not performance and not proof"
+	@$(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not performance and not proof"
 
 POSTGRES_TESTS ?= tests/unit/portfolio tests/unit/engine tests/unit/orders tests/unit/strategies tests/unit/site tests/properties tests/integration tests/e2e/engine
 

@@ -11,7 +11,7 @@ from mats_site.log_config import logging_config
 from strategies.exceptions import ConfigError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-# Of ninja the web shows templates and files; as an installed app every command would import it, with test tools.
+# The web shows ninja's templates and files; as an installed app each command would import it, and Django's test tools.
 NINJA_DIR = Path(str(getattr(find_spec("ninja"), "origin", ""))).parent
 
 try:

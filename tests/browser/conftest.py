@@ -20,6 +20,8 @@ from tests.browser.server import Site
 # Playwright's synchronous API runs a loop in this thread, which Django takes for asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
+# Half of the work; the other half waits for engines, jobs and answers.
+PAGES = frozenset({"test_books", "test_console", "test_calendars"})
 SHOTS = Path(settings.BASE_DIR) / "build" / "screenshots"
 
 
@@ -36,9 +38,17 @@ def _free_port() -> int:
     pytest.fail("no free port between 20000 and 32000")
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the browser tests on two workers: each starts one Chromium and one web process, and warms them once."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            half = "pages" if item.path.stem in PAGES else "stories"
+            item.add_marker(pytest.mark.xdist_group(f"browser-{half}"))
+
+
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the module."""
+    """One Chromium for all tests here; each has a context of its own."""
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
@@ -50,9 +60,9 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site(django_db_setup: None, django_db_blocker: object) -> Iterator[Site]:
-    """A web process for the module."""
+    """A web process for all tests here, over a database that each test finds empty."""
     site = Site(_free_port())
     site.start()
     yield site

@@ -124,20 +124,20 @@ def test_roles_are_offered_what_they_may(
     context.close()
 
 
-@pytest.mark.parametrize("path", ["/sessions/", "/scanners/", "run"])
 @pytest.mark.parametrize(("theme", "width"), [("dark", 1366), ("light", 1366), ("dark", 390)])
 def test_pages_fit_in_both_themes_and_on_a_phone(
-    browser: Browser, site: Site, busy: SessionRun, path: str, theme: Any, width: int
+    browser: Browser, site: Site, busy: SessionRun, theme: Any, width: int
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     sign_in(context, site)
     page = context.new_page()
     failures: list[str] = []
     page.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
-    page.goto(site.origin + (f"/sessions/{busy.pk}/" if path == "run" else path))
-    page.wait_for_selector('#live-badge[data-tone="good"]')
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(SHOTS / f"sessions-{path.strip('/')}-{theme}-{width}.png"), full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert not failures
+    for name, path in (("sessions", "/sessions/"), ("scanners", "/scanners/"), ("run", f"/sessions/{busy.pk}/")):
+        page.goto(site.origin + path)
+        page.wait_for_selector('#live-badge[data-tone="good"]')
+        page.screenshot(path=str(SHOTS / f"sessions-{name}-{theme}-{width}.png"), full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert not failures, path
     context.close()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strategies.bar_series import BarSeries, moment_of
 from strategies.reactive import ArrayStrategy, SignalArrays
 from tests.support.backtests import FAR_OFF, LONG_AGO, MINUTE_NS, D, Row, days, minutes, series, spec_of
+from tests.support.laws import examples
 from trading.backtest import compiled, compiled_result, compiled_sweep
 from trading.backtest.compiled_market import NotCompilableError
 from trading.backtest.compiled_sweep import sweep_arrays
@@ -22,7 +23,7 @@ from trading.backtest.engine import run_backtest, run_by_bars
 from trading.brokers.fees import FeeSchedule, FixedStockFees
 from trading.market.calendars import build_table
 
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=examples(20, 200), deadline=None)
 NAN = float("nan")
 
 

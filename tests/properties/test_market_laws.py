@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from strategies.bar_series import Bar, BarSeries, Floats, Nanos
 from strategies.intervals import Interval, parse_interval
+from tests.support.laws import examples
 from tests.support.minutes import (
     BLACK_FRIDAY,
     MINUTE,
@@ -36,7 +37,7 @@ from trading.market.session_table import SECOND_NS, SessionTable
 
 DAYS = (BLACK_FRIDAY, MONDAY, TUESDAY, WEDNESDAY)
 TOKYO = build_table("XTKS", date(2019, 11, 1), date(2020, 1, 31))
-SOME = settings(max_examples=60, deadline=None)
+SOME = settings(max_examples=examples(25, 200), deadline=None)
 
 
 @st.composite
@@ -286,7 +287,7 @@ def test_late_bars_leave_no_trace(bars: list[Bar], wanted: list[Request], data: 
         np.testing.assert_array_equal(patchy.get_indicators("SPY")[key].values, view.values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10, 100), deadline=None)
 @given(markets(), st.lists(requests(), min_size=1, max_size=3))
 def test_backtest_shows_at_every_moment_what_a_session_would(bars: list[Bar], wanted: list[Request]) -> None:
     live, past = SessionData(clock(at(BLACK_FRIDAY, 9))), SessionData(clock(at(BLACK_FRIDAY, 9)))

@@ -109,7 +109,9 @@ def test_stop_keeps_what_was_stored_and_the_next_run_goes_on(store: ArcticClient
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("point", ["parcel_row:2", "parcel_written:2", "parcel_written:3"])
+@pytest.mark.parametrize(
+    "point", ["parcel_row:2", pytest.param("parcel_written:2", marks=pytest.mark.proof), "parcel_written:3"]
+)
 def test_killed_ingest_goes_on_without_holes_or_doubles(
     store: ArcticClient, ingest: Any, gateway: RunningGateway, point: str
 ) -> None:

@@ -98,6 +98,7 @@ def killable(tmp_path: Path) -> Iterator[tuple[Engines, GatewayProcess]]:
             engines.close()
 
 
+@pytest.mark.proof
 @pytest.mark.kill
 @pytest.mark.xdist_group("kill")
 @pytest.mark.timeout(400)

@@ -208,6 +208,7 @@ def test_a_dozen_strategies_on_five_connections_are_exact_after_every_storm(stor
     weather(storm_rig, 12, 2, "restart", "cut", "hole").stop()
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("short_waits")
 def test_98_strategies_on_thirty_connections_are_exact_after_a_cut(storm_rig: Rig) -> None:
     weather(storm_rig, 98, 7, "cut")

@@ -17,6 +17,7 @@ from tests.support.database import query
 
 ROOT = Path(__file__).resolve().parents[3]
 STARTED_IN_S = 300.0  # two seconds of imports, a minute on a machine that has much else to do
+MIGRATE = "from django.core.management import call_command; call_command('migrate', verbosity=0); "
 ADD_STRATEGY = (
     "from strategies.services import save_strategy; from tests.support.limits import lift_limits; lift_limits(); "
     "save_strategy({'symbol': 'CHURN', 'filename': 'churn_strategy.py', 'active': True, 'target_weight': '0.5', "
@@ -64,8 +65,7 @@ class Engines:
 
     def open(self) -> None:
         """Make the database and start the zygote."""
-        self.manage("migrate", "-v0")
-        self.manage("shell", "-c", ADD_STRATEGY)
+        self.manage("shell", "-c", MIGRATE + ADD_STRATEGY)
         self.zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.support.engine_zygote"],
             cwd=ROOT,

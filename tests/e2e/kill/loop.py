@@ -29,6 +29,8 @@ PASSES = {
     "arctic": 3,
     "reconcile": 4,
 }
+# One of each kind of step, for the short round; `docs/proof.md` has the table.
+ONE_OF_EACH = ("decode", "position", "commit", "event", "arctic_append", "intent_after", "ack", "adjustment")
 REACHED_IN_S, RUNNING_IN_S = 4.0, 60.0
 BOOT_S = 0.4
 SETTLED_IN_S = 300.0
@@ -125,13 +127,13 @@ def _settled(engines: Engines, gateway: GatewayProcess, pid: int) -> str:
     return "" if engines.is_running(pid) else "the engine has not reconciled"
 
 
-def run_round(engines: Engines, gateway: GatewayProcess, kills: int, seed: int) -> None:
-    """Run one round and print what it was; every point must be an end when there are kills enough for all."""
+def run_round(engines: Engines, gateway: GatewayProcess, kills: int, seed: int, points: Sequence[str] = POINTS) -> None:
+    """Run one round and print what it was; every point must be an end when kills are enough for all, else half."""
     print(f"\nkill loop: seed {seed}, {kills} kills", file=sys.stderr, flush=True)
     rng = random.Random(seed)
     churn = Churn(engines, gateway, random.Random(seed + 1_000_000))
     begun = time.monotonic()
-    ends = kill_many(engines, churn, plan(kills, POINTS, rng), rng)
+    ends = kill_many(engines, churn, plan(kills, points, rng), rng)
     took = time.monotonic() - begun
     truth = settle(engines, gateway, churn)
     check_whole(engines)
@@ -145,6 +147,6 @@ def run_round(engines: Engines, gateway: GatewayProcess, kills: int, seed: int) 
         flush=True,
     )
     assert orders > kills / 4, "the strategy hardly traded: the proof would be empty"
-    if kills >= 5 * len(POINTS):
-        missed = set(POINTS) - ends.keys()
-        assert not missed, f"points never reached: {missed}"
+    missed = set(points) - ends.keys()
+    allowed = 0 if kills >= 5 * len(points) else max(len(points) // 2, len(points) - kills // 2)
+    assert len(missed) <= allowed, f"points never reached: {missed}"

@@ -27,10 +27,11 @@ from tests.e2e.kill.wal import FRAME_HEADER, HEADER, Frame, frames, page_size_of
 
 SEED = int(os.environ.get("MATS_KILL_SEED", "7"))
 PROOF_SEED = int(os.environ.get("MATS_PROOF_SEED", "1"))
+BATCHES = 6  # the fewest that hold each kind of entry, a break and its end
 PROOF_BATCHES = 40
 FULL = 2
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("kill"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("power"), pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def recorded(folder: Path, batches: int) -> History:
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     """A short history."""
-    return recorded(tmp_path_factory.mktemp("power"), 10)
+    return recorded(tmp_path_factory.mktemp("power"), BATCHES)
 
 
 def opened(folder: Path, part: Part, log: bytes, name: str = "cut") -> tuple[Path, str, str]:

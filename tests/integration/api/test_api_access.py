@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -39,18 +40,19 @@ SAMPLES = {
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
-def _routes() -> list[tuple[str, str]]:
-    found = []
+def _operations() -> dict[tuple[str, str], Any]:
+    found = {}
     for path, operations in ninja_api.get_openapi_schema(path_prefix="")["paths"].items():
         filled = path
         for name, value in SAMPLES.items():
             filled = filled.replace("{" + name + "}", value)
         assert "{" not in filled, f"give a sample for the parameter of {path}"
-        found += [(method, filled) for method in METHODS if method in operations]
+        found.update({(method, filled): operations[method] for method in METHODS if method in operations})
     return found
 
 
-ROUTES = _routes()
+OPERATIONS = _operations()
+ROUTES = list(OPERATIONS)
 READS = [path for method, path in ROUTES if method == "get"]
 WRITES = [(method, path) for method, path in ROUTES if method != "get"]
 

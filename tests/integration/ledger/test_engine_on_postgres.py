@@ -22,7 +22,7 @@ from tests.support.postgres import Server
 POINTS = ("begin", "fill", "position", "cash", "commit", "committed", "ring", "arctic")
 PATIENCE_S = 90.0
 
-pytestmark = [pytest.mark.kill, pytest.mark.e2e, pytest.mark.xdist_group("kill"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kill, pytest.mark.e2e, pytest.mark.xdist_group("postgres"), pytest.mark.timeout(900)]
 Rig = tuple[Engines, GatewayProcess, Server]
 
 
@@ -110,17 +110,20 @@ def test_engines_killed_at_every_step_lose_and_double_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "times"),
     [
-        pytest.param(signal.SIGINT, id="restarted"),
-        pytest.param(signal.SIGQUIT, id="crashed", marks=pytest.mark.proof),
+        pytest.param(signal.SIGINT, 1, id="restarted"),
+        pytest.param(signal.SIGINT, 3, id="restarted-again-and-again", marks=pytest.mark.proof),
+        pytest.param(signal.SIGQUIT, 3, id="crashed", marks=pytest.mark.proof),
     ],
 )
-def test_a_server_that_goes_away_under_the_engine_delays_fills_and_loses_none(rig: Rig, how: signal.Signals) -> None:
+def test_a_server_that_goes_away_under_the_engine_delays_fills_and_loses_none(
+    rig: Rig, how: signal.Signals, times: int
+) -> None:
     engines, gateway, server = rig
     pid = engines.fork()
     trade_on(engines)
-    for _ in range(3):
+    for _ in range(times):
         server.stop(how)
         server.start()
         until(lambda: engines.is_running(pid), engines)

@@ -14,8 +14,9 @@ import threading
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
 
+import arcticdb  # noqa: F401 - loaded once; nothing of it is opened before the forks
 import django
-import pandas  # noqa: F401 - loaded once, before the forks
+import pandas  # noqa: F401
 
 django.setup()
 
@@ -32,7 +33,7 @@ BATCH = 20
 
 def write(seconds: float) -> None:
     """Book and project until killed by a timer of this process's own, which runs once a batch is through."""
-    from portfolio.arctic.projections import Projector  # ArcticDB must be loaded after the fork
+    from portfolio.arctic.projections import Projector
 
     projector = Projector(batch_rows=50)
     killer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))

@@ -13,6 +13,7 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mats_site.settings")
 
+import arcticdb  # noqa: F401 - loaded once; nothing of it is opened before the forks
 import django
 import pandas as pd
 
@@ -32,7 +33,7 @@ START = pd.Timestamp("2026-03-02T14:30Z")
 def work(symbol: str, point: str, nth: int) -> None:
     """Hand over what is not handed over yet and write it, dying on the way when a point is named."""
     crashpoints._target, crashpoints._remaining = point, nth
-    from portfolio.arctic.parcels import drain_if_free, submit  # ArcticDB must be loaded after the fork
+    from portfolio.arctic.parcels import drain_if_free, submit
 
     for number in range(ArcticParcel.objects.filter(symbol=symbol).count(), PARCELS):
         index = pd.date_range(START + pd.Timedelta(minutes=ROWS * number), periods=ROWS, freq="1min", name="ts")
