@@ -164,7 +164,7 @@ def _by_bars(spec: BacktestSpec, entry: StrategyEntry, config: Mapping[str, Any]
 
 
 def _exposure(result: BacktestResult, track: Track) -> float:
-    """The share of bars at whose end something was held. An auction fills at its bar's end, all else at a start."""
+    """The share of bars at whose end something was held. Auctions fill at the end of a bar, all else at a start."""
     starts, ends = track.starts[track.first : track.last], track.ends[track.first : track.last]
     held = np.zeros(len(ends))
     for fill in result.fills:
