@@ -41,7 +41,7 @@ SCHEDULES: Sequence[FeeSchedule] = (
     NoFees(),
     FixedStockFees(),
     FixedStockFees(D("0.0075"), D("0.5"), D("0.04")),
-    FixedStockFees(D("0.00013"), D(0), D("0.03")),
+    FixedStockFees(D("0.0000005"), D(0), D("0.03")),  # whose half millionths are rounded to even
     FixedStockFees(D(2), D("2.5"), D(1)),
 )
 GRIDS = ((1, 100), (9_000, 100), (995_000, 10_000), (1_000_000, 1_000_000))

@@ -324,6 +324,4 @@ def walk(
         if equity != before:
             before, peak, drawdown, total, squares = note(equity, before, peak, drawdown, total, squares)
     figures[:] = before, peak, drawdown, total, squares
-    if stopped == rows[2]:
-        expire(ends[rows[2] - 1], state, orders)
     return stopped

@@ -95,6 +95,14 @@ def test_a_refused_target_is_not_tried_again_until_it_changes() -> None:
     assert result.orders[0].reason == "1000 X cost about 100000.00; 10000.00 is free."
 
 
+def test_a_short_holds_its_value_back_twice_before_more_is_sold() -> None:
+    """10,000 and 6,000 of proceeds less twice 6,000 leave 4,000: too little for 60 more, enough for 40."""
+    result = wanting([-60, -120, -100, NAN])
+    assert [(order.state, int(order.quantity)) for order in result.orders] == [
+        ("filled", 60), ("denied", 60), ("filled", 40)
+    ]  # fmt: skip
+
+
 def test_entries_and_exits_make_targets() -> None:
     arrays = SignalArrays.of_entries([True, False, True, False], [False, True, True, False], 7)
     assert np.array_equal(arrays.targets, [7.0, 0.0, 0.0, NAN], equal_nan=True)
