@@ -107,7 +107,8 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        if plan.opens and plan.opens != abs(plan.quantity) and (plan.stop_loss or plan.take_profit) is not None:
+        has_exits = plan.stop_loss is not None or plan.take_profit is not None
+        if has_exits and plan.opens != abs(plan.quantity):
             plan = self._close_first(signal, plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
@@ -119,7 +120,7 @@ class Executor:
         order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason, size)
         if plan.opens != quantity:
             order.closes = quantity - plan.opens
-        if plan.stop_loss is not None or plan.take_profit is not None:
+        if has_exits:
             order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
 
     def _close_first(self, signal: Signal, plan: Plan, holding: Holding) -> Plan:
