@@ -107,8 +107,7 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        has_exits = plan.stop_loss is not None or plan.take_profit is not None
-        if has_exits and plan.opens != abs(plan.quantity):
+        if (plan.stop_loss or plan.take_profit) is not None and plan.opens != abs(plan.quantity):
             plan = self._close_first(signal, plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
@@ -120,7 +119,7 @@ class Executor:
         order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason, size)
         if plan.opens != quantity:
             order.closes = quantity - plan.opens
-        if has_exits:
+        if plan.stop_loss is not None or plan.take_profit is not None:
             order.stop_loss, order.take_profit = plan.stop_loss, plan.take_profit
 
     def _close_first(self, signal: Signal, plan: Plan, holding: Holding) -> Plan:
