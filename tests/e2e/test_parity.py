@@ -130,6 +130,34 @@ class RanksStrategy(ReactiveStrategy):
         return [*leave, Signal(best, SignalAction.BUY, 20)]
 '''
 
+TURNS = '''
+from strategies.params import ReactiveParams
+from strategies.reactive import ReactiveStrategy, Signal, SignalAction
+
+class Params(ReactiveParams):
+    symbols: list[str] = ["IWM"]
+    allow_short: bool = True
+
+class TurnsStrategy(ReactiveStrategy):
+    """Turns its position around with exits, adds a second entry, closes a part: whatever is held then."""
+    params_model = Params
+
+    def get_subscriptions(self):
+        return [(symbol, "1m") for symbol in self.config["symbols"]]
+
+    def on_bars(self, symbol, interval):
+        bars = self.context.get_bars(symbol, interval)
+        number = (bars[-1].start_ns // 60_000_000_000) % 1_000_000
+        turn, step = divmod(number, 4)
+        close, side = round(bars[-1].close, 2), 1 if turn % 2 else -1
+        action = SignalAction.BUY if side > 0 else SignalAction.SELL
+        if step == 0:
+            return [Signal(symbol, action, 40, stop_loss=close - side * 0.25, take_profit=close + side * 0.35)]
+        if step == 2:
+            return [Signal(symbol, SignalAction.CLOSE, 7)]
+        return []
+'''
+
 ARRAYS = '''
 import numpy as np
 from strategies.params import ReactiveParams
@@ -156,13 +184,14 @@ class ArraysStrategy(ArrayStrategy):
         return SignalArrays(targets)
 '''
 
-FILES = {"ladder.py": LADDER, "ranks.py": RANKS, "arrays.py": ARRAYS}
+FILES = {"ladder.py": LADDER, "ranks.py": RANKS, "turns.py": TURNS, "arrays.py": ARRAYS}
 ANY = {"min_quality": 0}  # the first session's bars begin late: to a backtest they are too few
 Rows = Mapping[str, tuple[str, Mapping[str, Any]]]  # name: file and parameters
 ROWS: Rows = {
     "CROSS": ("simple_ma_cross.py", {"symbols": ["SPY"], "interval": "1m", "fast_period": 2, "slow_period": 5, **ANY}),
     "LADDER": ("ladder.py", ANY),
     "RANKS": ("ranks.py", ANY),
+    "TURNS": ("turns.py", ANY),
     "ARRAYS": ("arrays.py", ANY),
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ class Executor:
                 self._desk.cancel(order, "the strategy closed")
         if not plan.quantity:
             return
-        if plan.opens and plan.opens != abs(plan.quantity) and (plan.stop_loss or plan.take_profit) is not None:
+        if (plan.stop_loss or plan.take_profit) is not None and plan.opens != abs(plan.quantity):
             plan = self._close_first(signal, plan, holding)
         is_buy = plan.quantity > 0
         quantity = abs(plan.quantity)
