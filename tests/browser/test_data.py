@@ -101,6 +101,19 @@ def test_download_is_queued_and_stopped_from_the_page(page: Page, site: Site, da
     page.wait_for_selector("#jobs tr:has-text('spy qqq'):has-text('cancelled')")
 
 
+def test_gaps_of_one_series_and_of_all_are_asked_for_from_the_pages(page: Page, site: Site, data: None) -> None:
+    open_live(page, site, "/data/series/market_data/AAPL_1_min/")
+    page.get_by_role("button", name="Fill from IB").click()
+    page.wait_for_selector("#jobs tr:has-text('gaps of AAPL 1_min')")
+    page.get_by_role("button", name="Fill all gaps").click()
+    page.wait_for_selector("#jobs tr:has-text('gaps of all series')")
+    queued = Job.objects.filter(state=JobState.QUEUED).order_by("pk").values_list("args", flat=True)
+    assert list(queued) == [
+        {"source": "ib", "fill_gaps": True, "symbols": ["AAPL"], "timeframe": "1_min"},
+        {"source": "ib", "fill_gaps": True, "symbols": []},
+    ]
+
+
 def test_mistake_is_said_beside_its_field_and_makes_no_job(page: Page, site: Site, data: None) -> None:
     open_live(page, site, "/data/")
     page.fill("#symbols", "../etc")

@@ -21,6 +21,7 @@ from trading.market.processor import DataProcessor
 from trading.market.scanners.base import BaseScanner, MarketScan, Need, ScanContext, ScanResult
 from trading.market.scanners.loader import load_scanner
 from trading.market.scanners.manager import ScanRecord
+from trading.market.scanners.members import members_of
 from trading.market.session_config import SessionConfig, parse_session_config
 from trading.market.session_store import SessionStore, make_session_data
 from trading.market.session_symbols import SessionSymbols
@@ -42,7 +43,7 @@ def scan_by_hand(engine: StrategyManager, row: ScannerConfig) -> ScanRecord:
     Raises: LoadError, ConfigError for a scanner that cannot be used, or asks for too many symbols at once.
     """
     scanner = load_scanner(row.module).cls(row.config)
-    universe = scanner.universe()
+    universe = members_of(scanner.universe())
     if len(universe) > MOST_SYMBOLS:
         raise ConfigError(
             f"{row.name} looks at {len(universe)} symbols; a scan by hand asks for {MOST_SYMBOLS} at most. Use it in "

@@ -8,10 +8,11 @@ never fills a gap. Pre- and post-market bars are left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from trading.market.session_table import TradingSession
 
 MARKET_DATA, SAMPLE, PARQUET = "market_data", "sample", "parquet:"
 FIELDS = ("open", "high", "low", "close", "volume")
+_ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$", re.ASCII)
 Columns = tuple[Nanos, Sequence[Floats]]
 Read = Callable[[str, str, datetime, datetime], pd.DataFrame]
 """Reads stored bars of (symbol, interval) that start in [first, until]; an unknown series is an empty frame."""
@@ -200,15 +202,17 @@ def read_parquet(path: Path) -> Frames:
     """Return the bars of a Parquet file by symbol and interval.
 
     Shape: columns symbol, interval, ts (UTC starts), open, high, low, close, volume; without ``interval`` all are 1m.
-    Raises: NotFoundError (no_file); ConfigError (bad_bars) for other columns.
+    Raises: NotFoundError (no_file); ConfigError (bad_bars) for other columns, (naive_time) for times without a zone.
+    Rows keep their order: bars that are not sorted are refused where they are used.
     """
     if not path.is_file():
         raise NotFoundError(f"There is no file {path.name} in {path.parent}.", code="no_file")
     try:
         table = pd.read_parquet(path)
+        _require_zone(path, table["ts"])
         table["ts"] = pd.to_datetime(table["ts"], utc=True)
         table["interval"] = table.get("interval", "1m")
-        rows = table.sort_values("ts").set_index("ts")
+        rows = table.set_index("ts")
         return {
             (str(symbol), str(interval)): part[list(FIELDS)].astype("float64")
             for (symbol, interval), part in rows.groupby(["symbol", "interval"])
@@ -217,6 +221,19 @@ def read_parquet(path: Path) -> Frames:
         raise ConfigError(
             f"{path.name} needs the columns symbol, ts (UTC), {', '.join(FIELDS)}: {error}", code="bad_bars"
         ) from error
+
+
+def _require_zone(path: Path, times: pd.Series[Any]) -> None:
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        return
+    naive = [place for place, text in enumerate(times.astype(str), start=1) if not _ZONED.search(text)]
+    if naive:
+        raise ConfigError(
+            f"{path.name}: row {naive[0]} is at {times.iloc[naive[0] - 1]}, which names no zone; times are UTC, with a "
+            "zone that says so.",
+            code="naive_time",
+            row=naive[0],
+        )
 
 
 def frames_reader(frames: Frames) -> Read:

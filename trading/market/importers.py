@@ -83,6 +83,8 @@ def read_table(table: pd.DataFrame, wish: ImportWish, default_symbol: str = "") 
 
     Raises: as ``read_file``.
     """
+    if table.empty:
+        raise ConfigError("There is no row in it.", code="bad_file")
     found = [
         _read_one(symbol, rows, wish, is_sparse=is_sparse)
         for symbol, rows, is_sparse in _by_symbol(table, wish.symbol or default_symbol)

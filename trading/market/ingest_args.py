@@ -249,17 +249,27 @@ def _calendar(value: object) -> str:
 
 
 def _day(value: object) -> date:
-    return date.fromisoformat(str(value))
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{str(value)[:40]} is no day; write 2020-08-31.") from None
 
 
 def _ratio(value: object) -> float:
     """Return new shares for one old of ``4:1``, ``4`` or 4.0."""
     new, _, old = str(value).partition(":")
-    return _above(float(new) / float(old or 1))
+    try:
+        found = float(new) / float(old or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{str(value)[:40]} is no ratio; write 4:1.") from None
+    return _above(found)
 
 
 def _above(value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{str(value)[:40]} is no number.") from None
     if not 0 < number < float("inf"):
         raise ValueError(f"{value} must be above 0.")
     return number

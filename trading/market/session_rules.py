@@ -43,6 +43,16 @@ def base_interval(streams: Sequence[str]) -> str:
     return finest.text if finest.unit == "s" else finest.base
 
 
+def _exchange(config: SessionConfig) -> Problems:
+    if config.exchange_group != "US_EQUITY":
+        from trading.market.calendars import group_of  # loads the calendars, which takes a second
+
+        try:
+            group_of(config.exchange_group)
+        except MatsError as error:
+            yield "exchange_group", error.message
+
+
 def _mode(config: SessionConfig) -> Problems:
     backtest = config.backtest_config
     if config.mode is Mode.BACKTEST and backtest is None:
@@ -177,6 +187,7 @@ def _twice(here: str, values: Sequence[str]) -> Problems:
 
 _RULES: tuple[Callable[[SessionConfig], Problems], ...] = (
     _mode,
+    _exchange,
     _symbols,
     _streams,
     _indicators,

@@ -155,6 +155,12 @@ def test_ingest_is_queued_for_the_worker_by_whom_it_is_allowed(store: ArcticClie
     error_of(api.post("/data/ingest/999/cancel"), 404)
 
 
+def test_gaps_of_every_series_are_asked_for_without_naming_any(store: ArcticClient, api: Api) -> None:
+    answer = api.post("/data/ingest", {"fill_gaps": True})
+    assert answer.status_code == 202
+    assert Job.objects.get().args == {"fill_gaps": True}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -163,6 +169,8 @@ def test_ingest_is_queued_for_the_worker_by_whom_it_is_allowed(store: ArcticClie
         {"source": "file", "file": "../../etc/passwd"},
         {"source": "file", "path": "/etc/passwd"},
         {"symbols": ["AAPL"], "timeframe": "1m", "path": "/etc/passwd"},
+        {"symbols": ["AAPL"], "fill_gaps": True, "currency": "EUR"},
+        {"symbols": ["AAPL"], "timeframe": "1m", "ask_again": True},
     ],
 )
 def test_ingest_that_cannot_be_makes_no_job(store: ArcticClient, api: Api, body: dict[str, Any]) -> None:

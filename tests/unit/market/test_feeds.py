@@ -110,6 +110,21 @@ def test_a_parquet_file_is_a_source(tmp_path: Path) -> None:
     assert len(stored_reader("parquet:plain.parquet", tmp_path)("AAA", "1m", FIRST, UNTIL)) == 5
 
 
+def test_times_without_a_zone_and_unsorted_bars_of_a_parquet_file_are_refused(tmp_path: Path) -> None:
+    rows = frame("2020-01-02 14:30", 5).assign(symbol="AAA").reset_index(names="ts")
+    rows.assign(ts=rows["ts"].dt.tz_localize(None)).to_parquet(tmp_path / "naive.parquet")
+    with pytest.raises(ConfigError, match="row 1 is at 2020-01-02 14:30:00, which names no zone"):
+        read_parquet(tmp_path / "naive.parquet")
+    rows.assign(ts=["2020-01-02T14:30Z", *rows["ts"].astype(str)[1:4], "2020-01-02T14:34"]).to_parquet(
+        tmp_path / "mixed.parquet"
+    )
+    with pytest.raises(ConfigError, match="row 5"):
+        read_parquet(tmp_path / "mixed.parquet")
+    rows.iloc[[0, 2, 1, 3]].to_parquet(tmp_path / "order.parquet")
+    feed = StoredFeed(stored_reader("parquet:order.parquet", tmp_path), FIRST, UNTIL)
+    assert "does not come after the bar before it" in feed.problem("AAA", "1m")
+
+
 def test_a_parquet_file_with_other_columns_is_told(tmp_path: Path) -> None:
     pd.DataFrame({"symbol": ["A"], "when": [1]}).to_parquet(tmp_path / "odd.parquet")
     with pytest.raises(ConfigError, match="needs the columns symbol, ts"):

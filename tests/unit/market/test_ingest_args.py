@@ -58,6 +58,19 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path, args: dict[str, Any],
     assert name in caught.value.fields["errors"]
 
 
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        ({"2020": "4:1"}, "2020 is no day; write 2020-08-31."),
+        ({"2020-08-31": "four"}, "four is no ratio; write 4:1."),
+        ({"2020-08-31": "4:0"}, "4:0 is no ratio"),
+    ],
+)
+def test_nonsense_of_splits_is_told_in_words(tmp_path: Path, splits: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_args({"source": "actions", "symbols": ["A"], "splits": splits}, tmp_path)
+
+
 def test_pages_choose_among_the_files_of_the_import_folder_alone(tmp_path: Path) -> None:
     assert importable(tmp_path) == []
     folder = tmp_path / "import"

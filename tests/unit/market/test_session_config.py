@@ -87,6 +87,7 @@ def test_mode_and_speed_say_how_the_clock_moves(mode: str, speed: float, wanted:
         ("trading_config.max_per_trad", 5, "trading_config.max_per_trad", "no such key"),
         ("session_data_config.strategies.0.modul", "x", "session_data_config.strategies[0]", "no such key"),
         ("mode", "paper", "mode", "'live' or 'backtest'"),
+        ("exchange_group", "MOON", "exchange_group", "«MOON» is no known exchange"),
         ("session_data_config.streams", ["1m", "1h"], "session_data_config.streams[1]", "«1h» is no bar interval"),
         ("session_data_config.streams", ["quotes"], "session_data_config.streams[0]", "«quotes» is no bar interval"),
         ("session_data_config.streams", ["1m", "1m"], "session_data_config.streams[1]", "1m is there already"),

@@ -33,7 +33,9 @@ class ScannerParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     universe: list[str] = Field(
-        default_factory=list, max_length=MAX_UNIVERSE, description="Symbols that are looked at."
+        default_factory=list,
+        max_length=MAX_UNIVERSE,
+        description="Symbols that are looked at, and stored universes such as univ/sp500.",
     )
 
 
@@ -178,7 +180,7 @@ class BaseScanner(ABC):
         self._logger = logging.getLogger(f"scanner.{type(self).__name__}")
 
     def universe(self) -> list[str]:
-        """Return the symbols that it looks at; none for one that asks IB."""
+        """Return the symbols and stored universes that it looks at; none for one that asks IB."""
         return list(dict.fromkeys(self.params.universe))
 
     def setup(self, context: ScanContext) -> bool:

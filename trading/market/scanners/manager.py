@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from strategies.exceptions import ConflictError, MatsError
 from trading.market.scanners.base import BaseScanner, ScanContext, ScanHost, ScanResult
+from trading.market.scanners.members import members_of
 from trading.market.scanners.schedule import Grid
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ class ScannerManager:
                 one.scanner,
                 Grid(one.moments),
                 one.pre_session,
-                ScanContext(self._host, one.scanner.universe()),
+                ScanContext(self._host, ()),
             )
             for one in planned
         ]
@@ -221,6 +222,7 @@ class ScannerManager:
     def _set_up(self, run: _Run) -> None:
         run.move(_S.SETUP_PENDING)
         try:
+            run.context.universe = members_of(run.scanner.universe())
             is_ready = run.scanner.setup(run.context)
         except Exception as error:
             logger.exception("scanner setup failed scanner=%s", run.name)
