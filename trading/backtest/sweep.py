@@ -100,8 +100,9 @@ def prepare(wish: SweepWish) -> Study:
     loaded = load_strategy_class(one.file)
     given = dict(one.params)
     is_reactive = issubclass(loaded.cls, ReactiveStrategy)
-    if wish.backtest.symbols and is_reactive and "symbols" not in {*given, *wish.space}:
-        given["symbols"] = list(wish.backtest.symbols)
+    own = "symbols" if is_reactive else "universe"  # what says which instruments it trades
+    if wish.backtest.symbols and own not in {*given, *wish.space}:
+        given[own] = list(wish.backtest.symbols) if is_reactive else ",".join(wish.backtest.symbols)
     answers = [answer for answer in check_sets(loaded, given, _sets_to_check(wish)) if not isinstance(answer, str)]
     seen = _by_subscriptions(loaded, answers) if is_reactive else answers[:1]
     if not is_reactive and "universe" in wish.space:
