@@ -78,6 +78,11 @@ class Cutter:
         """Return when a bar is seen."""
         return next(int(track.ends[row]) for track in self._tracks if track.pair == pair)
 
+    def moment_from(self, at_ns: int) -> int | None:
+        """Return the first moment of the run at or after another; None after the last."""
+        place = int(np.searchsorted(self.moments, at_ns))
+        return int(self.moments[place]) if place < len(self.moments) else None
+
     def seen_at(self, symbol: str, time_ns: int) -> int:
         """Return when the bar is over in which something happened: the first moment that knows of it."""
         for track in self._tracks:

@@ -37,7 +37,7 @@ def look_ahead(wish: LookaheadWish, progress: Progress, should_stop: ShouldStop)
     Raises: LoadError, ConfigError, NotFoundError as ``launch_of``.
     """
     progress(0.0, "Reading bars.")
-    launch = _reactive(launch_of(wish.backtest))
+    launch = launch_of(wish.backtest)
     reports = check_lookahead(
         launch.spec,
         depth=Depth(wish.trades, wish.minimum, wish.quiet),
@@ -92,7 +92,9 @@ def _reactive(launch: Launch) -> Launch:
     """
     others = [one["file"] for one in launch.strategies if one["kind"] != "reactive"]
     if others:
-        raise ConfigError(f"{', '.join(others)}: only reactive strategies are checked.", code="not_reactive")
+        raise ConfigError(
+            f"{', '.join(others)}: only reactive strategies have a warm-up to check.", code="not_reactive"
+        )
     return launch
 
 

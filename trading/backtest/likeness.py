@@ -132,7 +132,9 @@ def steady(first: Numbers, second: Numbers) -> Numbers:
 
 
 def says_the_same(one: Notes, other: Notes) -> bool:
-    return len(one.said) == len(other.said) and all(map(is_same_said, one.said, other.said))
+    """Tell whether two runs said the same and ordered the same."""
+    said = len(one.said) == len(other.said) and all(map(is_same_said, one.said, other.said))
+    return said and list(map(_of_order, one.orders)) == list(map(_of_order, other.orders))
 
 
 def is_same_said(one: Said, other: Said) -> bool:

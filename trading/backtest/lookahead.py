@@ -123,8 +123,8 @@ class _Check:
         second, third = run(whole, moments), run(whole, moments)
         if not self._is_stopped(first, second, third):
             self._judge(first, second, third, depth)
-            self._rerun(second, steady(second.numbers, third.numbers), looks)
-            if first.error:
+            self._rerun(whole, second, steady(second.numbers, third.numbers), looks)
+            if first.error and not self._rehearsal.is_imperative:
                 self._check_arrays(whole, depth)
             self._mirror(first, whole)
         if report.cancelled:
@@ -149,7 +149,9 @@ class _Check:
         self._report.trades = len(trades)
 
         def add(at_ns: int, role: str) -> None:
-            found.setdefault(at_ns, Look(at_ns, set())).roles.add(role)
+            end_ns = self._cutter.moment_from(at_ns)  # an imperative strategy orders between bars as well
+            if end_ns is not None:
+                found.setdefault(end_ns, Look(end_ns, set())).roles.add(role)
 
         sampled = spread(trades, depth.sample)
         for trade in sampled:
@@ -163,7 +165,7 @@ class _Check:
         never = spread(idle, depth.sample)
         for order in never:
             add(order.placed_ns, "order")
-        busy = {said.at_ns for said in notes.said} | found.keys()
+        busy = {said.at_ns for said in notes.said} | set(placed.values()) | found.keys()
         idle_moments = [one for one in self._cutter.moments.tolist() if one >= first_ns and one not in busy]
         quiet = spread(idle_moments, depth.quiet, at_least=False)
         for at_ns in quiet:
@@ -192,18 +194,24 @@ class _Check:
             names = ", ".join(sorted(first.opened)[:5])
             reasons.append(f"It reads beside its bars what cannot be cut at a moment: {names}.")
 
-    def _rerun(self, whole: Notes, numbers: Numbers, looks: Sequence[Look]) -> None:
-        """Run to each moment and compare."""
+    def _rerun(self, spec: BacktestSpec, whole: Notes, numbers: Numbers, looks: Sequence[Look]) -> None:
+        """Run to each moment and compare.
+
+        An imperative strategy is told that a run ends, and may order then: it is held against a run that ends there
+        too, with the bars behind its end laid out.
+        """
         report = self._report
         for place, look in enumerate(looks):
             self._tell(0.1 + 0.85 * place / len(looks), f"{report.strategy}: bars to {written(look.at_ns)}.")
             if self._should_stop is not None and self._should_stop():
                 report.cancelled = True
-            spec = None if report.cancelled else self._cutter.until(look.at_ns)
-            if spec is None:
+            fewer = None if report.cancelled else self._cutter.until(look.at_ns)
+            if fewer is None:
                 continue
-            cut = self._rehearsal.run(spec, [look.at_ns], look.at_ns)
-            if self._is_stopped(cut):
+            cut = self._rehearsal.run(fewer, [look.at_ns], look.at_ns)
+            if self._rehearsal.is_imperative:
+                whole = self._rehearsal.run(replace(spec, end=moment_of(look.at_ns)))
+            if self._is_stopped(cut, whole):
                 return
             report.reruns += 1
             found = difference(whole, cut, look, numbers)

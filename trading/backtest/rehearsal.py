@@ -8,6 +8,7 @@ so that nothing is left of the run before. Nothing is closed at the end of the b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from trading.backtest.runner import Runner
 from trading.backtest.witness import Number, Place, Said, Witness
 from trading.market.signal_rules import Gates
 
+IMPERATIVE = "imperative"
 WALLET, STAKE = Decimal(10) ** 12, Decimal(10) ** 6
 Fresh = Callable[[StrategyEntry], Callable[..., Any]]
 """Gives the class of an entry anew."""
@@ -51,15 +53,22 @@ class Rehearsal:
         self.spec = replace(spec, strategies=[self.entry], models=models)
         self._fresh, self._should_stop = fresh, should_stop
 
+    @property
+    def is_imperative(self) -> bool:
+        """Tell whether it lives on a clock: then what it orders is known of it, and neither signals nor numbers."""
+        return self.entry.kind == IMPERATIVE
+
     def make(self) -> Any:
         """Return a new instance, of a class loaded anew."""
         return self._fresh(self.entry)(self.entry.name, dict(self.entry.config))
 
     def wanted(self) -> list[tuple[str, str]]:
-        """Return what it subscribes to.
+        """Return what it subscribes to; an imperative one reads what it likes of the run's bars.
 
         Raises: ConfigError (bad_strategy).
         """
+        if self.is_imperative:
+            return []
         return list(Runner(replace(self.entry, make=self._fresh(self.entry))).subscriptions)
 
     def run(
@@ -78,8 +87,9 @@ class Rehearsal:
             with noting(opened):
                 make = self._fresh(self.entry)
             witness = Witness(make, list(moments), opened, shape)
-            entry = replace(self.entry, make=witness)
-            result = run_backtest(replace(spec, strategies=[entry]), should_stop=self._should_stop)
+            entry = replace(self.entry, make=make if self.is_imperative else witness)
+            with noting(opened) if self.is_imperative else nullcontext():  # else hook by hook
+                result = run_backtest(replace(spec, strategies=[entry]), should_stop=self._should_stop)
         errors = result.strategies[entry.name].errors
         return Notes(
             said=witness.said,

@@ -55,7 +55,8 @@ def keep_quiet(verbosity: int) -> None:
     """Keep the strategies' own lines out of the result."""
     if verbosity < 2:
         logging.getLogger("strategy").setLevel(logging.WARNING)
-        logging.getLogger("trading.backtest.runner").setLevel(logging.ERROR)  # what fails is in the result
+        for name in ("runner", "imperative"):
+            logging.getLogger(f"trading.backtest.{name}").setLevel(logging.ERROR)  # what fails is in the result
         logging.getLogger("trading.backtest.compiled_result").setLevel(logging.WARNING)  # one line a run
 
 

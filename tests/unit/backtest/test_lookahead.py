@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from ib_async import Stock
 
 from portfolio.arctic.client import get_ac
 from strategies.bar_series import BarSeries, moment_of
+from strategies.base import BaseStrategy
 from strategies.examples.simple_ma_cross import SimpleMaCrossStrategy
 from strategies.reactive import ArrayStrategy, ReactiveStrategy, Signal, SignalArrays, StrategyContext
 from tests.support.backtests import BUY, CLOSE, D, days, minutes, sample_days, spec_of
@@ -372,6 +374,79 @@ def test_arrays_that_ignore_the_bars_are_not_cleared() -> None:
     report = check(declaring(lambda bars: np.arange(len(bars)) % 7 - 3))
     assert (report.verdict, len(report.reasons)) == (INCONCLUSIVE, 1)
     assert "mirrored" in report.reasons[0]
+
+
+# -- imperative strategies
+
+
+class Lives(BaseStrategy):
+    """Buys and sells at closes by what it expects of the next one."""
+
+    async def initialize_strategy(self) -> None:
+        self.closes, self.is_long = list[float](), False
+        self.contract = await self.qualify(Stock("X", "SMART", "USD"))
+        self.subscribe_bars(self.contract)
+
+    async def run_strategy(self) -> None:
+        await self.until_stopped()
+
+    def rises(self) -> bool:
+        return self.closes[-1] > sum(self.closes[-5:]) / len(self.closes[-5:])
+
+    async def on_bar(self, contract: Any, bar: Any) -> None:
+        self.closes.append(bar.close)
+        wanted = self.rises()
+        if wanted is not self.is_long:
+            self.is_long = wanted
+            await self.place_order(contract, 10 if wanted else -10)
+
+
+def check_life(kind: type[BaseStrategy], bars: BarSeries) -> LookaheadReport:
+    pytest.importorskip("trading.backtest.imperative", reason="imperative strategies do not run in backtests here")
+    entry = StrategyEntry("S", "imperative", kind, {}, D(1_000))
+    [report] = check_lookahead(spec_of([entry], [bars]), depth=QUICK)
+    return report
+
+
+def test_an_honest_life_is_clean() -> None:
+    report = check_life(Lives, walk())
+    assert (report.verdict, report.findings, report.reasons) == (CLEAN, [], [])
+    assert report.trades > 20
+
+
+def test_a_life_that_reads_tomorrow_from_storage_is_found() -> None:
+    bars = walk()
+    frame = pd.DataFrame({"close": bars.whole()[1][3]}, index=pd.DatetimeIndex(bars.whole()[0], tz="UTC"))
+
+    class Knowing(Lives):
+        async def initialize_strategy(self) -> None:
+            self.known: list[float] = get_ac().library("market_data").read("LIFE_1d").data["close"].to_list()
+            await super().initialize_strategy()
+
+        def rises(self) -> bool:
+            place = len(self.closes) + 1  # it hears from the second bar on
+            return self.known[min(place, len(self.known) - 1)] > self.closes[-1]
+
+    get_ac().library("market_data").write("LIFE_1d", frame)
+    try:
+        report = check_life(Knowing, bars)
+    finally:
+        get_ac().library("market_data").delete("LIFE_1d")
+    assert report.verdict == LOOKAHEAD
+
+
+def test_a_life_that_reads_a_file_is_not_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "prices.txt"
+    path.write_text("\n".join(str(close) for close in walk().whole()[1][3]))
+
+    class Reading(Lives):
+        def rises(self) -> bool:
+            whole = [float(line) for line in path.read_text().splitlines()]
+            return whole[min(len(self.closes) + 1, len(whole) - 1)] > self.closes[-1]
+
+    report = check_life(Reading, walk())
+    assert report.verdict == INCONCLUSIVE
+    assert any("prices.txt" in reason for reason in report.reasons)
 
 
 # -- several symbols
