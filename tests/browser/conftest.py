@@ -38,6 +38,7 @@ def _free_port() -> int:
     pytest.fail("no free port between 20000 and 32000")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the browser tests on two workers: each starts one Chromium and one web process, and warms them once."""
     for item in items:
