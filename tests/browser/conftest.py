@@ -20,8 +20,6 @@ from tests.browser.server import Site
 # Playwright's synchronous API runs a loop in this thread, which Django takes for asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
-# Half of the work; the other half waits for engines, jobs and answers.
-PAGES = frozenset({"test_books", "test_console", "test_calendars"})
 SHOTS = Path(settings.BASE_DIR) / "build" / "screenshots"
 
 
@@ -36,14 +34,6 @@ def _free_port() -> int:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
     pytest.fail("no free port between 20000 and 32000")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the browser tests on two workers: each starts one Chromium and one web process, and warms them once."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            half = "pages" if item.path.stem in PAGES else "stories"
-            item.add_marker(pytest.mark.xdist_group(f"browser-{half}"))
 
 
 @pytest.fixture(scope="package")

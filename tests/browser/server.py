@@ -15,7 +15,7 @@ from django.conf import settings
 
 from tests.support.database import ledger_url
 
-READY_S = 30.0
+READY_S = 90.0  # all browser tests of a worker depend on this one start
 
 
 class Site:

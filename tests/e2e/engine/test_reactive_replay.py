@@ -100,7 +100,6 @@ def killable(tmp_path: Path) -> Iterator[tuple[Engines, GatewayProcess]]:
 
 @pytest.mark.proof
 @pytest.mark.kill
-@pytest.mark.xdist_group("kill")
 @pytest.mark.timeout(400)
 def test_engine_killed_amid_trading_goes_on_after_its_restart_and_loses_nothing(
     killable: tuple[Engines, GatewayProcess],

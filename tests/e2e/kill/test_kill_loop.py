@@ -34,7 +34,7 @@ ROUNDS = [
     for turn in range(-(-PROOF_KILLS // ROUND))
 ]
 
-pytestmark = [pytest.mark.kill, pytest.mark.e2e, pytest.mark.xdist_group("kill")]
+pytestmark = [pytest.mark.kill, pytest.mark.e2e]
 Rig = tuple[Engines, GatewayProcess]
 MakeRig = Callable[..., Rig]
 

@@ -31,7 +31,7 @@ BATCHES = 6  # the fewest that hold each kind of entry, a break and its end
 PROOF_BATCHES = 40
 FULL = 2
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("power"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from tests.support.postgres import Server
 POINTS = ("begin", "fill", "position", "cash", "commit", "committed", "ring", "arctic")
 PATIENCE_S = 90.0
 
-pytestmark = [pytest.mark.kill, pytest.mark.e2e, pytest.mark.xdist_group("postgres"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kill, pytest.mark.e2e, pytest.mark.timeout(900)]
 Rig = tuple[Engines, GatewayProcess, Server]
 
 

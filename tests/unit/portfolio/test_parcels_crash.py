@@ -40,7 +40,6 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.kill
-@pytest.mark.xdist_group("parcel_storm")
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_step_every_row_is_written_once(storm: dict[str, dict[str, object]], point: str) -> None:
     found = storm[point]
@@ -50,7 +49,6 @@ def test_killed_at_any_step_every_row_is_written_once(storm: dict[str, dict[str,
 
 
 @pytest.mark.kill
-@pytest.mark.xdist_group("parcel_storm")
 def test_nothing_waits_after_the_storm_and_only_strays_lie_about(storm: dict[str, object]) -> None:
     assert storm["states"] == ["written"]
     left = storm["left"]
