@@ -342,7 +342,7 @@ def test_risk_desk_heeds_a_holiday_that_an_operator_enters(
     desk, now = RiskDesk(host, HaltFile(home / "HALT")), datetime(2026, 11, 20, 15, tzinfo=UTC)
     desk.start()
     stock = Contract(conId=1, secType="STK", symbol="AAPL", exchange="SMART", primaryExchange="NASDAQ", currency="USD")
-    desk.hours.put(stock, calendar_hours(now.date()), now)
+    desk.hours.put(1, calendar_hours(now.date()), now, stock)
     assert any(opens <= now < closes for opens, closes in desk.hours.get(1, now) or ())
     with django_capture_on_commit_callbacks(execute=True):
         Holiday.objects.create(group="US_EQUITY", day=now.date(), name="Mourning")

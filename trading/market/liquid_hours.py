@@ -88,22 +88,22 @@ class LiquidHours:
         if found is None or found.day != now.date():
             return None
         if found.overrides is not self._overrides():
-            self.put(found.contract, found.said, now)
+            self.put(con_id, found.said, now, found.contract)
             found = self._known[con_id]
         return found.sessions
 
-    def put(self, contract: Contract, sessions: tuple[Session, ...], now: datetime) -> None:
-        """Keep what was read, narrowed by what operators entered."""
-        overrides = self._overrides()
-        left = _narrowed(contract, sessions, overrides)
+    def put(self, con_id: int, sessions: tuple[Session, ...], now: datetime, contract: Contract | None = None) -> None:
+        """Keep what was read, narrowed by what operators entered for the contract's exchange; None: a US stock's."""
+        overrides, listed = self._overrides(), contract or Contract(secType="STK", exchange="SMART", currency="USD")
+        left = _narrowed(listed, sessions, overrides)
         with self._lock:
-            self._known[contract.conId] = _Read(now.date(), contract, sessions, overrides, left)
+            self._known[con_id] = _Read(now.date(), listed, sessions, overrides, left)
 
     async def learn(self, ib: IB, contract: Contract, now: datetime, timeout_s: float) -> None:
         """Ask IB for a contract's hours, unless read today; without an answer the calendar serves US stocks."""
         if self.get(contract.conId, now) is not None:
             return
-        sessions: tuple[Session, ...] | None = None
+        con_id, sessions = contract.conId, None
         try:
             [details, *_] = await contract_details(ib, contract, timeout_s=timeout_s)
             sessions = read_hours(details.liquidHours, details.timeZoneId)
@@ -113,7 +113,7 @@ class LiquidHours:
         if sessions is None and contract.secType == "STK" and contract.currency == "USD":
             sessions = calendar_hours(now.date())
         if sessions is not None:
-            await asyncio.to_thread(self.put, contract, sessions, now)  # calendars take a second to load
+            await asyncio.to_thread(self.put, con_id, sessions, now, contract)  # calendars take a second to load
 
 
 def _narrowed(contract: Contract, said: tuple[Session, ...], overrides: Overrides) -> tuple[Session, ...] | None:

@@ -30,7 +30,7 @@ def left(*overrides: HolidayOverride | HoursOverride, contract: Contract = STOCK
     )
     hours = LiquidHours(lambda: rows)
     assert SAID == BOTH
-    hours.put(contract, SAID, NOW)
+    hours.put(contract.conId, SAID, NOW, contract)
     return hours.get(contract.conId, NOW)
 
 
@@ -75,7 +75,7 @@ def test_row_that_is_entered_after_hours_were_read_holds_at_once() -> None:
     rows = [NO_OVERRIDES]
     hours = LiquidHours(lambda: rows[0])
     assert SAID is not None
-    hours.put(STOCK, SAID, NOW)
+    hours.put(1, SAID, NOW)
     assert hours.get(1, NOW) == BOTH
     rows[0] = Overrides((), (HolidayOverride("US_EQUITY", FRIDAY, "Mourning"),))
     assert hours.get(1, NOW) == BOTH[1:]
