@@ -29,7 +29,7 @@ def group_of(nodeid: str) -> str:
     return next((name for name, paths in TOGETHER.items() if nodeid.startswith(paths)), nodeid)
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands groups out whole, the large ones first, and all other tests one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
