@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ib_async import Stock
 
 from portfolio.models import Execution
 from strategies.models import ConnectionKind
@@ -388,7 +387,7 @@ def test_bars_that_fall_silent_though_ib_kept_them_are_asked_for_again_and_fille
     now = datetime.now(UTC)
     always = (now - timedelta(hours=1), now + timedelta(hours=1))
     # Only silence of an open market means something.
-    engine.risk.hours.put(Stock("SPY", "SMART", "USD", conId=alpha._followed["SPY"].con_id), (always,), now)
+    engine.risk.hours.put(alpha._followed["SPY"].con_id, (always,), now)
     rig.gateway.fault("outage 0.2 data=dead")
     until(lambda: not engine.gate.is_open, what="the outage begins")
     assert engine.gate.wait_open(20)

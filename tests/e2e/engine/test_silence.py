@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ib_async import Stock
 
 from portfolio import queries as books
 from portfolio.models import Mark
@@ -51,7 +50,7 @@ def held(rig: Rig, source: str = "", *, is_open: bool = True) -> tuple[StrategyM
     until(lambda: Mark.objects.filter(instrument_id=SPY).exists(), what="a price")
     now = datetime.now(UTC)
     begins = now - timedelta(hours=1) if is_open else now + timedelta(hours=1)
-    engine.risk.hours.put(Stock("SPY", "SMART", "USD", conId=SPY), ((begins, begins + timedelta(days=1)),), now)
+    engine.risk.hours.put(SPY, ((begins, begins + timedelta(days=1)),), now)
     until(lambda: engine.recorder is not None and SPY in engine.recorder.recorded)
     return engine, alpha
 
