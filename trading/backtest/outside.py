@@ -17,6 +17,7 @@ from typing import Any
 
 _CODE = frozenset({".py", ".pyc", ".pyi", ".so", ".pth"})
 _SYSTEM = ("/proc/", "/dev/", "/sys/", "/usr/share/zoneinfo", "/etc/localtime")
+_MEMORY = "/dev/shm/"  # noqa: S108 - files like others, only not on a disk
 _CONNECTIONS = frozenset({"socket.connect", "sqlite3.connect"})
 _state: dict[str, set[str] | bool | None] = {"seen": None, "is_hooked": False}
 
@@ -48,4 +49,6 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _is_own(name: str) -> bool:
+    if name.startswith(_MEMORY):
+        return PurePath(name).suffix in _CODE
     return PurePath(name).suffix in _CODE or name.startswith((sys.prefix, sys.base_prefix, *_SYSTEM))
