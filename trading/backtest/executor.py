@@ -8,7 +8,7 @@ Rule: a signal that is refused costs the strategy nothing but the order: it is l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from strategies.exceptions import ConfigError, OrderDeniedError, StrategyError
@@ -116,7 +116,12 @@ class Executor:
         as_given = type(signal.quantity) is int and not plan.note and signal.action is not SignalAction.CLOSE
         size = float(signal.quantity if as_given else quantity)  # type: ignore[arg-type]
         if plan.opens and self._check_cash and not self._is_cheap(plan, holding, size):
-            self._afford(plan, holding)
+            if signal.quantity is None:
+                plan = self._fit(plan, holding)
+                quantity = abs(plan.quantity)
+                size = float(quantity)
+            else:
+                self._afford(plan, holding)
         order = self._desk.place(self.name, holding, is_buy, quantity, plan.terms, signal.reason, size)
         if plan.opens != quantity:
             order.closes = quantity - plan.opens
@@ -140,20 +145,38 @@ class Executor:
 
     def _afford(self, plan: Plan, holding: Holding) -> None:
         """Refuse what would cost more than there is, beside what working orders may still cost."""
-        price = highest_price(plan.terms, holding.price)
-        if price is None:
-            raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
-        cost = plan.opens * abs(price) * holding.multiplier
-        if holding.fees is not None:
-            cost += holding.fees.total(Traded(plan.opens, cost, plan.quantity < 0))
-        book = self.book
-        free = book.cash
-        if book.shorts or book.working:
-            free = book.available() - self._reserved()
+        cost, free = self._cost(plan, holding, plan.opens), self._free()
         if cost > free:
             raise OrderDeniedError(
                 f"{plan.opens:f} {holding.lane.symbol} cost about {cost:.2f}; {free:.2f} is free.", code="no_cash"
             )
+
+    def _fit(self, plan: Plan, holding: Holding) -> Plan:
+        """Cut an entry that names no quantity to what the cash pays for: sized by equity it leaves nothing for fees.
+
+        Raises: OrderDeniedError (no_cash) when not one lot is left, no_price.
+        """
+        free, opens, lot = self._free(), plan.opens, holding.lot
+        while opens > 0 and (cost := self._cost(plan, holding, opens)) > free:
+            fits = opens * max(free, ZERO) / cost
+            opens = min((fits / lot).to_integral_value(ROUND_FLOOR) * lot, opens - lot)
+        if opens <= 0:
+            self._afford(plan, holding)
+        left = plan.opens - opens
+        return plan._replace(quantity=plan.quantity - left if plan.quantity > 0 else plan.quantity + left, opens=opens)
+
+    def _cost(self, plan: Plan, holding: Holding, opens: Decimal) -> Decimal:
+        price = highest_price(plan.terms, holding.price)
+        if price is None:
+            raise OrderDeniedError(f"{holding.lane.symbol} has no price yet.", code="no_price")
+        cost = opens * abs(price) * holding.multiplier
+        if holding.fees is not None:
+            cost += holding.fees.total(Traded(opens, cost, plan.quantity < 0))
+        return cost
+
+    def _free(self) -> Decimal:
+        book = self.book
+        return book.available() - self._reserved() if book.shorts or book.working else book.cash
 
     def _reserved(self) -> Decimal:
         """What working entries may still cost, at their own prices."""

@@ -11,7 +11,20 @@ import pytest
 from strategies.bar_series import nanos_of
 from strategies.exceptions import ConfigError
 from strategies.reactive import Signal
-from tests.support.backtests import BUY, SELL, D, days, fills_of, flat, play, scripted, series, spec_of, states_of
+from tests.support.backtests import (
+    BUY,
+    CLOSE,
+    SELL,
+    D,
+    days,
+    fills_of,
+    flat,
+    play,
+    scripted,
+    series,
+    spec_of,
+    states_of,
+)
 from trading.backtest.contracts import BacktestResult, CorporateAction, InstrumentTerms, Models, NoFees
 from trading.backtest.engine import run_backtest
 from trading.brokers.fees import FixedStockFees, PerContractFees
@@ -73,6 +86,19 @@ def test_fees_count_before_an_order_is_taken() -> None:
     models = Models(fees=FixedStockFees())
     result = play({0: [Signal("X", BUY, 10)]}, days("X", [flat(100)] * 3), models, cash=1000)
     assert reason(result) == "10 X cost about 1001.00; 1000.00 is free."
+
+
+def test_an_entry_without_a_quantity_leaves_room_for_its_fees() -> None:
+    """A share for 30 cents costs a fee of one per cent at IB: sized by equity alone it was denied for ever."""
+    models = Models(fees=FixedStockFees())
+    bars = days("X", [flat(0.3, 1e7)] * 4)
+    result = play({0: [Signal("X", BUY)], 1: [Signal("X", CLOSE)]}, bars, models, cash=1000)
+    assert fills_of(result) == [("3300", "0.3"), ("-3300", "0.3")]
+    assert result.fills[0].fee == D("9.9")
+    short = play({0: [Signal("X", SELL)]}, bars, models, cash=1000)
+    assert fills_of(short) == [("-3300", "0.3")]
+    too_dear = play({0: [Signal("X", BUY)]}, days("X", [flat(100)] * 3), models, cash=100)
+    assert reason(too_dear).endswith("100.00 is free.")
 
 
 def test_working_entries_hold_their_cash_back() -> None:
