@@ -28,7 +28,7 @@ from tests.e2e.engine.harness import Rig, position, until
 from tests.e2e.engine.test_halt import BUSY, HALT_S, mats_settings
 from trading import risk_control
 from trading.engine import kill
-from trading.models import Order
+from trading.models import EngineCommand, Order
 from trading.risk_models import TradingControl
 from trading.services import enqueue
 
@@ -188,6 +188,8 @@ def test_every_way_in_halts_at_once_while_a_rebalancing_holds_the_ledger(
         assert not late, name
         until(lambda: {one.last for one in busy} == {"halted"}, 10, f"for the halt: {name}")
         until(lambda: TradingControl.objects.filter(owner="", state="halted").exists(), 10, f"on record: {name}")
+        # A kill that the engine has not done yet halts once more, also after a release.
+        until(lambda: not EngineCommand.objects.filter(finished_at=None).exists(), 20, f"done: {name}")
     until(lambda: all(check.outcome is not Outcome.FAILS for check in verify_all(arctic=False).checks), 20)
     rig.assert_books_equal_broker()
 
